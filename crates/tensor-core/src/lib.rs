@@ -1,0 +1,12 @@
+//! The shared core of Kerf: a model graph that is lossless towards ONNX, its execution on
+//! [candle](candle_core) tensors, channel groups, patches, calibration statistics, costs and data.
+//!
+//! Technique crates depend on this crate and on nothing else of ours.
+
+pub mod element;
+pub mod error;
+pub mod graph;
+
+pub use element::ElementType;
+pub use error::{Error, ErrorKind, Result};
+pub use graph::{Constant, Graph, Node, NodeId, ValueId};
