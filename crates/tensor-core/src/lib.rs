@@ -3,9 +3,14 @@
 //!
 //! Technique crates depend on this crate and on nothing else of ours.
 
+pub mod channels;
+pub mod cost;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod ops;
+pub mod rewrite;
+pub mod run;
 
 pub use element::ElementType;
 pub use error::{Error, ErrorKind, Result};
