@@ -8,6 +8,8 @@ pub mod cost;
 pub mod element;
 pub mod error;
 pub mod graph;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod rewrite;
 pub mod run;
