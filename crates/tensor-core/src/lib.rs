@@ -3,10 +3,17 @@
 //!
 //! Technique crates depend on this crate and on nothing else of ours.
 
+pub mod budget;
 pub mod calibrate;
+pub mod channels;
+pub mod cost;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod ops;
+pub mod progress;
+pub mod rewrite;
+pub mod run;
 
 pub use element::ElementType;
 pub use error::{Error, ErrorKind, Result};

@@ -12,10 +12,14 @@
 //! [`Statistics::new`] chooses between them. Channel selection, least-squares reconstruction and
 //! data-aware quantization are functions of these numbers alone and never see the data again.
 
+mod linear;
 mod moments;
+mod replay;
 mod rows;
 mod statistics;
 
+pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution, Window};
 pub use moments::{Centred, Moments};
+pub use replay::{Held, Move, Moved, Replay};
 pub use rows::{CentredRows, Rows};
 pub use statistics::{Statistics, StatisticsLimits};

@@ -1,0 +1,114 @@
+//! Operators: one file per family, one line per family in [`FAMILIES`].
+//!
+//! Each operator states in its one file what its outputs look like, how it is evaluated, how
+//! channel labels pass through it, which size constants follow a cut, and what it costs.
+
+mod context;
+
+pub use context::{Inputs, NodeCx};
+
+use crate::calibrate::LinearMap;
+use crate::channels::{CutCx, Flow};
+use crate::cost::NodeCost;
+use crate::graph::Graph;
+use crate::rewrite::Edit;
+use crate::run::{Array, Fact};
+use crate::{Error, NodeId, Result};
+use std::any::Any;
+use std::sync::Arc;
+
+/// State that an operator computes once per session from its constant inputs, such as packed weights.
+pub type Prepared = Arc<dyn Any + Send + Sync>;
+
+/// What Kerf knows about one operator.
+///
+/// Partial support is fine, but whatever is not handled must be an error
+/// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)), never a guess.
+pub trait Operator: Send + Sync {
+    /// Type and shape of each output.
+    ///
+    /// # Errors
+    /// When shapes or attributes are invalid, or this version does not handle them.
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>>;
+
+    /// Computes the outputs.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>>;
+
+    /// Precomputes from the inputs that are constant; `eval` finds it in [`NodeCx::prepared`].
+    ///
+    /// # Errors
+    /// As [`eval`](Self::eval).
+    fn prepare(&self, _cx: &NodeCx, _constants: &Inputs<Array>) -> Result<Option<Prepared>> {
+        Ok(None)
+    }
+
+    /// How channel labels pass from inputs to outputs. The default freezes all of them.
+    ///
+    /// # Errors
+    /// Only for invalid graphs; what cannot be proven safe is frozen, not refused.
+    fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        flow.barrier(format!("{} is not understood by the channel analysis", cx.node.op));
+        Ok(())
+    }
+
+    /// Edits to size constants and attributes of this node that a cut implies.
+    ///
+    /// # Errors
+    /// When the cut cannot be expressed, which [`channels`](Self::channels) should have frozen.
+    fn follow_cut(&self, _cx: &NodeCx, _cut: &CutCx) -> Result<Vec<Edit>> {
+        Ok(Vec::new())
+    }
+
+    /// The node as a linear map of its data input's rows by a constant weight, for operators that
+    /// contract channels.
+    ///
+    /// # Errors
+    /// When attributes are invalid or the map cannot be read row by row.
+    fn linear(&self, _cx: &NodeCx, _inputs: &Inputs<Fact>) -> Result<Option<Box<dyn LinearMap>>> {
+        Ok(None)
+    }
+
+    /// Multiply-accumulates of the node; the default is an elementwise operator, which has none.
+    fn cost(&self, _cx: &NodeCx, _inputs: &Inputs<Fact>, _outputs: &[Fact]) -> NodeCost {
+        NodeCost::default()
+    }
+}
+
+/// One registered operator: its ONNX name and its implementation.
+pub type Entry = (&'static str, &'static dyn Operator);
+
+/// All operator families.
+const FAMILIES: &[&[Entry]] = &[];
+
+/// The implementation of an operator of the default domain.
+pub fn lookup(domain: &str, op: &str) -> Option<&'static dyn Operator> {
+    if !domain.is_empty() && domain != "ai.onnx" {
+        return None;
+    }
+    FAMILIES.iter().copied().flatten().find(|(name, _)| *name == op).map(|(_, operator)| *operator)
+}
+
+/// Names of all operators, sorted.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = FAMILIES.iter().copied().flatten().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The implementation for a node.
+///
+/// # Errors
+/// `E0110` when the operator is unknown.
+pub fn for_node(graph: &Graph, id: NodeId) -> Result<&'static dyn Operator> {
+    let node = graph.node(id);
+    lookup(&node.domain, &node.op).ok_or_else(|| {
+        let domain = if node.domain.is_empty() { "" } else { " of another domain" };
+        Error::unsupported(format!("operator {}{domain} is not implemented", node.op))
+            .code_is("E0110")
+            .in_node(graph.describe(id))
+            .hint("`kerf check MODEL` lists every such node")
+    })
+}
