@@ -9,6 +9,7 @@ mod homotopy;
 mod lasso;
 mod lasso_system;
 mod linalg;
+mod model;
 mod obs;
 mod params;
 mod penalty_search;
@@ -19,6 +20,10 @@ mod selector;
 pub use error_curve::error_curve;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
+pub use model::{
+    Budget, FrozenReport, LayerReport, Limit, PruneParams, PruneReport, Pruned, SetReport, Streams,
+    ValidPruneParams, Widths, prune,
+};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};
 pub use problem::{Problem, Task, contiguous_blocks};

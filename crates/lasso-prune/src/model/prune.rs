@@ -79,8 +79,8 @@ pub fn prune(
     let samples = replay.samples();
     let sampling = Sampling { positions: params.params.positions, seed: params.params.seed };
     let goal = Goal::new(graph, &facts, &analysis, &layers, &sets, params.params.budget)?;
-    let needs_curves = params.params.widths == Widths::Auto
-        || sets.iter().any(|set| set.readers.len() > 1);
+    let needs_curves =
+        params.params.widths == Widths::Auto || sets.iter().any(|set| set.readers.len() > 1);
     let curves = if needs_curves {
         let start = replay.clone();
         let selection = &params.selection;

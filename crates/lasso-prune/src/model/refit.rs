@@ -6,10 +6,10 @@ use super::report::LayerReport;
 use super::sets::Set;
 use crate::params::{SelectionParams, ValidSelection};
 use crate::{Reconstruction, Task, reconstruct};
+use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::rewrite::Edit;
-use tensor_core::Result;
 
 /// The sets that one layer reads, and how many channels of each it keeps.
 pub(crate) struct Read<'a> {
@@ -46,8 +46,7 @@ pub(crate) fn refit(
             return Ok(None);
         }
         let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
-        let anew: Vec<Read> =
-            reads.iter().map(|read| Read { kept: None, ..*read }).collect();
+        let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
         let kept = choose(layer, statistics, &weights, &anew, &params)?;
         Ok(Some(fit.error(&fit.solve(&kept)?)))
     };
@@ -165,7 +164,8 @@ fn edits(
     let value = graph.node(layer.node).input(layer.weight.0);
     let dims = value.and_then(|v| graph.constant(v, index)).map(|c| c.dims().to_vec());
     let weight = Constant::from_f32s(&dims.unwrap_or_default(), &layer.map.weight_of_rows(&rows))?;
-    let mut edits = vec![Edit::SetInput { node: layer.node, input: layer.weight.0, constant: weight }];
+    let mut edits =
+        vec![Edit::SetInput { node: layer.node, input: layer.weight.0, constant: weight }];
     if let Some((input, factor)) = layer.map.bias() {
         // The response was sampled with its bias, so the intercept is the new bias.
         let bias: Vec<f32> = intercept.iter().map(|b| b / factor).collect();

@@ -123,7 +123,11 @@ fn is_stream(graph: &Graph, channels: &Channels, group: &Group) -> bool {
 fn names(graph: &Graph, channels: &Channels, group: &Group) -> Vec<String> {
     let parameters = group.parameters.iter().map(|member| graph.name(member.value));
     let readers = group.readers.iter().map(|&r| graph.key(channels.contractions[r].node));
-    std::iter::once(group.root.as_str()).chain(parameters).chain(readers).map(str::to_owned).collect()
+    std::iter::once(group.root.as_str())
+        .chain(parameters)
+        .chain(readers)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Sum of absolute weights of everything that makes a class.
