@@ -1,16 +1,14 @@
 //! Error curves of all sets on the original network: one pass over the data.
 
-use super::collect::{Sampling, Walk, collect};
+use super::collect::{Walk, collect};
 use super::layers::Layer;
-use super::sets::Set;
-use crate::params::ValidSelection;
+use super::scope::Scope;
 use crate::{Problem, Task, error_curve};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tensor_core::calibrate::{Replay, Statistics};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::progress::Progress;
-use tensor_core::run::Facts;
 use tensor_core::{Error, Result};
 
 /// What is known about a set before anything is changed.
@@ -49,15 +47,12 @@ pub(crate) fn problems(
 ///
 /// Statistics of a layer are dropped once all sets that read it are done.
 pub(crate) fn curves(
-    graph: &Graph,
-    facts: &Facts,
-    layers: &[Layer],
-    sets: &[Set],
+    scope: &Scope,
     mut replay: Replay,
-    selection: &ValidSelection,
-    sampling: Sampling,
     progress: &dyn Progress,
 ) -> Result<Vec<Curve>> {
+    let Scope { graph, facts, layers, sets, sampling, .. } = *scope;
+    let selection = &scope.params.selection;
     let index = Index::new(graph);
     let selector = selection.selector();
     let mut open: BTreeMap<usize, Arc<Vec<Statistics>>> = BTreeMap::new();

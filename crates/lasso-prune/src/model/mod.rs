@@ -8,6 +8,7 @@ mod params;
 mod prune;
 mod refit;
 mod report;
+mod scope;
 mod sets;
 mod widths;
 

@@ -3,10 +3,11 @@
 use super::collect::{Sampling, Walk, collect};
 use super::curves::{Curve, curves};
 use super::cut::cut;
-use super::layers::{Layer, find_layers};
+use super::layers::find_layers;
 use super::params::{ValidPruneParams, Widths};
 use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
+use super::scope::Scope;
 use super::sets::{Kind, Set, find_sets};
 use super::widths::{Goal, choose_widths};
 use std::collections::BTreeMap;
@@ -78,19 +79,13 @@ pub fn prune(
     let replay = Replay::new(graph, batches, params.params.memory)?;
     let samples = replay.samples();
     let sampling = Sampling { positions: params.params.positions, seed: params.params.seed };
+    let scope = Scope { graph, facts: &facts, layers: &layers, sets: &sets, params, sampling };
     let goal = Goal::new(graph, &facts, &analysis, &layers, &sets, params.params.budget)?;
     let needs_curves =
         params.params.widths == Widths::Auto || sets.iter().any(|set| set.readers.len() > 1);
-    let curves = if needs_curves {
-        let start = replay.clone();
-        let selection = &params.selection;
-        curves(graph, &facts, &layers, &sets, start, selection, sampling, progress)?
-    } else {
-        Vec::new()
-    };
+    let curves = if needs_curves { curves(&scope, replay.clone(), progress)? } else { Vec::new() };
     let widths = choose_widths(&sets, &curves, &goal, params)?;
-    let pass = Pass { graph, facts: &facts, layers: &layers, sets: &sets, params, sampling };
-    let (refitted, kept, layer_reports) = pass.run(replay, &curves, &widths, progress)?;
+    let (refitted, kept, layer_reports) = refit_all(&scope, replay, &curves, &widths, progress)?;
     let mut cut = cut(&refitted, shapes, &layers, &sets, &kept)?;
     let mask_difference =
         identity::masked_against_cut(&cut.whole, &mut cut.mask, &cut.graph, &sample)?;
@@ -142,79 +137,68 @@ fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>>
 }
 
 /// The pass from shallow to deep.
-struct Pass<'a> {
-    graph: &'a Graph,
-    facts: &'a run::Facts,
-    layers: &'a [Layer],
-    sets: &'a [Set],
-    params: &'a ValidPruneParams,
-    sampling: Sampling,
+///
+/// Returns the graph with refitted weights at full size, the kept channels by set, and a report
+/// per refitted layer.
+fn refit_all(
+    scope: &Scope,
+    replay: Replay,
+    curves: &[Curve],
+    widths: &[usize],
+    progress: &dyn Progress,
+) -> Result<(Graph, Vec<Vec<usize>>, Vec<LayerReport>)> {
+    let mut kept = kept_in_advance(scope.sets, curves, widths);
+    let mut original = replay.clone();
+    let mut current = replay;
+    let mut changed = scope.graph.clone();
+    let mut is_changed = false;
+    let mut reports = Vec::new();
+    progress.stage("refit", scope.layers.len());
+    for (at, layer) in scope.layers.iter().enumerate() {
+        progress::check(progress)?;
+        let read: Vec<usize> =
+            (0..scope.sets.len()).filter(|&set| scope.sets[set].readers.contains(&at)).collect();
+        let loses = read.iter().any(|&set| widths[set] < scope.sets[set].classes.len());
+        if loses || is_changed {
+            let mut from = Walk { graph: scope.graph, replay: &mut original };
+            let mut to = Walk { graph: &changed, replay: &mut current };
+            let (facts, sampling) = (scope.facts, scope.sampling);
+            let statistics = collect(layer, facts, &mut from, Some(&mut to), sampling, progress)?;
+            let reads: Vec<Read> = read
+                .iter()
+                .map(|&set| Read {
+                    set: &scope.sets[set],
+                    width: widths[set],
+                    kept: kept[set].clone(),
+                })
+                .collect();
+            let done = refit(&changed, layer, &statistics, &reads, &scope.params.selection)
+                .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
+            for (&set, chosen) in read.iter().zip(done.kept) {
+                kept[set] = Some(chosen);
+            }
+            changed = rewrite::apply(&changed, &done.edits)?;
+            reports.push(done.report);
+            is_changed = true;
+        }
+        progress.item(scope.graph.key(layer.node));
+    }
+    let all = |set: &Set| (0..set.classes.len()).collect();
+    let kept = kept.into_iter().zip(scope.sets).map(|(k, set)| k.unwrap_or_else(|| all(set)));
+    Ok((changed, kept.collect(), reports))
 }
 
-impl Pass<'_> {
-    /// Returns the graph with refitted weights at full size, the kept channels by set, and a report
-    /// per refitted layer.
-    fn run(
-        &self,
-        replay: Replay,
-        curves: &[Curve],
-        widths: &[usize],
-        progress: &dyn Progress,
-    ) -> Result<(Graph, Vec<Vec<usize>>, Vec<LayerReport>)> {
-        let mut kept = self.kept_in_advance(curves, widths);
-        let mut original = replay.clone();
-        let mut current = replay;
-        let mut changed = self.graph.clone();
-        let mut is_changed = false;
-        let mut reports = Vec::new();
-        progress.stage("refit", self.layers.len());
-        for (at, layer) in self.layers.iter().enumerate() {
-            progress::check(progress)?;
-            let read: Vec<usize> =
-                (0..self.sets.len()).filter(|&set| self.sets[set].readers.contains(&at)).collect();
-            let loses = read.iter().any(|&set| widths[set] < self.sets[set].classes.len());
-            if loses || is_changed {
-                let mut from = Walk { graph: self.graph, replay: &mut original };
-                let mut to = Walk { graph: &changed, replay: &mut current };
-                let (facts, sampling) = (self.facts, self.sampling);
-                let statistics =
-                    collect(layer, facts, &mut from, Some(&mut to), sampling, progress)?;
-                let reads: Vec<Read> = read
-                    .iter()
-                    .map(|&set| Read {
-                        set: &self.sets[set],
-                        width: widths[set],
-                        kept: kept[set].clone(),
-                    })
-                    .collect();
-                let done = refit(&changed, layer, &statistics, &reads, &self.params.selection)
-                    .map_err(|error| error.in_node(self.graph.describe(layer.node)))?;
-                for (&set, chosen) in read.iter().zip(done.kept) {
-                    kept[set] = Some(chosen);
-                }
-                changed = rewrite::apply(&changed, &done.edits)?;
-                reports.push(done.report);
-                is_changed = true;
-            }
-            progress.item(self.graph.key(layer.node));
+/// Channels of sets with several readers, which are chosen jointly before the pass.
+fn kept_in_advance(sets: &[Set], curves: &[Curve], widths: &[usize]) -> Vec<Option<Vec<usize>>> {
+    let mut kept = vec![None; sets.len()];
+    for (i, set) in sets.iter().enumerate() {
+        if set.readers.len() > 1
+            && let Some(curve) = curves.get(i)
+        {
+            let mut first = curve.order[..widths[i]].to_vec();
+            first.sort_unstable();
+            kept[i] = Some(first);
         }
-        let all = |set: &Set| (0..set.classes.len()).collect();
-        let kept = kept.into_iter().zip(self.sets).map(|(k, set)| k.unwrap_or_else(|| all(set)));
-        Ok((changed, kept.collect(), reports))
     }
-
-    /// Channels of sets with several readers, which are chosen jointly before the pass.
-    fn kept_in_advance(&self, curves: &[Curve], widths: &[usize]) -> Vec<Option<Vec<usize>>> {
-        let mut kept = vec![None; self.sets.len()];
-        for (i, set) in self.sets.iter().enumerate() {
-            if set.readers.len() > 1
-                && let Some(curve) = curves.get(i)
-            {
-                let mut first = curve.order[..widths[i]].to_vec();
-                first.sort_unstable();
-                kept[i] = Some(first);
-            }
-        }
-        kept
-    }
+    kept
 }
