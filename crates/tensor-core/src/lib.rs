@@ -3,6 +3,7 @@
 //!
 //! Technique crates depend on this crate and on nothing else of ours.
 
+pub mod budget;
 pub mod calibrate;
 pub mod channels;
 pub mod cost;
@@ -12,6 +13,7 @@ pub mod element;
 pub mod error;
 pub mod graph;
 pub mod ops;
+pub mod progress;
 pub mod random;
 pub mod rewrite;
 pub mod run;
