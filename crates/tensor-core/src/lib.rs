@@ -10,6 +10,7 @@ pub mod element;
 pub mod error;
 pub mod graph;
 pub mod ops;
+pub mod progress;
 pub mod rewrite;
 pub mod run;
 

@@ -118,9 +118,8 @@ mod tests {
     #[test]
     fn form_follows_the_dimensions() {
         let limits = StatisticsLimits { max_gram_columns: 100, max_bytes: 1 << 20 };
-        let is_rows = |p, rows| {
-            matches!(Statistics::new(p, 4, rows, limits).unwrap(), Statistics::Rows(_))
-        };
+        let is_rows =
+            |p, rows| matches!(Statistics::new(p, 4, rows, limits).unwrap(), Statistics::Rows(_));
         assert!(!is_rows(50, 1000));
         assert!(is_rows(50, 49));
         assert!(is_rows(101, 1000));
