@@ -71,7 +71,7 @@ impl Progress for Reporter<'_> {
         }
     }
 
-    fn is_cancelled(&self) -> bool {
+    fn cancelled(&self) -> bool {
         interrupt::requested()
     }
 }

@@ -1,40 +1,37 @@
-//! How long work reports to its caller, and how the caller stops it.
+//! How long work tells its caller where it is, and asks whether to go on.
 
 use crate::{Error, ErrorKind, Result};
 
-/// Receives progress of long work and is asked whether to go on.
-///
-/// Every method has a default, so that [`Silent`] is an empty implementation. Methods may be called
-/// from several threads.
-pub trait Progress: Send + Sync {
-    /// A stage of `items` items begins; it replaces the stage before.
+/// Watches long work. All methods default to doing nothing.
+pub trait Progress: Sync {
+    /// A stage begins, with the number of items in it.
     fn stage(&self, _name: &str, _items: usize) {}
 
-    /// One item of the stage is done.
+    /// An item of the stage is done.
     fn item(&self, _name: &str) {}
 
-    /// Something the user should know although the work goes on.
+    /// Something the user should know.
     fn warn(&self, _message: &str) {}
 
-    /// Did the user ask to stop?
-    fn is_cancelled(&self) -> bool {
+    /// Should the work stop?
+    fn cancelled(&self) -> bool {
         false
-    }
-
-    /// Called between items.
-    ///
-    /// # Errors
-    /// `E0005` of kind [`ErrorKind::Interrupted`] once the user asked to stop.
-    fn checkpoint(&self) -> Result<()> {
-        if self.is_cancelled() {
-            return Err(Error::new(ErrorKind::Interrupted, "E0005", "interrupted"));
-        }
-        Ok(())
     }
 }
 
-/// Reports nothing and never stops.
+/// Watches nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
 impl Progress for Silent {}
+
+/// Fails when the caller asked to stop.
+///
+/// # Errors
+/// `E0130`, of kind [`ErrorKind::Interrupted`].
+pub fn check(progress: &dyn Progress) -> Result<()> {
+    if progress.cancelled() {
+        return Err(Error::new(ErrorKind::Interrupted, "E0130", "interrupted"));
+    }
+    Ok(())
+}

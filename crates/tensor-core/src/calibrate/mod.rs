@@ -14,10 +14,12 @@
 
 mod linear;
 mod moments;
+mod replay;
 mod rows;
 mod statistics;
 
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution, Window};
 pub use moments::{Centred, Moments};
+pub use replay::{Held, Move, Moved, Replay};
 pub use rows::{CentredRows, Rows};
 pub use statistics::{Statistics, StatisticsLimits};

@@ -130,6 +130,19 @@ impl Graph {
         self.values[value.index()].initializer.as_ref()
     }
 
+    /// The constant behind a value: an initializer or a `Constant` node, also through `Identity`.
+    pub fn constant(&self, value: ValueId, index: &Index) -> Option<&Constant> {
+        if let Some(constant) = self.initializer(value) {
+            return Some(constant);
+        }
+        let node = self.node(index.producer(value)?);
+        match (node.op.as_str(), node.attributes.get("value")) {
+            ("Constant", Some(Attribute::Tensor(constant))) => Some(constant),
+            ("Identity", _) => self.constant(node.input(0)?, index),
+            _ => None,
+        }
+    }
+
     /// Adds or replaces an initializer.
     pub fn set_initializer(&mut self, value: ValueId, constant: Constant) {
         if self.values[value.index()].initializer.replace(constant).is_none() {
