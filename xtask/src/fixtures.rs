@@ -1,11 +1,33 @@
-//! Makes the files under fixtures/ again from their sources.
+//! Makes files under fixtures/ again from their sources.
 
+use crate::data;
 use crate::step::say;
 use anyhow::{Context, Result};
+use clap::Subcommand;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Networks trained for this project; fixtures/README.md says how.
+/// What can be made.
+#[derive(Subcommand)]
+pub(crate) enum Fixture {
+    /// The Fashion-MNIST excerpt, from the folder with the full set
+    Data {
+        /// Where the Debian package `dataset-fashion-mnist` puts it
+        #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
+        from: PathBuf,
+        /// Target folder
+        #[arg(long, default_value = "fixtures/data")]
+        to: PathBuf,
+    },
+    /// The trained networks
+    Models {
+        /// The folder that they were trained into
+        #[arg(long, env = "KERF_MODELS", default_value = "../shared/models")]
+        from: PathBuf,
+    },
+}
+
+/// Networks trained for this project; fixtures/models/README.md says how.
 const MODELS: [&str; 4] = [
     "vgg7_fmnist_bn.onnx",
     "vgg7_fmnist_folded.onnx",
@@ -13,17 +35,22 @@ const MODELS: [&str; 4] = [
     "resnet20_fmnist_folded.onnx",
 ];
 
-/// Copies the trained networks; `KERF_MODELS` names their folder, else it is beside the checkout.
-pub(crate) fn run() -> Result<()> {
-    let from = std::env::var_os("KERF_MODELS")
-        .map_or_else(|| PathBuf::from("../shared/models"), PathBuf::from);
-    let to = Path::new("fixtures/models");
+/// Makes one kind of fixture.
+pub(crate) fn run(fixture: &Fixture) -> Result<()> {
+    match fixture {
+        Fixture::Data { from, to } => data::excerpt(from, to),
+        Fixture::Models { from } => models(from, Path::new("fixtures/models")),
+    }
+}
+
+fn models(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for model in MODELS {
         let source = from.join(model);
         let bytes = fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
-        fs::write(to.join(model), bytes)?;
-        say(&format!("{}", to.join(model).display()));
+        let target = to.join(model);
+        fs::write(&target, bytes).with_context(|| format!("writing {}", target.display()))?;
+        say(&target.display().to_string());
     }
     Ok(())
 }

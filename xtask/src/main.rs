@@ -3,6 +3,7 @@
 mod alone;
 mod bench;
 mod ci;
+mod data;
 mod fixtures;
 mod readme;
 mod step;
@@ -30,8 +31,9 @@ enum Task {
     },
     /// Dependency arrows, file lengths, words and paths that must not be in the sources
     Tidy,
-    /// Make the files under fixtures/ again
-    Fixtures,
+    /// Make files under fixtures/ again
+    #[command(subcommand)]
+    Fixtures(fixtures::Fixture),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -44,7 +46,7 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Ci { only } => ci::run(only.as_deref()),
         Task::Tidy => tidy::run(),
-        Task::Fixtures => fixtures::run(),
+        Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

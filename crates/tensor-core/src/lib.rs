@@ -7,11 +7,14 @@ pub mod budget;
 pub mod calibrate;
 pub mod channels;
 pub mod cost;
+#[cfg(feature = "data")]
+pub mod data;
 pub mod element;
 pub mod error;
 pub mod graph;
 pub mod ops;
 pub mod progress;
+pub mod random;
 pub mod rewrite;
 pub mod run;
 
