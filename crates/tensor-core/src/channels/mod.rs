@@ -8,6 +8,7 @@
 mod analyze;
 mod cut;
 mod flow;
+pub mod identity;
 mod union_find;
 
 pub use analyze::analyze;
@@ -72,6 +73,11 @@ impl Channels {
     /// The class of each position along an axis of a value; `None` for an axis without channels.
     pub fn positions(&self, value: ValueId, axis: usize) -> Option<&[ClassId]> {
         self.positions.get(value.index())?.get(axis)?.as_deref()
+    }
+
+    /// Number of axes of a value as the analysis saw it.
+    pub(crate) fn rank(&self, value: ValueId) -> usize {
+        self.positions.get(value.index()).map_or(0, Vec::len)
     }
 
     /// Classes of a group that can be removed.

@@ -26,6 +26,7 @@ mod unary;
 
 pub use context::{Inputs, NodeCx};
 
+use crate::calibrate::LinearMap;
 use crate::channels::{CutCx, Flow};
 use crate::cost::NodeCost;
 use crate::graph::Graph;
@@ -80,7 +81,16 @@ pub trait Operator: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Multiply-accumulates and parameters of the node; the default is an elementwise operator, which has none.
+    /// The node as a linear map of its data input's rows by a constant weight, for operators that
+    /// contract channels.
+    ///
+    /// # Errors
+    /// When attributes are invalid or the map cannot be read row by row.
+    fn linear(&self, _cx: &NodeCx, _inputs: &Inputs<Fact>) -> Result<Option<Box<dyn LinearMap>>> {
+        Ok(None)
+    }
+
+    /// Multiply-accumulates of the node; the default is an elementwise operator, which has none.
     fn cost(&self, _cx: &NodeCx, _inputs: &Inputs<Fact>, _outputs: &[Fact]) -> NodeCost {
         NodeCost::default()
     }

@@ -61,13 +61,21 @@ impl<'g> Session<'g> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn until(graph: &'g Graph, targets: &[ValueId]) -> Result<Self> {
-        let needed = needed_nodes(graph, targets);
+        Self::between(graph, &[], targets)
+    }
+
+    /// Prepares what leads from given values to the targets: runs start from the former.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn between(graph: &'g Graph, from: &[ValueId], targets: &[ValueId]) -> Result<Self> {
+        let (needed, wanted) = needed_nodes(graph, from, targets);
         let mut constants = BTreeMap::new();
-        for &value in graph.initializers() {
-            if let Some(constant) = graph.initializer(value)
+        for value in graph.initializers().iter().filter(|value| wanted[value.index()]) {
+            if let Some(constant) = graph.initializer(*value)
                 && constant.element().storage().is_some()
             {
-                constants.insert(value, Array::from_constant(constant)?);
+                constants.insert(*value, Array::from_constant(constant)?);
             }
         }
         let mut steps = Vec::new();
@@ -183,22 +191,28 @@ impl<'g> Session<'g> {
     }
 }
 
-/// Marks the nodes that the targets depend on.
-fn needed_nodes(graph: &Graph, targets: &[ValueId]) -> Vec<bool> {
+/// Marks the nodes and values that the targets depend on, going back no further than `from`.
+fn needed_nodes(graph: &Graph, from: &[ValueId], targets: &[ValueId]) -> (Vec<bool>, Vec<bool>) {
     let mut wanted = vec![false; graph.value_count()];
+    let mut given = vec![false; graph.value_count()];
+    for value in from {
+        given[value.index()] = true;
+    }
     for target in targets {
         wanted[target.index()] = true;
     }
     let mut needed = vec![false; graph.nodes.len()];
+    let is_needed =
+        |value: &ValueId, wanted: &[bool]| wanted[value.index()] && !given[value.index()];
     for (i, node) in graph.nodes.iter().enumerate().rev() {
-        if node.outputs.iter().flatten().any(|value| wanted[value.index()]) {
+        if node.outputs.iter().flatten().any(|value| is_needed(value, &wanted)) {
             needed[i] = true;
             for value in node.inputs.iter().flatten() {
                 wanted[value.index()] = true;
             }
         }
     }
-    needed
+    (needed, wanted)
 }
 
 /// Notes for each step which values it is the last to touch.

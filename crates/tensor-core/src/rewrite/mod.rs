@@ -1,5 +1,9 @@
 //! The only way to change a graph: a list of [`Edit`]s, applied to a copy, then checked.
 
+mod fold_batch_norm;
+
+pub use fold_batch_norm::fold_batch_norm;
+
 use crate::graph::{Attribute, Attributes, Constant, Graph, Index, Node};
 use crate::run::Facts;
 use crate::{Error, NodeId, Result, ValueId};
@@ -62,6 +66,11 @@ pub enum Edit {
         /// What readers of its first output read instead.
         with: ValueId,
     },
+    /// Removes a node whose outputs another edit produces or nothing reads.
+    Remove {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// Applies edits to a copy of the graph and checks the result.
@@ -75,7 +84,7 @@ pub fn apply(graph: &Graph, edits: &[Edit]) -> Result<Graph> {
     let mut new = graph.clone();
     let index = Index::new(graph);
     let mut inserted: Vec<(NodeId, Node)> = Vec::new();
-    let mut bypassed = vec![false; graph.nodes.len()];
+    let mut removed = vec![false; graph.nodes.len()];
     for edit in edits {
         match edit {
             Edit::Slice { value, axis, keep } => slice(&mut new, &index, *value, *axis, keep)?,
@@ -91,13 +100,14 @@ pub fn apply(graph: &Graph, edits: &[Edit]) -> Result<Graph> {
             }
             Edit::Replace { node, with } => new.nodes[node.index()] = with.clone(),
             Edit::Bypass { node, with } => {
-                bypassed[node.index()] = true;
+                removed[node.index()] = true;
                 bypass(&mut new, *node, *with)?;
             }
+            Edit::Remove { node } => removed[node.index()] = true,
         }
     }
-    rebuild_nodes(&mut new, inserted, &bypassed);
-    drop_unread_initializers(graph, &mut new);
+    rebuild_nodes(&mut new, inserted, &removed);
+    drop_unread_constants(graph, &mut new);
     new.validate()?;
     Ok(new)
 }
@@ -220,7 +230,7 @@ fn bypass(graph: &mut Graph, node: NodeId, with: ValueId) -> Result<()> {
     Ok(())
 }
 
-fn rebuild_nodes(graph: &mut Graph, mut inserted: Vec<(NodeId, Node)>, bypassed: &[bool]) {
+fn rebuild_nodes(graph: &mut Graph, mut inserted: Vec<(NodeId, Node)>, removed: &[bool]) {
     inserted.sort_by_key(|(before, _)| *before);
     let mut inserted = inserted.into_iter().peekable();
     let old = std::mem::take(&mut graph.nodes);
@@ -228,19 +238,29 @@ fn rebuild_nodes(graph: &mut Graph, mut inserted: Vec<(NodeId, Node)>, bypassed:
         while let Some((_, new)) = inserted.next_if(|(before, _)| before.index() == i) {
             graph.nodes.push(new);
         }
-        if !bypassed[i] {
+        if !removed[i] {
             graph.nodes.push(node);
         }
     }
 }
 
-/// Drops initializers that had readers before the edits and have none now.
-fn drop_unread_initializers(old: &Graph, new: &mut Graph) {
+/// Drops constants that had readers before the edits and have none now.
+fn drop_unread_constants(old: &Graph, new: &mut Graph) {
     let (before, after) = (Index::new(old), Index::new(new));
+    let was_read =
+        |value: ValueId| value.index() < old.value_count() && !before.readers(value).is_empty();
+    let is_read = |value: ValueId| !after.readers(value).is_empty();
     for value in old.initializers().to_vec() {
-        let was_read = !before.readers(value).is_empty();
-        if was_read && after.readers(value).is_empty() && !new.outputs.contains(&value) {
+        if was_read(value) && !is_read(value) && !new.outputs.contains(&value) {
             new.remove_initializer(value);
         }
     }
+    let outputs = new.outputs.clone();
+    new.nodes.retain(|node| {
+        let unread = |value: &ValueId| was_read(*value) && !is_read(*value);
+        let unread = node.outputs.iter().flatten().all(unread);
+        node.op != "Constant"
+            || !unread
+            || node.outputs.iter().flatten().any(|v| outputs.contains(v))
+    });
 }

@@ -1,0 +1,25 @@
+//! Calibration statistics: what a layer's inputs and responses look like on data.
+//!
+//! For a layer that maps a row `x` of `p` inputs (for a convolution: the patch of one output
+//! position, `channels * kernel height * kernel width` numbers) to `n` responses `y`, sample `S`
+//! rows and keep either
+//!
+//! * [`Moments`]: `S, sum x, sum y, G = X^T X, R = X^T Y` and `sum y^2` per output. Memory does not
+//!   grow with `S`, and statistics of several batches, threads or machines add up;
+//! * [`Rows`]: `X` and `Y` themselves, for layers with more inputs than sampled rows (a fully
+//!   connected layer behind a flatten), where `G` would be larger than `X`.
+//!
+//! [`Statistics::new`] chooses between them. Channel selection, least-squares reconstruction and
+//! data-aware quantization are functions of these numbers alone and never see the data again.
+
+mod linear;
+mod moments;
+mod replay;
+mod rows;
+mod statistics;
+
+pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution, Window};
+pub use moments::{Centred, Moments};
+pub use replay::{Held, Move, Moved, Replay};
+pub use rows::{CentredRows, Rows};
+pub use statistics::{Statistics, StatisticsLimits};

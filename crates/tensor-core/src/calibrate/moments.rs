@@ -1,0 +1,390 @@
+//! Second moments of a layer's inputs and responses.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// Rows converted to `f64` at a time: large enough for the matrix product to run at its peak, small
+/// enough that the buffer stays a few megabytes.
+const CHUNK_ROWS: usize = 512;
+
+/// Width of the column panels that threads work on. It does not depend on the thread count, so the
+/// sums are the same for any number of threads.
+const PANEL: usize = 192;
+
+/// Uncentred second moments of `S` rows `x` (length `p`) and `y` (length `n`).
+///
+/// ```
+/// use tensor_core::calibrate::Moments;
+///
+/// let mut moments = Moments::new(2, 1)?;
+/// moments.push(&[1.0, 0.0, 3.0, 2.0], &[5.0, 7.0])?; // two rows
+/// let centred = moments.centred()?;
+/// assert_eq!(centred.mean_x, [2.0, 1.0]);
+/// assert_eq!(centred.gram[(0, 1)], 2.0);
+/// assert_eq!(centred.energy, 2.0);
+/// # Ok::<(), tensor_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Moments {
+    rows: usize,
+    sum_x: Vec<f64>,
+    sum_y: Vec<f64>,
+    sum_y2: Vec<f64>,
+    /// `X^T X`; only the lower triangle is kept up to date.
+    gram: Mat<f64>,
+    /// `X^T Y`, `p x n`.
+    cross: Mat<f64>,
+}
+
+/// Moments about the mean: what least squares with an intercept needs.
+#[derive(Debug, Clone)]
+pub struct Centred {
+    /// Number of rows `S`.
+    pub rows: usize,
+    /// Mean input, length `p`.
+    pub mean_x: Vec<f64>,
+    /// Mean response, length `n`.
+    pub mean_y: Vec<f64>,
+    /// `sum (x - mean x)(x - mean x)^T`, `p x p`, both triangles filled.
+    pub gram: Mat<f64>,
+    /// `sum (x - mean x)(y - mean y)^T`, `p x n`.
+    pub cross: Mat<f64>,
+    /// `sum |y - mean y|^2`, the energy that a reconstruction has to explain.
+    pub energy: f64,
+}
+
+impl Moments {
+    /// Empty statistics of `inputs` input columns and `outputs` responses.
+    ///
+    /// # Errors
+    /// When either is zero, or the matrices would not fit the address space.
+    pub fn new(inputs: usize, outputs: usize) -> Result<Self> {
+        check_dimensions(inputs, outputs)?;
+        Self::bytes(inputs, outputs)
+            .filter(|&bytes| bytes < isize::MAX as u128)
+            .ok_or_else(|| Error::invalid(format!("{inputs} input columns are too many")))?;
+        Ok(Self {
+            rows: 0,
+            sum_x: vec![0.0; inputs],
+            sum_y: vec![0.0; outputs],
+            sum_y2: vec![0.0; outputs],
+            gram: Mat::zeros(inputs, inputs),
+            cross: Mat::zeros(inputs, outputs),
+        })
+    }
+
+    /// Bytes that the matrices of these dimensions take.
+    pub(super) fn bytes(inputs: usize, outputs: usize) -> Option<u128> {
+        let (p, n) = (inputs as u128, outputs as u128);
+        p.checked_mul(p.checked_add(n)?)?.checked_mul(8)
+    }
+
+    /// Number of rows seen.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of input columns `p`.
+    pub fn inputs(&self) -> usize {
+        self.sum_x.len()
+    }
+
+    /// Number of responses `n`.
+    pub fn outputs(&self) -> usize {
+        self.sum_y.len()
+    }
+
+    /// Adds a block of rows: `x` is `s x p` and `y` is `s x n`, both row-major.
+    ///
+    /// Products and sums are in `f64`: the least-squares systems built on `G` have condition
+    /// numbers up to 1e7, where `f32` sums would decide the solution.
+    ///
+    /// # Errors
+    /// When the lengths do not describe the same number of rows, or a number is NaN or infinite;
+    /// the statistics are then unchanged.
+    pub fn push(&mut self, x: &[f32], y: &[f32]) -> Result<()> {
+        let (p, n) = (self.inputs(), self.outputs());
+        check_block(x, y, p, n)?;
+        let mut x64 = Vec::new();
+        let mut y64 = Vec::new();
+        for (x, y) in x.chunks(CHUNK_ROWS * p).zip(y.chunks(CHUNK_ROWS * n)) {
+            x64.clear();
+            x64.extend(x.iter().map(|&v| f64::from(v)));
+            y64.clear();
+            y64.extend(y.iter().map(|&v| f64::from(v)));
+            self.push_chunk(&x64, &y64);
+        }
+        Ok(())
+    }
+
+    fn push_chunk(&mut self, x: &[f64], y: &[f64]) {
+        let (p, n) = (self.inputs(), self.outputs());
+        let rows = x.len() / p;
+        for row in x.chunks_exact(p) {
+            for (sum, v) in self.sum_x.iter_mut().zip(row) {
+                *sum += v;
+            }
+        }
+        for row in y.chunks_exact(n) {
+            for ((sum, sum2), v) in self.sum_y.iter_mut().zip(&mut self.sum_y2).zip(row) {
+                *sum += v;
+                *sum2 += v * v;
+            }
+        }
+        self.rows += rows;
+
+        let x = MatRef::from_row_major_slice(x, rows, p);
+        let y = MatRef::from_row_major_slice(y, rows, n);
+        let gram = panels(self.gram.as_mut());
+        let cross = panels(self.cross.as_mut());
+        rayon::join(
+            || gram.into_par_iter().for_each(|(start, panel)| add_gram_panel(panel, x, start)),
+            || {
+                cross.into_par_iter().for_each(|(start, panel)| {
+                    let y = y.subcols(start, panel.ncols());
+                    matmul(panel, Accum::Add, x.transpose(), y, 1.0, Par::Seq);
+                });
+            },
+        );
+    }
+
+    /// Adds the rows that `other` has seen.
+    ///
+    /// # Errors
+    /// When the dimensions differ.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        check_same((self.inputs(), self.outputs()), (other.inputs(), other.outputs()))?;
+        self.rows += other.rows;
+        for (mine, theirs) in [
+            (&mut self.sum_x, &other.sum_x),
+            (&mut self.sum_y, &other.sum_y),
+            (&mut self.sum_y2, &other.sum_y2),
+        ] {
+            for (a, b) in mine.iter_mut().zip(theirs) {
+                *a += b;
+            }
+        }
+        self.gram += &other.gram;
+        self.cross += &other.cross;
+        Ok(())
+    }
+
+    /// Moments about the mean. Consumes the statistics, because a copy of `G` can be large.
+    ///
+    /// # Errors
+    /// When no row was pushed.
+    pub fn centred(self) -> Result<Centred> {
+        if self.rows == 0 {
+            return Err(no_rows());
+        }
+        let Self { rows, sum_x, sum_y, sum_y2, mut gram, mut cross } = self;
+        let count = rows as f64;
+        let mean_x: Vec<f64> = sum_x.iter().map(|s| s / count).collect();
+        let mean_y: Vec<f64> = sum_y.iter().map(|s| s / count).collect();
+        let p = mean_x.len();
+        for j in 0..p {
+            let column = gram.col_as_slice_mut(j);
+            for (g, m) in column.iter_mut().zip(&mean_x).skip(j) {
+                *g -= m * sum_x[j];
+            }
+            // Rounding can leave a constant input with a variance just below zero.
+            column[j] = column[j].max(0.0);
+        }
+        mirror_lower(&mut gram);
+        for (j, &sum) in sum_y.iter().enumerate() {
+            for (r, m) in cross.col_as_slice_mut(j).iter_mut().zip(&mean_x) {
+                *r -= m * sum;
+            }
+        }
+        let energy =
+            sum_y2.iter().zip(&sum_y).map(|(s2, s)| (s2 - s * s / count).max(0.0)).sum::<f64>();
+        Ok(Centred { rows, mean_x, mean_y, gram, cross, energy })
+    }
+}
+
+/// Splits a matrix into column panels with the index of their first column.
+fn panels(mut rest: MatMut<'_, f64>) -> Vec<(usize, MatMut<'_, f64>)> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    while rest.ncols() > 0 {
+        let width = rest.ncols().min(PANEL);
+        let (panel, tail) = rest.split_at_col_mut(width);
+        out.push((start, panel));
+        start += width;
+        rest = tail;
+    }
+    out
+}
+
+/// Adds `X^T X[:, start..]` to the part of a column panel that lies on or below the diagonal.
+fn add_gram_panel(panel: MatMut<'_, f64>, x: MatRef<'_, f64>, start: usize) {
+    let width = panel.ncols();
+    let columns = x.subcols(start, width);
+    let (diagonal, below) = panel.split_at_row_mut(start).1.split_at_row_mut(width);
+    triangular::matmul(
+        diagonal,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        columns.transpose(),
+        BlockStructure::Rectangular,
+        columns,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    let rest = x.subcols(start + width, below.nrows());
+    matmul(below, Accum::Add, rest.transpose(), columns, 1.0, Par::Seq);
+}
+
+/// Copies the lower triangle onto the upper one, tile by tile to stay in the cache.
+fn mirror_lower(a: &mut Mat<f64>) {
+    const TILE: usize = 32;
+    let p = a.nrows();
+    for j0 in (0..p).step_by(TILE) {
+        for i0 in (j0..p).step_by(TILE) {
+            for j in j0..(j0 + TILE).min(p) {
+                for i in i0.max(j + 1)..(i0 + TILE).min(p) {
+                    a[(j, i)] = a[(i, j)];
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn check_dimensions(inputs: usize, outputs: usize) -> Result<()> {
+    if inputs == 0 || outputs == 0 {
+        return Err(Error::invalid(format!(
+            "statistics need at least one input and one output column, got {inputs} and {outputs}"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn check_same(mine: (usize, usize), theirs: (usize, usize)) -> Result<()> {
+    if mine != theirs {
+        return Err(Error::invalid(format!(
+            "statistics of {} x {} columns cannot be merged with {} x {}",
+            mine.0, mine.1, theirs.0, theirs.1
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn no_rows() -> Error {
+    Error::invalid("no calibration rows were collected").hint("give calibration data")
+}
+
+/// Checks that `x` and `y` hold the same whole number of rows and only finite numbers.
+pub(super) fn check_block(x: &[f32], y: &[f32], inputs: usize, outputs: usize) -> Result<()> {
+    let rows = x.len() / inputs;
+    if rows * inputs != x.len() || rows.checked_mul(outputs) != Some(y.len()) {
+        return Err(Error::invalid(format!(
+            "{} input and {} response numbers are not rows of {inputs} and {outputs} columns",
+            x.len(),
+            y.len()
+        )));
+    }
+    for (what, values, columns) in [("input", x, inputs), ("response", y, outputs)] {
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!(
+                "{what} column {} of a calibration row is {}",
+                at % columns,
+                values[at]
+            ))
+            .hint("the model produces NaN or infinity on this data"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// Small integers, so that every sum is exact whatever its order.
+    fn integers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 + seed * 11 + i * i % 13) % 17) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn matches_plain_loops() {
+        // More columns than a panel and more rows than a chunk, neither a multiple.
+        let (rows, p, n) = (CHUNK_ROWS + 7, PANEL + 5, 3);
+        let (x, y) = (integers(rows * p, 1), integers(rows * n, 2));
+        let mut moments = Moments::new(p, n).unwrap();
+        moments.push(&x, &y).unwrap();
+        let at = |i: usize, j: usize| -> f64 {
+            (0..rows).map(|r| f64::from(x[r * p + i]) * f64::from(x[r * p + j])).sum()
+        };
+        for (i, j) in [(0, 0), (3, 1), (PANEL, PANEL - 1), (p - 1, 0), (p - 1, p - 1)] {
+            assert_eq!(moments.gram[(i, j)], at(i, j), "G[{i}, {j}]");
+        }
+        let cross: f64 = (0..rows).map(|r| f64::from(x[r * p + 4]) * f64::from(y[r * n + 2])).sum();
+        assert_eq!(moments.cross[(4, 2)], cross);
+
+        let centred = moments.centred().unwrap();
+        let mean = |c: usize| (0..rows).map(|r| f64::from(x[r * p + c])).sum::<f64>() / rows as f64;
+        let expected: f64 = (0..rows)
+            .map(|r| (f64::from(x[r * p + 1]) - mean(1)) * (f64::from(x[r * p + 3]) - mean(3)))
+            .sum();
+        for value in [centred.gram[(1, 3)], centred.gram[(3, 1)]] {
+            assert!((value - expected).abs() < 1e-9 * expected.abs().max(1.0));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let (rows, p, n) = (700, PANEL * 2 + 9, 5);
+        let x: Vec<f32> = (0..rows * p).map(|i| (i as f32 * 0.37).sin()).collect();
+        let y: Vec<f32> = (0..rows * n).map(|i| (i as f32 * 0.11).cos()).collect();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut moments = Moments::new(p, n).unwrap();
+                moments.push(&x, &y).unwrap();
+                moments.centred().unwrap()
+            })
+        };
+        let (one, three) = (run(1), run(3));
+        assert_eq!(one.gram, three.gram);
+        assert_eq!(one.cross, three.cross);
+    }
+
+    #[test]
+    fn merging_equals_one_pass() {
+        let (p, n) = (4, 2);
+        let (x, y) = (integers(30 * p, 3), integers(30 * n, 4));
+        let mut whole = Moments::new(p, n).unwrap();
+        whole.push(&x, &y).unwrap();
+        let mut first = Moments::new(p, n).unwrap();
+        first.push(&x[..11 * p], &y[..11 * n]).unwrap();
+        let mut second = Moments::new(p, n).unwrap();
+        second.push(&x[11 * p..], &y[11 * n..]).unwrap();
+        first.merge(&second).unwrap();
+        assert_eq!(first.rows(), 30);
+        assert_eq!(first.gram, whole.gram);
+        assert_eq!(first.cross, whole.cross);
+        assert_eq!(first.sum_y2, whole.sum_y2);
+    }
+
+    #[test]
+    fn refuses_bad_blocks_and_stays_as_it_was() {
+        let mut moments = Moments::new(2, 1).unwrap();
+        assert!(moments.push(&[1.0, 2.0, 3.0], &[1.0]).is_err());
+        assert!(moments.push(&[1.0, 2.0], &[1.0, 2.0]).is_err());
+        let error = moments.push(&[1.0, f32::NAN], &[1.0]).unwrap_err();
+        assert!(error.message().contains("input column 1"), "{error}");
+        assert!(moments.push(&[1.0, 2.0], &[f32::INFINITY]).is_err());
+        assert_eq!(moments.rows(), 0);
+        assert!(moments.merge(&Moments::new(3, 1).unwrap()).is_err());
+        assert!(moments.centred().is_err());
+        assert!(Moments::new(0, 1).is_err());
+        assert!(Moments::new(usize::MAX, 1).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! Replays calibration data through a graph node by node without starting over each time.
+//!
+//! A [`Replay`] holds the values that are alive at one place of the graph for all batches. Moving
+//! to a later place runs only what lies between. Where the live values would take more memory than
+//! allowed, the replay stays where it is and the next move runs from there again.
+
+use crate::graph::Graph;
+use crate::run::{Array, Facts, Session, Tap};
+use crate::{Error, NodeId, Result, ValueId};
+
+/// Calibration data on its way through a graph.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// Values that are held.
+    held: Vec<ValueId>,
+    /// Held arrays by batch, in the order of `held`.
+    batches: Vec<Vec<Array>>,
+    /// Samples over all batches.
+    samples: usize,
+    /// Most bytes to hold.
+    memory: usize,
+}
+
+/// A move of a [`Replay`]: run it for every batch, then give the results to [`Replay::settle`].
+pub struct Move<'g> {
+    session: Session<'g>,
+    targets: Vec<ValueId>,
+    wanted: usize,
+    keep: bool,
+}
+
+/// What a [`Move`] computed for one batch.
+pub struct Moved {
+    /// The wanted values.
+    pub wanted: Vec<Array>,
+    held: Vec<Array>,
+}
+
+struct Untapped;
+
+impl Tap for Untapped {}
+
+impl Replay {
+    /// Starts at the graph inputs; each batch lists them in the graph's order.
+    ///
+    /// # Errors
+    /// When a batch has the wrong number of inputs.
+    pub fn new(graph: &Graph, batches: Vec<Vec<Array>>, memory: usize) -> Result<Self> {
+        if let Some(batch) = batches.iter().find(|batch| batch.len() != graph.inputs.len()) {
+            return Err(Error::invalid(format!(
+                "the model has {} inputs, a batch has {}",
+                graph.inputs.len(),
+                batch.len()
+            )));
+        }
+        let first = |batch: &Vec<Array>| batch.first().and_then(|a| a.dims().first().copied());
+        let samples = batches.iter().filter_map(first).sum();
+        Ok(Self { held: graph.inputs.clone(), batches, samples, memory })
+    }
+
+    /// Number of batches.
+    pub fn batches(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Number of samples over all batches.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Prepares a move to right before `node`, which also computes `wanted` values (before or
+    /// after that place).
+    ///
+    /// # Errors
+    /// When a node on the way cannot be prepared.
+    pub fn prepare<'g>(
+        &self,
+        graph: &'g Graph,
+        facts: &Facts,
+        node: NodeId,
+        wanted: &[ValueId],
+    ) -> Result<Move<'g>> {
+        let live = live_before(graph, facts, node);
+        let sample_bytes: usize = live.iter().map(|&value| sample_bytes(facts, value)).sum();
+        let keep = sample_bytes.saturating_mul(self.samples) <= self.memory;
+        let mut targets = wanted.to_vec();
+        if keep {
+            targets.extend(&live);
+        }
+        let session = Session::between(graph, &self.held, &targets)?;
+        Ok(Move { session, targets, wanted: wanted.len(), keep })
+    }
+
+    /// Runs one batch of a move.
+    ///
+    /// # Errors
+    /// When a node fails.
+    pub fn run(&self, step: &Move, batch: usize) -> Result<Moved> {
+        let inputs: Vec<_> =
+            self.held.iter().copied().zip(self.batches[batch].iter().cloned()).collect();
+        let mut arrays = step.session.run_for(&inputs, &step.targets, &mut Untapped)?;
+        let held = arrays.split_off(step.wanted);
+        Ok(Moved { wanted: arrays, held })
+    }
+
+    /// Takes what all batches computed, in order, as the new place.
+    pub fn settle(&mut self, step: &Move, held: Vec<Held>) {
+        if step.keep {
+            self.held = step.targets[step.wanted..].to_vec();
+            self.batches = held.into_iter().map(|held| held.0).collect();
+        }
+    }
+}
+
+/// The part of a [`Moved`] that the replay keeps.
+pub struct Held(Vec<Array>);
+
+impl Moved {
+    /// Splits what the caller asked for from what the replay keeps.
+    pub fn split(self) -> (Vec<Array>, Held) {
+        (self.wanted, Held(self.held))
+    }
+}
+
+/// Values made before `node` that it or a later node reads, without constants.
+fn live_before(graph: &Graph, facts: &Facts, node: NodeId) -> Vec<ValueId> {
+    let mut read = vec![false; graph.value_count()];
+    for later in &graph.nodes[node.index()..] {
+        for value in later.inputs.iter().flatten() {
+            read[value.index()] = true;
+        }
+    }
+    for output in &graph.outputs {
+        read[output.index()] = true;
+    }
+    let made = graph.nodes[..node.index()].iter().flat_map(|n| n.outputs.iter().flatten());
+    let constant = |value: ValueId| facts.get(value).is_some_and(|fact| fact.fixed);
+    let candidates = graph.inputs.iter().chain(made).copied();
+    candidates.filter(|&value| read[value.index()] && !constant(value)).collect()
+}
+
+fn sample_bytes(facts: &Facts, value: ValueId) -> usize {
+    facts.get(value).map_or(0, |fact| {
+        let batch = fact.dims.first().copied().unwrap_or(1).max(1);
+        fact.count() / batch * 4
+    })
+}
