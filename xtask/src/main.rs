@@ -1,32 +1,52 @@
-//! Development tasks: `cargo xtask fixtures data --from DIR`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | bench`.
 
+mod alone;
+mod bench;
+mod ci;
 mod data;
+mod fixtures;
+mod readme;
+mod step;
+mod tidy;
+mod workspace;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
 
+/// Development tasks
 #[derive(Parser)]
-enum Task {
-    /// Makes files under `fixtures/`
+#[command(name = "cargo xtask")]
+struct Cli {
     #[command(subcommand)]
-    Fixtures(Fixture),
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Fixture {
-    /// The Fashion-MNIST excerpt, from the folder with the full set
-    Data {
-        /// Where the Debian package `dataset-fashion-mnist` puts it
-        #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-        from: PathBuf,
-        /// Target folder
-        #[arg(long, default_value = "fixtures/data")]
-        to: PathBuf,
+enum Task {
+    /// Everything that CI runs
+    Ci {
+        /// Run only the steps whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Dependency arrows, file lengths, words and paths that must not be in the sources
+    Tidy,
+    /// Make files under fixtures/ again
+    #[command(subcommand)]
+    Fixtures(fixtures::Fixture),
+    /// Run the benchmarks
+    Bench {
+        /// Run only the benchmarks whose name contains this
+        filter: Option<String>,
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
-        Task::Fixtures(Fixture::Data { from, to }) => data::excerpt(&from, &to),
+fn main() -> Result<()> {
+    std::env::set_current_dir(workspace::root())?;
+    match Cli::parse().task {
+        Task::Ci { only } => ci::run(only.as_deref()),
+        Task::Tidy => tidy::run(),
+        Task::Fixtures(fixture) => fixtures::run(&fixture),
+        Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

@@ -46,33 +46,19 @@ impl Blocks {
         }
     }
 
-    /// Follows the update `C_i -= U_i U_i^T`, `W_i -= U_i Q`, given `u = U_i`, `p = W_i Q^T` (with
-    /// `W_i` before the update) and `qq = Q Q^T`.
-    pub(super) fn update(
-        &mut self,
-        channel: usize,
-        u: MatRef<'_, f64>,
-        p: MatRef<'_, f64>,
-        qq: MatRef<'_, f64>,
-    ) {
+    /// Follows the update `C_i -= U_i U_i^T`, `W_i -= U_i Q`, given `u = U_i` and
+    /// `e = 1/2 U_i Q Q^T - W_i Q^T` (with `W_i` before the update): then `V_i += e u^T + u e^T`.
+    pub(super) fn update(&mut self, channel: usize, u: MatRef<'_, f64>, e: MatRef<'_, f64>) {
         let (k, start) = (self.widths[channel], self.starts[channel]);
-        let rank = u.ncols();
-        for j in 0..k {
-            for i in j..k {
-                let (mut inverse, mut products) = (0.0, 0.0);
-                for s in 0..rank {
-                    let mut uq = 0.0;
-                    for t in 0..rank {
-                        uq += u[(i, t)] * qq[(t, s)];
-                    }
-                    inverse -= u[(i, s)] * u[(j, s)];
-                    products += (uq - p[(i, s)]) * u[(j, s)] - u[(i, s)] * p[(j, s)];
-                }
-                self.inverse[start + j * k + i] += inverse;
-                self.products[start + j * k + i] += products;
-                if i != j {
-                    self.inverse[start + i * k + j] += inverse;
-                    self.products[start + i * k + j] += products;
+        let inverse = &mut self.inverse[start..start + k * k];
+        let products = &mut self.products[start..start + k * k];
+        for (u, e) in u.col_iter().zip(e.col_iter()) {
+            for j in 0..k {
+                let (uj, ej) = (u[j], e[j]);
+                let (inverse, products) = (&mut inverse[j * k..], &mut products[j * k..]);
+                for (i, (u, e)) in u.iter().zip(e.iter()).enumerate() {
+                    inverse[i] -= u * uj;
+                    products[i] += e * uj + u * ej;
                 }
             }
         }

@@ -127,12 +127,12 @@ impl Eliminator for State<'_> {
         // The blocks shrink by U U^T with U = -X^T step.
         let mut u = Mat::zeros(self.x.ncols(), k);
         matmul(u.as_mut(), Accum::Replace, self.x.transpose(), &step, -1.0, Par::Seq);
-        let products = self.x.transpose() * (&self.residual * q.transpose());
-        let qq = &q * q.transpose();
+        let mut e = self.x.transpose() * (&self.residual * q.transpose());
+        e *= faer::Scale(-1.0);
+        matmul(e.as_mut(), Accum::Add, &u, &q * q.transpose(), 0.5, Par::Seq);
         for &i in kept {
             let (from, width) = (self.offsets[i], self.blocks.width(i));
-            let (u, p) = (u.subrows(from, width), products.subrows(from, width));
-            self.blocks.update(i, u, p, qq.as_ref());
+            self.blocks.update(i, u.subrows(from, width), e.subrows(from, width));
         }
         add_outer_lower(&mut self.projection, step.as_ref(), 1.0);
         mirror_lower(&mut self.projection);

@@ -196,16 +196,15 @@ impl Eliminator for State {
         matmul(q.as_mut(), Accum::Add, own, coefficients.transpose(), -1.0, Par::Seq);
         forward_substitute(lower.as_ref(), &mut q);
 
-        let mut products = Mat::zeros(self.weight.nrows(), k);
-        matmul(products.as_mut(), Accum::Replace, &self.weight, q.transpose(), 1.0, Par::Seq);
+        // e = 1/2 U Q Q^T - W Q^T with W = weight - pending U Q.
+        let mut e = Mat::zeros(self.weight.nrows(), k);
+        matmul(e.as_mut(), Accum::Replace, &self.weight, q.transpose(), -1.0, Par::Seq);
         let overlap = coefficients.transpose() * q.transpose();
-        matmul(products.as_mut(), Accum::Add, factor, &overlap, -1.0, Par::Seq);
-
-        let qq = &q * q.transpose();
+        matmul(e.as_mut(), Accum::Add, factor, &overlap, 1.0, Par::Seq);
+        matmul(e.as_mut(), Accum::Add, &columns, &q * q.transpose(), 0.5, Par::Seq);
         for &i in kept {
             let (row, width) = (self.offsets[i], self.blocks.width(i));
-            let u: MatRef<'_, f64> = columns.subrows(row, width);
-            self.blocks.update(i, u, products.subrows(row, width), qq.as_ref());
+            self.blocks.update(i, columns.subrows(row, width), e.subrows(row, width));
         }
         for t in 0..k {
             self.factor.col_mut(self.pending + t).copy_from(columns.col(t));

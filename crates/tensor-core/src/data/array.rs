@@ -178,5 +178,5 @@ pub(super) fn from_constant(tensor: &Constant) -> Result<Sample> {
         element if element.is_float() => Values::Floats(tensor.to_f32s()?),
         _ => Values::Integers(tensor.to_i64s()?),
     };
-    Ok(Sample { dims: tensor.dims().to_vec(), values })
+    Ok(Sample { dims: tensor.dims().to_vec(), values, decoded: false })
 }

@@ -102,9 +102,11 @@ impl Dataset {
             let spec = specs.get(index);
             let prepare = Prepare::new(settings, spec)?;
             let raw = source.sample(0)?;
-            let stored = raw.dims.clone();
+            let (stored, decoded) = (raw.dims.clone(), raw.decoded);
             let first = prepare.apply(raw, &source.place(0))?;
-            notes.extend(prepare.note(&stored, &first.dims));
+            if !decoded {
+                notes.extend(prepare.note(&stored, &first.dims));
+            }
             let element = spec.map(|spec| spec.element);
             let dtype = match (&first.values, element) {
                 (Values::Floats(_), Some(ElementType::F64)) => DType::F64,

@@ -136,7 +136,11 @@ fn decode(path: &Path, channels: usize) -> Result<Sample> {
     })?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     let pixels = if channels == 1 { grey(&image) } else { image.into_rgb8().into_raw() };
-    Ok(Sample { dims: vec![height, width, channels], values: Values::Pixels(pixels) })
+    Ok(Sample {
+        dims: vec![height, width, channels],
+        values: Values::Pixels(pixels),
+        decoded: true,
+    })
 }
 
 /// Luma by ITU-R 601 in Pillow's fixed-point form; `image` itself weighs by ITU-R 709, which

@@ -228,7 +228,7 @@ fn image_folder(path: &Path, options: &Options) -> Result<Parts> {
     let listing = folder::list(path, prepare.channels().unwrap_or(3))?;
     let mut notes = Vec::new();
     if listing.skipped > 0 {
-        notes.push(format!("{} entries that are no JPEG or PNG files", listing.skipped));
+        notes.push(format!("skipped {} entries that are no JPEG or PNG files", listing.skipped));
     }
     let source: Arc<dyn Source> = Arc::new(listing.folder);
     let sources = vec![(only_name(options), source)];

@@ -65,7 +65,7 @@ impl Prepare {
 
     /// What is done to the axes of samples of that shape, when it is worth telling.
     pub(super) fn note(&self, stored: &[usize], delivered: &[usize]) -> Option<String> {
-        let text = match (self.axes(stored), self.layout) {
+        let text = match (self.axes(stored, false), self.layout) {
             _ if delivered.len() == 1 && stored.len() > 1 => "flattened",
             (Axes::Hwc, Layout::Nchw) if stored.len() == delivered.len() => {
                 "stored channels last, delivered channels first"
@@ -93,18 +93,19 @@ impl Prepare {
         if stored.contains(&0) {
             return Err(misfit(format!("{place}: has the empty shape {}", shape_text(&stored))));
         }
-        let prepared = match self.axes(&stored) {
+        let prepared = match self.axes(&stored, sample.decoded) {
             Axes::Plain => self.plain(sample)?,
             axes => self.picture(sample, axes)?,
         };
         self.fit(prepared, &stored, place)
     }
 
-    fn axes(&self, dims: &[usize]) -> Axes {
+    fn axes(&self, dims: &[usize], decoded: bool) -> Axes {
         let target_rank = self.target.as_ref().map(Vec::len);
         let image_wanted = matches!(target_rank, None | Some(1 | 3));
         match *dims {
             [_, _] if image_wanted => Axes::Hw,
+            [_, _, _] if decoded => Axes::Hwc,
             [first, _, last] if image_wanted => {
                 let counts_channels = |dim| match self.channels() {
                     Some(channels) => dim == channels,
@@ -135,7 +136,7 @@ impl Prepare {
         if let Some(normalisation) = self.settings.normalisation(1)? {
             normalise(&mut values, normalisation[0]);
         }
-        Ok(Sample { dims: sample.dims, values: Values::Floats(values) })
+        Ok(Sample { dims: sample.dims, values: Values::Floats(values), decoded: false })
     }
 
     fn picture(&self, sample: Sample, axes: Axes) -> Result<Sample> {
@@ -148,7 +149,7 @@ impl Prepare {
             } else {
                 sample.dims
             };
-            return Ok(Sample { dims, values: to_integers(sample.values) });
+            return Ok(Sample { dims, values: to_integers(sample.values), decoded: false });
         }
         let values = sample.values.into_floats(!self.integer);
         let mut image = match (axes, sample.dims.as_slice()) {
@@ -183,7 +184,7 @@ impl Prepare {
         } else {
             Values::Floats(values)
         };
-        Ok(Sample { dims, values })
+        Ok(Sample { dims, values, decoded: false })
     }
 
     fn image_dims(&self, channels: usize, height: usize, width: usize) -> Vec<usize> {

@@ -39,6 +39,8 @@ pub(super) struct Sample {
     pub(super) dims: Vec<usize>,
     /// Values, as many as the shape holds.
     pub(super) values: Values,
+    /// Is it a decoded image, whose axes are known to be height, width, channels?
+    pub(super) decoded: bool,
 }
 
 /// Where the samples of one model input come from. Reads lazily.

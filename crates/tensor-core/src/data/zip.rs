@@ -40,6 +40,8 @@ pub(super) fn entries(path: &Path) -> Result<Vec<Entry>> {
         .rposition(|window| window == b"PK\x05\x06")
         .ok_or_else(|| damaged(path, "is no .npz archive, or it is truncated"))?;
     let end = Fields { path, bytes: &tail[end..] };
+    // The last field, so that a record cut short is noticed.
+    end.u16(20)?;
     let (mut length, mut start) = (u64::from(end.u32(12)?), u64::from(end.u32(16)?));
     if start == u64::from(u32::MAX) || length == u64::from(u32::MAX) {
         let locator = tail
