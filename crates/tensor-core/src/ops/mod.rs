@@ -13,7 +13,9 @@ mod operand;
 mod pad;
 mod passing;
 mod pointwise;
+mod quantize;
 mod real;
+mod rearrange;
 mod reduce;
 mod regroup;
 mod resample;
@@ -106,6 +108,8 @@ const FAMILIES: &[&[Entry]] = &[
     join::OPERATORS,
     pad::OPERATORS,
     pointwise::OPERATORS,
+    quantize::OPERATORS,
+    rearrange::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
     shape::OPERATORS,
