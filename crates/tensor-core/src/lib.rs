@@ -9,6 +9,7 @@ pub mod cost;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod kernels;
 pub mod ops;
 pub mod rewrite;
 pub mod run;

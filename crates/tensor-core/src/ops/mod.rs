@@ -4,6 +4,13 @@
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
 mod context;
+mod conv;
+mod conv_transpose;
+mod gemm;
+mod matmul;
+mod norm;
+mod pool;
+mod window;
 
 pub use context::{Inputs, NodeCx};
 
@@ -81,7 +88,14 @@ pub trait Operator: Send + Sync {
 pub type Entry = (&'static str, &'static dyn Operator);
 
 /// All operator families.
-const FAMILIES: &[&[Entry]] = &[];
+const FAMILIES: &[&[Entry]] = &[
+    conv::ENTRIES,
+    conv_transpose::ENTRIES,
+    gemm::ENTRIES,
+    matmul::ENTRIES,
+    norm::ENTRIES,
+    pool::ENTRIES,
+];
 
 /// The implementation of an operator of the default domain.
 pub fn lookup(domain: &str, op: &str) -> Option<&'static dyn Operator> {
