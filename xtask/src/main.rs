@@ -1,2 +1,52 @@
-//! Placeholder.
-fn main() {}
+//! Development tasks: `cargo xtask ci | tidy | fixtures | bench`.
+
+mod alone;
+mod bench;
+mod ci;
+mod data;
+mod fixtures;
+mod readme;
+mod step;
+mod tidy;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that CI runs
+    Ci {
+        /// Run only the steps whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Dependency arrows, file lengths, words and paths that must not be in the sources
+    Tidy,
+    /// Make files under fixtures/ again
+    #[command(subcommand)]
+    Fixtures(fixtures::Fixture),
+    /// Run the benchmarks
+    Bench {
+        /// Run only the benchmarks whose name contains this
+        filter: Option<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(workspace::root())?;
+    match Cli::parse().task {
+        Task::Ci { only } => ci::run(only.as_deref()),
+        Task::Tidy => tidy::run(),
+        Task::Fixtures(fixture) => fixtures::run(&fixture),
+        Task::Bench { filter } => bench::run(filter.as_deref()),
+    }
+}

@@ -3,14 +3,21 @@
 //!
 //! Technique crates depend on this crate and on nothing else of ours.
 
+pub mod budget;
 pub mod calibrate;
 pub mod channels;
 pub mod cost;
+#[cfg(feature = "data")]
+pub mod data;
 pub mod element;
 pub mod error;
 pub mod graph;
 pub mod kernels;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
+pub mod progress;
+pub mod random;
 pub mod rewrite;
 pub mod run;
 

@@ -24,32 +24,62 @@ pub enum Attribute {
     Opaque(Opaque),
 }
 
+/// How the file wrote an attribute, where writers differ.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(not(feature = "onnx"), allow(dead_code, reason = "only the ONNX writer reads it"))]
+pub(crate) struct Style {
+    /// The documentation string.
+    pub(crate) doc_string: Option<String>,
+    /// The type is left for the reader to infer, as before IR version 2.
+    pub(crate) untyped: bool,
+    /// A value equal to its type's default is left out, as proto3 writers do.
+    pub(crate) implicit: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    name: String,
+    value: Attribute,
+    style: Style,
+}
+
 /// The attributes of a node, in file order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attributes(Vec<(String, Attribute)>);
+pub struct Attributes(Vec<Entry>);
 
 impl Attributes {
     /// Names and values in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|entry| (entry.name.as_str(), &entry.value))
+    }
+
+    /// Names, values and how they were written, in file order.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn styled(&self) -> impl Iterator<Item = (&str, &Attribute, &Style)> {
+        self.0.iter().map(|entry| (entry.name.as_str(), &entry.value, &entry.style))
     }
 
     /// The attribute of that name.
     pub fn get(&self, name: &str) -> Option<&Attribute> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+        self.0.iter().find(|entry| entry.name == name).map(|entry| &entry.value)
     }
 
     /// Adds or replaces an attribute.
     pub fn set(&mut self, name: &str, value: Attribute) {
-        match self.0.iter_mut().find(|(other, _)| other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
+        match self.0.iter_mut().find(|entry| entry.name == name) {
+            Some(entry) => entry.value = value,
+            None => self.push(name.to_owned(), value, Style::default()),
         }
+    }
+
+    /// Adds an attribute of a name that is not there yet.
+    pub(crate) fn push(&mut self, name: String, value: Attribute, style: Style) {
+        self.0.push(Entry { name, value, style });
     }
 
     /// Removes an attribute.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(other, _)| other != name);
+        self.0.retain(|entry| entry.name != name);
     }
 
     /// An integer with its default.

@@ -36,6 +36,18 @@ impl Constant {
     /// # Errors
     /// When the byte count does not match the dimensions.
     pub fn from_bytes(element: ElementType, dims: Vec<usize>, bytes: Vec<u8>) -> Result<Self> {
+        Self::from_shared(element, dims, Arc::new(bytes))
+    }
+
+    /// From little-endian bytes that other constants may share.
+    ///
+    /// # Errors
+    /// When the byte count does not match the dimensions.
+    pub fn from_shared(
+        element: ElementType,
+        dims: Vec<usize>,
+        bytes: Arc<Vec<u8>>,
+    ) -> Result<Self> {
         let count = checked_count(&dims)?;
         if let Some(size) = element.size()
             && count.checked_mul(size) != Some(bytes.len())
@@ -45,13 +57,7 @@ impl Constant {
                 bytes.len()
             )));
         }
-        Ok(Self {
-            element,
-            dims,
-            bytes: Arc::new(bytes),
-            encoding: Encoding::Raw,
-            opaque: Opaque::default(),
-        })
+        Ok(Self { element, dims, bytes, encoding: Encoding::Raw, opaque: Opaque::default() })
     }
 
     /// A float tensor.
@@ -85,6 +91,11 @@ impl Constant {
     /// Little-endian bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The same bytes, shared.
+    pub fn shared_bytes(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.bytes)
     }
 
     /// Number of elements.
@@ -171,9 +182,11 @@ impl Constant {
     }
 }
 
-/// Product of dimensions that refuses to overflow.
+/// Product of dimensions that refuses to overflow, even where another dimension is zero: strides
+/// are partial products.
 fn checked_count(dims: &[usize]) -> Result<usize> {
     dims.iter()
-        .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
+        .try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)))
+        .map(|_| dims.iter().product())
         .ok_or_else(|| Error::invalid(format!("shape {dims:?} is too large")))
 }

@@ -6,12 +6,19 @@
 
 mod attribute;
 mod constant;
+mod finite;
 mod index;
+#[cfg(feature = "onnx")]
+mod layout;
 mod node;
 
+#[cfg(feature = "onnx")]
+pub(crate) use attribute::Style;
 pub use attribute::{Attribute, Attributes};
 pub use constant::{Constant, Encoding};
 pub use index::Index;
+#[cfg(feature = "onnx")]
+pub(crate) use layout::{Layout, Listed};
 pub use node::{Node, NodeId, Value, ValueId};
 
 use crate::{Error, Result};
@@ -66,6 +73,10 @@ pub struct Graph {
     pub(crate) by_name: HashMap<String, ValueId>,
     /// Initializers in file order.
     pub(crate) initializers: Vec<ValueId>,
+    /// Values that sparse initializers define; their data stays opaque.
+    pub(crate) sparse: Vec<ValueId>,
+    #[cfg(feature = "onnx")]
+    pub(crate) layout: Layout,
 }
 
 impl Graph {
@@ -118,6 +129,8 @@ impl Graph {
     /// States type and shape of a value.
     pub fn declare(&mut self, value: ValueId, declared: Option<Declared>) {
         self.values[value.index()].declared = declared;
+        #[cfg(feature = "onnx")]
+        self.layout.redeclared.insert(value);
     }
 
     /// Initializers in file order.
@@ -131,15 +144,17 @@ impl Graph {
     }
 
     /// The constant behind a value: an initializer or a `Constant` node, also through `Identity`.
-    pub fn constant(&self, value: ValueId, index: &Index) -> Option<&Constant> {
-        if let Some(constant) = self.initializer(value) {
-            return Some(constant);
-        }
-        let node = self.node(index.producer(value)?);
-        match (node.op.as_str(), node.attributes.get("value")) {
-            ("Constant", Some(Attribute::Tensor(constant))) => Some(constant),
-            ("Identity", _) => self.constant(node.input(0)?, index),
-            _ => None,
+    pub fn constant(&self, mut value: ValueId, index: &Index) -> Option<&Constant> {
+        loop {
+            if let Some(constant) = self.initializer(value) {
+                return Some(constant);
+            }
+            let node = self.node(index.producer(value)?);
+            match (node.op.as_str(), node.attributes.get("value")) {
+                ("Constant", Some(Attribute::Tensor(constant))) => return Some(constant),
+                ("Identity", _) => value = node.input(0)?,
+                _ => return None,
+            }
         }
     }
 
@@ -198,7 +213,7 @@ impl Graph {
     /// `E0102` names the node and the value.
     pub fn validate(&self) -> Result<()> {
         let mut known = vec![false; self.values.len()];
-        for &value in self.inputs.iter().chain(&self.initializers) {
+        for &value in self.inputs.iter().chain(&self.initializers).chain(&self.sparse) {
             known[value.index()] = true;
         }
         for id in self.node_ids() {

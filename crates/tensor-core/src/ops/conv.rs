@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use candle_core::DType;
 use std::sync::Arc;
 
-pub(super) const ENTRIES: &[Entry] = &[("Conv", &Conv)];
+pub(super) const OPERATORS: &[Entry] = &[("Conv", &Conv)];
 
 struct Conv;
 

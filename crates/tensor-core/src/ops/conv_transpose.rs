@@ -12,7 +12,7 @@ use crate::run::{Array, Fact};
 use crate::{Error, Result};
 use std::sync::Arc;
 
-pub(super) const ENTRIES: &[Entry] = &[("ConvTranspose", &ConvTranspose)];
+pub(super) const OPERATORS: &[Entry] = &[("ConvTranspose", &ConvTranspose)];
 
 struct ConvTranspose;
 

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
 
-pub(super) const ENTRIES: &[Entry] = &[("Gemm", &Gemm)];
+pub(super) const OPERATORS: &[Entry] = &[("Gemm", &Gemm)];
 
 struct Gemm;
 

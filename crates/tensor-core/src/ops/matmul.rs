@@ -10,7 +10,7 @@ use crate::run::{Array, Fact};
 use crate::{Error, Result};
 use std::sync::Arc;
 
-pub(super) const ENTRIES: &[Entry] = &[("MatMul", &MatMul)];
+pub(super) const OPERATORS: &[Entry] = &[("MatMul", &MatMul)];
 
 struct MatMul;
 

@@ -3,13 +3,32 @@
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
+mod binary;
+mod broadcast;
+mod constant;
 mod context;
 mod conv;
 mod conv_transpose;
+mod elementwise;
 mod gemm;
+mod join;
 mod matmul;
 mod norm;
+mod operand;
+mod pad;
+mod passing;
+mod pointwise;
 mod pool;
+mod real;
+mod reduce;
+mod regroup;
+mod resample;
+mod resize;
+mod shape;
+mod sizes;
+mod slice;
+mod softmax;
+mod unary;
 mod window;
 
 pub use context::{Inputs, NodeCx};
@@ -89,12 +108,23 @@ pub type Entry = (&'static str, &'static dyn Operator);
 
 /// All operator families.
 const FAMILIES: &[&[Entry]] = &[
-    conv::ENTRIES,
-    conv_transpose::ENTRIES,
-    gemm::ENTRIES,
-    matmul::ENTRIES,
-    norm::ENTRIES,
-    pool::ENTRIES,
+    binary::OPERATORS,
+    constant::OPERATORS,
+    conv::OPERATORS,
+    conv_transpose::OPERATORS,
+    gemm::OPERATORS,
+    join::OPERATORS,
+    matmul::OPERATORS,
+    norm::OPERATORS,
+    pad::OPERATORS,
+    pointwise::OPERATORS,
+    pool::OPERATORS,
+    reduce::OPERATORS,
+    resize::OPERATORS,
+    shape::OPERATORS,
+    slice::OPERATORS,
+    softmax::OPERATORS,
+    unary::OPERATORS,
 ];
 
 /// The implementation of an operator of the default domain.

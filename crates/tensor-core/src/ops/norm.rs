@@ -7,7 +7,7 @@ use crate::kernels::scale_channels;
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
 
-pub(super) const ENTRIES: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
+pub(super) const OPERATORS: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
 
 /// `y = scale * (x - mean) / sqrt(variance + epsilon) + shift`, channel by channel.
 pub(crate) struct BatchNormalization;

@@ -9,7 +9,7 @@ use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
 use candle_core::DType;
 
-pub(super) const ENTRIES: &[Entry] = &[
+pub(super) const OPERATORS: &[Entry] = &[
     ("AveragePool", &Sliding { maximum: false }),
     ("GlobalAveragePool", &Global { maximum: false }),
     ("GlobalMaxPool", &Global { maximum: true }),

@@ -73,23 +73,38 @@ const MAX_ELEMENTS: usize = 1 << 33;
 /// # Errors
 /// `E0111` when an input dimension is open and not given; invalid shapes and attributes.
 pub fn infer(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Facts> {
+    let (facts, errors) = infer_all(graph, shapes);
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(facts),
+    }
+}
+
+/// As [`infer`], but goes on after an error, without facts for what depends on it.
+///
+/// Returns what could be inferred, and every error in graph order.
+pub fn infer_all(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> (Facts, Vec<Error>) {
     let mut facts = Facts(vec![None; graph.value_count()]);
+    let mut errors = Vec::new();
     for name in shapes.keys() {
         if !graph.inputs.iter().any(|&input| graph.name(input) == name) {
-            return Err(Error::invalid(format!("the model has no input `{name}`"))
-                .code_is("E0111")
-                .hint(input_names(graph)));
+            errors.push(
+                Error::invalid(format!("the model has no input `{name}`"))
+                    .code_is("E0111")
+                    .hint(input_names(graph)),
+            );
         }
     }
     for &input in &graph.inputs {
-        facts.0[input.index()] = Some(input_fact(graph, input, shapes)?);
+        facts.0[input.index()] =
+            input_fact(graph, input, shapes).map_err(|error| errors.push(error)).ok();
     }
     for &value in graph.initializers() {
         let Some(constant) = graph.initializer(value) else { continue };
         let mut fact = Fact::new(constant.element(), constant.dims().to_vec());
         fact.fixed = true;
         if constant.count() <= MAX_FOLDED && constant.element().storage().is_some() {
-            fact.value = Some(Array::from_constant(constant)?);
+            fact.value = Array::from_constant(constant).map_err(|error| errors.push(error)).ok();
         }
         facts.0[value.index()] = Some(fact);
     }
@@ -102,14 +117,20 @@ pub fn infer(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Fac
         let inputs = Inputs::new(
             cx.node.inputs.iter().map(|value| value.and_then(|v| facts.get(v))).collect(),
         );
-        let outputs = infer_node(operator, &cx, &inputs).map_err(|error| cx.locate(error))?;
+        let outputs = match infer_node(operator, &cx, &inputs) {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                errors.push(cx.locate(error));
+                continue;
+            }
+        };
         for (value, fact) in cx.node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
                 facts.0[value.index()] = Some(fact);
             }
         }
     }
-    Ok(facts)
+    (facts, errors)
 }
 
 /// Outputs of one node: by evaluation when all inputs are known and small, else by shape rules.

@@ -5,5 +5,5 @@ mod facts;
 mod session;
 
 pub use array::Array;
-pub use facts::{Fact, Facts, infer};
+pub use facts::{Fact, Facts, infer, infer_all};
 pub use session::{Session, Tap};

@@ -1,5 +1,9 @@
 //! What a model costs: multiply-accumulates, parameters, bytes, activation memory.
 
+mod widths;
+
+pub use widths::{Resource, Scalable, WidthCost};
+
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx};
 use crate::run::Facts;

@@ -1,0 +1,166 @@
+//! From arguments to exit code.
+
+use crate::args::Cli;
+use crate::commands::{Context, Outcome, Task, Verdict};
+use crate::console::{Console, Exit, error_document, write_stdout};
+use crate::progress::Reporter;
+use crate::{input, interrupt, output, shell};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use serde_json::{Map, Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Name and version, as JSON documents carry them.
+pub(crate) fn tool() -> Value {
+    json!({ "name": "kerf", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// Runs the command line.
+pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+    let wants_json = arguments.iter().any(|argument| argument == "--json");
+    let parsed = Cli::command()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
+    let (matches, cli) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error, wants_json).into(),
+    };
+    let task = cli.task();
+    let console = Console::new(task.shared());
+    interrupt::install();
+    let done = perform(task, &matches, shell::replay(&arguments), &console);
+    let exit = match &done {
+        Ok((text, exit, hint)) => match write_stdout(text) {
+            Ok(()) => {
+                if let Some(hint) = hint {
+                    console.hint(hint);
+                }
+                *exit
+            }
+            Err(error) => fail(&error, &console, false),
+        },
+        Err(error) => fail(error, &console, task.shared().json),
+    };
+    exit.into()
+}
+
+/// Reports an error on stderr and, in JSON mode, on stdout.
+fn fail(error: &Error, console: &Console, as_json: bool) -> Exit {
+    console.error(error);
+    if as_json && let Err(second) = write_stdout(&document_text(&error_document(error))) {
+        console.error(&second);
+    }
+    Exit::of(error)
+}
+
+/// Help and version go to stdout; everything else is a usage error.
+fn usage(error: &clap::Error, wants_json: bool) -> Exit {
+    let text = error.render();
+    if !error.use_stderr() {
+        return match write_stdout(&text.to_string()) {
+            Ok(()) => Exit::Success,
+            Err(_) => Exit::CannotRun,
+        };
+    }
+    // Clap's own text, which names the argument and suggests the nearest one.
+    let _ = error.print();
+    if wants_json {
+        let text = text.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let error = Error::new(ErrorKind::Invalid, "E0010", message)
+            .hint("`kerf --help` and `kerf COMMAND --help` list what is known");
+        // The exit code says the same, whether or not this can be written.
+        let _ = write_stdout(&document_text(&error_document(&error)));
+    }
+    Exit::CannotRun
+}
+
+/// Runs a task: checks outputs, works, makes the document, writes the report.
+fn perform(
+    task: &dyn Task,
+    matches: &ArgMatches,
+    replay: String,
+    console: &Console,
+) -> Result<(String, Exit, Option<String>)> {
+    let shared = task.shared();
+    set_threads(shared.threads)?;
+    let inputs: Vec<&Path> = task.model().into_iter().collect();
+    let report = shared.report.as_deref().filter(|_| !shared.dry_run);
+    for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
+        output::check(target, &inputs)?;
+    }
+    let identity = match task.model() {
+        Some(path) => Some((path, input::sha256(path)?)),
+        None => None,
+    };
+    let progress = Reporter::new(console, shared.no_progress);
+    let cx = Context { console, progress, replay: replay.clone() };
+    let sources = sources(matches, &task.settings());
+    let outcome =
+        if shared.dry_run && !task.plans() { dry_run(task, &sources) } else { task.run(&cx)? };
+    drop(cx);
+    let mut document = Map::new();
+    document.insert("schema".into(), json!(format!("kerf.{}/1", task.name())));
+    document.insert("tool".into(), tool());
+    if let Some((path, sha256)) = identity {
+        document.insert("input".into(), json!({ "path": path, "sha256": sha256 }));
+    }
+    document.insert("command".into(), json!(replay));
+    document.insert("settings".into(), task.settings());
+    if shared.dry_run {
+        document.insert("settings_from".into(), sources);
+    }
+    let (verdict, exit) = match outcome.verdict {
+        Verdict::Pass => ("pass", Exit::Success),
+        Verdict::Fail => ("fail", Exit::Failed),
+    };
+    document.insert("verdict".into(), json!(verdict));
+    document.insert("warnings".into(), json!(console.warnings()));
+    document.insert("result".into(), outcome.result);
+    let document = document_text(&Value::Object(document));
+    if let Some(folder) = report {
+        let path = folder.join("report.json");
+        output::write_whole(&path, &document)?;
+        console.note(&format!("report: {}", path.display()));
+    }
+    let text = if shared.json { document } else { outcome.text };
+    Ok((text, exit, outcome.hint))
+}
+
+fn document_text(document: &Value) -> String {
+    format!("{document:#}\n")
+}
+
+/// Sizes the thread pool that kernels and samplers share.
+fn set_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.into())
+        .build_global()
+        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))
+}
+
+/// The settings and where each came from, without running anything.
+fn dry_run(task: &dyn Task, sources: &Value) -> Outcome {
+    let mut text = format!("kerf {} would run with\n", task.name());
+    for (name, value) in task.settings().as_object().into_iter().flatten() {
+        let source = sources.get(name).and_then(Value::as_str).unwrap_or("default");
+        text.push_str(&format!("  {name} = {value}  ({source})\n"));
+    }
+    Outcome::answer(text, json!({ "dry_run": true }))
+}
+
+/// Where each setting came from.
+fn sources(matches: &ArgMatches, settings: &Value) -> Value {
+    let matches = matches.subcommand().map(|(_, matches)| matches);
+    let source = |id: &str| match matches.and_then(|matches| matches.value_source(id)) {
+        Some(ValueSource::CommandLine) => "flag",
+        Some(ValueSource::EnvVariable) => "environment",
+        _ => "default",
+    };
+    let names = settings.as_object().into_iter().flatten().map(|(name, _)| name);
+    Value::Object(names.map(|name| (name.clone(), json!(source(name)))).collect())
+}

@@ -1,0 +1,32 @@
+//! The command line: shared flags, data flags, budgets. Each command's own flags are beside the
+//! command.
+
+mod budget;
+mod data;
+mod shape;
+mod shared;
+
+pub(crate) use budget::{BudgetArgs, describe as describe_budget};
+pub(crate) use data::DataArgs;
+pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
+
+use crate::commands::{Command, Task};
+use clap::Parser;
+
+/// ONNX in, a smaller and faster ONNX out, with proof of what was done
+///
+/// Results go to stdout, everything else to stderr. Exit codes: 0 done and every goal met, 1 a goal
+/// or check was not met, 2 could not run, 3 a bug, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "kerf", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+impl Cli {
+    /// What was asked for.
+    pub(crate) fn task(&self) -> &dyn Task {
+        self.command.task()
+    }
+}

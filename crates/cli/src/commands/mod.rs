@@ -1,0 +1,118 @@
+//! One file per command.
+
+mod check;
+mod explain;
+mod groups;
+mod inspect;
+mod model;
+mod prune;
+mod samples;
+
+use crate::args::Shared;
+use crate::console::Console;
+use crate::output;
+use crate::progress::Reporter;
+use clap::Subcommand;
+use serde_json::Value;
+use std::path::Path;
+use tensor_core::Result;
+
+/// What was asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What is in the model? Layers, shapes, costs, and what can be pruned
+    Inspect(inspect::InspectArgs),
+    /// Will it work? Every problem at once
+    Check(check::CheckArgs),
+    /// Which channels are tied together, and why must some stay?
+    Groups(groups::GroupsArgs),
+    /// Fewer channels under a budget, refitted on calibration data, with proof
+    Prune(Box<prune::PruneArgs>),
+    /// Explain an error or lint code at length
+    Explain(explain::ExplainArgs),
+}
+
+impl Command {
+    /// The task behind a sub-command.
+    pub(crate) fn task(&self) -> &dyn Task {
+        match self {
+            Self::Inspect(args) => args,
+            Self::Check(args) => args,
+            Self::Groups(args) => args,
+            Self::Prune(args) => &**args,
+            Self::Explain(args) => args,
+        }
+    }
+}
+
+/// A command with its arguments.
+pub(crate) trait Task {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// The flags that every command has.
+    fn shared(&self) -> &Shared;
+
+    /// The model it reads, if any.
+    fn model(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Files and folders that it will write. They are checked before any work.
+    fn outputs(&self) -> Vec<output::Target<'_>> {
+        Vec::new()
+    }
+
+    /// All arguments, resolved.
+    fn settings(&self) -> Value;
+
+    /// Does `--dry-run` have its own answer, from [`run`](Self::run)?
+    fn plans(&self) -> bool {
+        false
+    }
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done.
+    fn run(&self, cx: &Context) -> Result<Outcome>;
+}
+
+/// What a command may use.
+pub(crate) struct Context<'a> {
+    /// Messages.
+    pub(crate) console: &'a Console,
+    /// Progress of long work, and Ctrl-C.
+    pub(crate) progress: Reporter<'a>,
+    /// The command line that repeats this run.
+    pub(crate) replay: String,
+}
+
+/// Was the goal met?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Every stated goal and check.
+    Pass,
+    /// Not all of them.
+    Fail,
+}
+
+/// What a command found.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// For people, on stdout.
+    pub(crate) text: String,
+    /// The same for programs.
+    pub(crate) result: Value,
+    /// Was the goal met?
+    pub(crate) verdict: Verdict,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl Outcome {
+    /// An answer without a goal.
+    pub(crate) fn answer(text: String, result: Value) -> Self {
+        Self { text, result, verdict: Verdict::Pass, hint: None }
+    }
+}

@@ -1,0 +1,83 @@
+//! Channel selection by LASSO, with a choice of solvers.
+
+use tensor_core::Result;
+
+use crate::baseline::descending;
+use crate::coordinate_descent::CoordinateDescent;
+#[cfg(feature = "linfa")]
+use crate::elastic_net::ElasticNetSolver;
+use crate::homotopy::lasso_path;
+use crate::lasso_system::LassoSystem;
+use crate::penalty_search::{LassoSolver, search};
+use crate::problem::Task;
+use crate::selector::Selector;
+
+/// Selects by `min 1/2 |Y - sum_i beta_i Z_i|^2 + lambda |beta|_1` (He et al. 2017, equation 2, on
+/// the contributions as they are, like the authors' code).
+pub(crate) struct Lasso {
+    /// `None` for the exact path.
+    solver: Option<BuildSolver>,
+}
+
+type BuildSolver = fn(&LassoSystem) -> Result<Box<dyn LassoSolver + '_>>;
+
+impl Lasso {
+    /// The exact path.
+    pub(crate) fn homotopy() -> Self {
+        Self { solver: None }
+    }
+
+    /// Coordinate descent on the system.
+    pub(crate) fn coordinate_descent() -> Self {
+        Self { solver: Some(|system| Ok(Box::new(CoordinateDescent::new(system)))) }
+    }
+
+    /// `linfa-elasticnet` on the factored system.
+    #[cfg(feature = "linfa")]
+    pub(crate) fn linfa() -> Self {
+        Self { solver: Some(|system| Ok(Box::new(ElasticNetSolver::new(system)?))) }
+    }
+}
+
+impl Selector for Lasso {
+    /// The order in which channels enter the path. A channel that entered and left again keeps its
+    /// place, so the first `k` differ from [`select`](Selector::select) where the path has drops.
+    fn order(&self, task: &Task) -> Result<Vec<usize>> {
+        let system = LassoSystem::new(task);
+        let path = lasso_path(&system, task.channels());
+        Ok(fill(&system, path.entries(), task.channels()))
+    }
+
+    fn select(&self, task: &Task, keep: usize) -> Result<Vec<usize>> {
+        task.check_keep(keep)?;
+        if keep == task.channels() {
+            return Ok((0..keep).collect());
+        }
+        let system = LassoSystem::new(task);
+        let chosen = match self.solver {
+            None => lasso_path(&system, keep).active,
+            Some(solver) => search(solver(&system)?.as_mut(), &system, keep)?,
+        };
+        let mut kept = fill(&system, chosen, keep);
+        kept.sort_unstable();
+        Ok(kept)
+    }
+}
+
+/// Extends `chosen` to `keep` channels. What the LASSO leaves out at every penalty is dead or a
+/// combination of chosen channels; of these, those that alone explain most come first.
+fn fill(system: &LassoSystem, mut chosen: Vec<usize>, keep: usize) -> Vec<usize> {
+    let mut is_chosen = vec![false; system.channels()];
+    for &i in &chosen {
+        is_chosen[i] = true;
+    }
+    let alone: Vec<f64> = (0..system.channels())
+        .map(|i| {
+            let (a, b) = (system.gram[(i, i)], system.linear[i]);
+            if a > 0.0 { b * b / a } else { 0.0 }
+        })
+        .collect();
+    chosen.extend(descending(&alone).into_iter().filter(|&i| !is_chosen[i]));
+    chosen.truncate(keep);
+    chosen
+}

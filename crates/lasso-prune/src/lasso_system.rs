@@ -1,0 +1,157 @@
+//! The LASSO over channels as a quadratic form in the channel coefficients.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+use tensor_core::calibrate::{Centred, CentredRows};
+
+use crate::linalg::{add_outer_lower, gather_rows, inner, mirror_lower};
+use crate::problem::{CentredStatistics, Problem, Task};
+
+/// Columns of `W^T W`, or entries of the contributions, that are formed at a time.
+const PANEL: usize = 512;
+const PANEL_BYTES: usize = 32 << 20;
+
+/// `1/2 |Y - sum_i beta_i Z_i|^2 = 1/2 energy - linear . beta + 1/2 beta^T gram beta` with the
+/// contributions `Z_i = X_i W_i^T` of the channels, centred, summed over the layers of a task with
+/// weight `1/q` each.
+///
+/// Columns that no channel owns act with coefficient 1, so their contribution is taken off `Y`.
+#[derive(Debug, Clone)]
+pub struct LassoSystem {
+    /// `A_ij = <Z_i, Z_j>`, `c x c`, symmetric.
+    pub gram: Mat<f64>,
+    /// `b_i = <Z_i, Y>`.
+    pub linear: Vec<f64>,
+    /// `|Y|^2`.
+    pub energy: f64,
+}
+
+impl LassoSystem {
+    /// The system of a task.
+    ///
+    /// `A_ij` is the sum over the columns `p` of channel `i` and `q` of channel `j` of
+    /// `G_pq (W^T W)_pq`, and `b_i = sum_p <W_p, R_p>`, so no contribution is ever formed; with rows
+    /// instead of moments the contributions are formed for a few outputs at a time.
+    pub fn new(task: &Task) -> Self {
+        let channels = task.channels();
+        let mut system =
+            Self { gram: Mat::zeros(channels, channels), linear: vec![0.0; channels], energy: 0.0 };
+        for (problem, scale) in task.weighted() {
+            let (gram, linear) = match &problem.statistics {
+                CentredStatistics::Primal(s) => from_moments(problem, s),
+                CentredStatistics::Dual(s) => from_rows(problem, s),
+            };
+            system.add(&gram, &linear, problem.energy(), scale);
+        }
+        system
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.linear.len()
+    }
+
+    /// Adds a layer. Its last row describes the columns nobody owns.
+    fn add(&mut self, gram: &Mat<f64>, linear: &[f64], energy: f64, scale: f64) {
+        let c = self.channels();
+        for j in 0..c {
+            for i in 0..c {
+                self.gram[(i, j)] += scale * gram[(i, j)];
+            }
+            self.linear[j] += scale * (linear[j] - gram[(c, j)]);
+        }
+        self.energy += scale * (energy - 2.0 * linear[c] + gram[(c, c)]);
+    }
+}
+
+/// The columns of all channels followed by the unowned ones, and the start of each part.
+fn layout(problem: &Problem) -> (Vec<usize>, Vec<usize>) {
+    let order: Vec<usize> = (0..problem.channels()).collect();
+    let (mut columns, mut starts) = problem.columns_in_order(&order);
+    columns.extend_from_slice(&problem.fixed);
+    starts.push(columns.len());
+    (columns, starts)
+}
+
+fn from_moments(problem: &Problem, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
+    let (columns, starts) = layout(problem);
+    let parts = starts.len() - 1;
+    let weight = gather_rows(problem.weight.as_ref(), &columns);
+    let mut gram = Mat::zeros(parts, parts);
+    let mut linear = vec![0.0; parts];
+    let mut row = vec![0.0; columns.len()];
+
+    let mut first = 0;
+    while first < parts {
+        let mut last = first + 1;
+        while last < parts && starts[last + 1] - starts[first] <= PANEL {
+            last += 1;
+        }
+        // W^T W for the columns of parts first..last, on and below their diagonal.
+        let (top, end) = (starts[first], starts[last]);
+        let below = weight.subrows(top, columns.len() - top);
+        let panel = weight.subrows(top, end - top);
+        let mut products = Mat::zeros(below.nrows(), panel.nrows());
+        matmul(products.as_mut(), Accum::Replace, below, panel.transpose(), 1.0, Par::Seq);
+        for j in first..last {
+            for q in starts[j]..starts[j + 1] {
+                let moment = moments.gram.col_as_slice(columns[q]);
+                for (value, &column) in row[top..].iter_mut().zip(&columns[top..]) {
+                    *value = moment[column];
+                }
+                let product = products.col_as_slice(q - top);
+                for i in j..parts {
+                    let (a, b) = (starts[i], starts[i + 1]);
+                    gram[(i, j)] += dot(&row[a..b], &product[a - top..b - top]);
+                }
+            }
+        }
+        first = last;
+    }
+    mirror_lower(&mut gram);
+
+    for (i, b) in linear.iter_mut().enumerate() {
+        for &column in &columns[starts[i]..starts[i + 1]] {
+            *b += (0..problem.outputs())
+                .map(|o| problem.weight[(column, o)] * moments.cross[(column, o)])
+                .sum::<f64>();
+        }
+    }
+    (gram, linear)
+}
+
+fn from_rows(problem: &Problem, rows: &CentredRows) -> (Mat<f64>, Vec<f64>) {
+    let (columns, starts) = layout(problem);
+    let parts = starts.len() - 1;
+    let samples = rows.x.nrows();
+    let width = (PANEL_BYTES / 8 / (samples * parts).max(1)).clamp(1, problem.outputs());
+    let mut gram = Mat::zeros(parts, parts);
+    let mut linear = vec![0.0; parts];
+    let inputs: Vec<Mat<f64>> = (0..parts)
+        .map(|i| crate::linalg::gather_columns(rows.x.as_ref(), &columns[starts[i]..starts[i + 1]]))
+        .collect();
+    for first in (0..problem.outputs()).step_by(width) {
+        let outputs = width.min(problem.outputs() - first);
+        // Column i holds Z_i for these outputs, sample by sample.
+        let mut contributions = Mat::<f64>::zeros(samples * outputs, parts);
+        let response = rows.y.subcols(first, outputs);
+        for i in 0..parts {
+            let owned = &columns[starts[i]..starts[i + 1]];
+            let weight = gather_rows(problem.weight.subcols(first, outputs), owned);
+            let mut z = Mat::zeros(samples, outputs);
+            matmul(z.as_mut(), Accum::Replace, &inputs[i], &weight, 1.0, Par::Seq);
+            linear[i] += inner(z.as_ref(), response);
+            let column = contributions.col_as_slice_mut(i);
+            for o in 0..outputs {
+                column[o * samples..(o + 1) * samples].copy_from_slice(z.col_as_slice(o));
+            }
+        }
+        add_outer_lower(&mut gram, contributions.transpose(), 1.0);
+    }
+    mirror_lower(&mut gram);
+    (gram, linear)
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}

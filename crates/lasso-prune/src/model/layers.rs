@@ -1,0 +1,96 @@
+//! The layers of a model that reconstruction can refit, and the sets of channels they read.
+
+use tensor_core::calibrate::LinearMap;
+use tensor_core::channels::{Channels, ClassId};
+use tensor_core::graph::{Graph, Index};
+use tensor_core::ops::{self, Inputs, NodeCx};
+use tensor_core::run::Facts;
+use tensor_core::{NodeId, Result, ValueId};
+
+/// A convolution or matrix product with a constant weight.
+pub(crate) struct Layer {
+    pub(crate) node: NodeId,
+    pub(crate) input: ValueId,
+    pub(crate) output: ValueId,
+    /// Position of the data input, and the axis that is summed over.
+    pub(crate) data: (usize, usize),
+    /// Position of the weight input, and its axis that meets the channels.
+    pub(crate) weight: (usize, usize),
+    pub(crate) map: Box<dyn LinearMap>,
+    /// Class of each position on the contracted axis.
+    pub(crate) classes: Vec<ClassId>,
+    /// The other operand where the output is only added to an earlier value of the same shape.
+    pub(crate) shortcut: Option<ValueId>,
+}
+
+/// All layers of a graph in execution order.
+pub(crate) fn find_layers(graph: &Graph, facts: &Facts, channels: &Channels) -> Result<Vec<Layer>> {
+    let index = Index::new(graph);
+    let mut layers = Vec::new();
+    for contraction in &channels.contractions {
+        let id = contraction.node;
+        let cx = NodeCx::new(graph, id);
+        let Some(weight) = contraction.weight else { continue };
+        let Some(operator) = ops::lookup(&cx.node.domain, &cx.node.op) else { continue };
+        let (Some(input), Some(output)) = (cx.node.input(contraction.input), cx.node.output(0))
+        else {
+            continue;
+        };
+        let constant = cx.node.input(weight.0).and_then(|value| graph.constant(value, &index));
+        let floats = constant.is_some_and(|c| c.element() == tensor_core::ElementType::F32);
+        let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
+        let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
+        let Some(map) = map.filter(|_| floats) else { continue };
+        let classes = channels.positions(input, contraction.axis).unwrap_or_default().to_vec();
+        if classes.len() != map.shape().channels {
+            continue;
+        }
+        layers.push(Layer {
+            node: id,
+            input,
+            output,
+            data: (contraction.input, contraction.axis),
+            weight,
+            map,
+            classes,
+            shortcut: shortcut(graph, facts, &index, id, output),
+        });
+    }
+    layers.sort_by_key(|layer| layer.node);
+    Ok(layers)
+}
+
+/// The other operand of the Add that alone reads `output`, if it exists before `node` runs.
+fn shortcut(
+    graph: &Graph,
+    facts: &Facts,
+    index: &Index,
+    node: NodeId,
+    output: ValueId,
+) -> Option<ValueId> {
+    let [(reader, position)] = index.readers(output) else { return None };
+    let add = graph.node(*reader);
+    if add.op != "Add" || !add.domain.is_empty() || graph.outputs.contains(&output) {
+        return None;
+    }
+    let other = add.input(1 - position)?;
+    let fact = facts.get(other)?;
+    let is_earlier = index.producer(other).is_none_or(|producer| producer < node);
+    (is_earlier && !fact.fixed && Some(fact.dims.as_slice()) == facts.dims(output)).then_some(other)
+}
+
+impl Layer {
+    /// For each convolution group, the columns that each of the given classes owns.
+    pub(crate) fn blocks(&self, classes: &[ClassId]) -> Vec<Vec<Vec<usize>>> {
+        let shape = self.map.shape();
+        let mut blocks = vec![vec![Vec::new(); classes.len()]; shape.groups];
+        for (channel, class) in self.classes.iter().enumerate() {
+            if let Some(i) = classes.iter().position(|other| other == class) {
+                let (group, place) = shape.place(channel);
+                let first = place * shape.taps;
+                blocks[group][i].extend(first..first + shape.taps);
+            }
+        }
+        blocks
+    }
+}

@@ -1,0 +1,17 @@
+//! Pruning whole models: widths from error curves, then layer by layer from shallow to deep.
+
+mod collect;
+mod curves;
+mod cut;
+mod layers;
+mod params;
+mod prune;
+mod refit;
+mod report;
+mod scope;
+mod sets;
+mod widths;
+
+pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
+pub use prune::{Pruned, prune};
+pub use report::{FrozenReport, LayerReport, PruneReport, SetReport};

@@ -1,0 +1,167 @@
+//! Parameters of pruning a whole model.
+
+use crate::params::{SelectionParams, ValidSelection};
+use std::collections::BTreeMap;
+use tensor_core::cost::Resource;
+use tensor_core::{Error, Result};
+
+/// A limit on a resource of the pruned model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// What is limited.
+    pub resource: Resource,
+    /// How much may stay.
+    pub limit: Limit,
+}
+
+/// How much of a resource may stay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// A share of the original model's, in (0, 1].
+    Keep(f64),
+    /// An absolute number.
+    AtMost(f64),
+}
+
+/// How widths are chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Widths {
+    /// From the error curves of all layers, under the budget.
+    Auto,
+    /// The same share of channels everywhere, as large as the budget allows.
+    Uniform,
+    /// Channels to keep by group name (or the name of any parameter or reader of the group);
+    /// groups that are not named stay whole. No budget applies.
+    Given(BTreeMap<String, usize>),
+}
+
+/// What happens to streams that several layers write (residual networks).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// They keep all channels.
+    Keep,
+    /// They keep all channels, and each reader samples its input with a Gather.
+    Sample,
+    /// They are pruned as a whole.
+    Prune,
+}
+
+/// How a model is pruned, not yet checked.
+///
+/// | name | default | purpose | range |
+/// | --- | --- | --- | --- |
+/// | `selection` | `obs` | how channels are chosen and refitted | see [`SelectionParams`] |
+/// | `budget` | keep 50 % of MACs | what the pruned model may cost | share in (0, 1], or > 0 |
+/// | `widths` | `Auto` | how the budget is split over layers | |
+/// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
+/// | `streams` | `Keep` | what happens to residual streams | |
+/// | `positions` | 20 | sampled output positions per image and layer | >= 1 |
+/// | `exclude` | none | names of groups, parameters or layers to leave alone | `*` matches any text |
+/// | `seed` | 0 | drives the sampling | |
+/// | `memory` | 384 MiB | bytes of activations held per network | >= 1 MiB |
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruneParams {
+    /// How channels are chosen and refitted.
+    pub selection: SelectionParams,
+    /// What the pruned model may cost.
+    pub budget: Budget,
+    /// How the budget is split.
+    pub widths: Widths,
+    /// Channel counts become multiples of this.
+    pub round_to: usize,
+    /// What happens to residual streams.
+    pub streams: Streams,
+    /// Sampled output positions per image and layer.
+    pub positions: usize,
+    /// Names to leave alone; `*` matches any text.
+    pub exclude: Vec<String>,
+    /// Drives the sampling.
+    pub seed: u64,
+    /// Bytes of activations held per network between layers.
+    pub memory: usize,
+}
+
+/// Parameters within their ranges.
+#[derive(Debug, Clone)]
+pub struct ValidPruneParams {
+    pub(crate) selection: ValidSelection,
+    pub(crate) params: PruneParams,
+}
+
+impl Default for PruneParams {
+    fn default() -> Self {
+        Self {
+            selection: SelectionParams::default(),
+            budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
+            widths: Widths::Auto,
+            round_to: 1,
+            streams: Streams::Keep,
+            positions: 20,
+            exclude: Vec::new(),
+            seed: 0,
+            memory: 384 << 20,
+        }
+    }
+}
+
+impl PruneParams {
+    /// Checks every parameter.
+    ///
+    /// # Errors
+    /// `E0141` names the parameter and its range.
+    pub fn check(self) -> Result<ValidPruneParams> {
+        let wrong = |what: String| Err(Error::invalid(what).code_is("E0141"));
+        match self.budget.limit {
+            Limit::Keep(share) if !(share > 0.0 && share <= 1.0) => {
+                return wrong(format!("the share to keep should be in (0, 1], but is {share}"));
+            }
+            Limit::AtMost(limit) if !(limit > 0.0 && limit.is_finite()) => {
+                return wrong(format!("the budget should be positive, but is {limit}"));
+            }
+            _ => {}
+        }
+        if !(1..=256).contains(&self.round_to) {
+            return wrong(format!("channels should round to 1 to 256, but to {}", self.round_to));
+        }
+        if self.positions == 0 {
+            return wrong("at least one position per image has to be sampled".to_owned());
+        }
+        if self.memory < 1 << 20 {
+            return wrong(format!("memory should be at least 1 MiB, but is {} bytes", self.memory));
+        }
+        Ok(ValidPruneParams { selection: self.selection.clone().check()?, params: self })
+    }
+}
+
+impl ValidPruneParams {
+    /// Does a name match one of the excluded patterns?
+    pub(crate) fn is_excluded(&self, name: &str) -> bool {
+        self.params.exclude.iter().any(|pattern| matches(pattern, name))
+    }
+}
+
+/// Matches a pattern in which `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(rest) = name.strip_prefix(head) else { return false };
+    (0..=rest.len()).filter(|&i| rest.is_char_boundary(i)).any(|i| matches(tail, &rest[i..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("conv1", "conv1", true),
+            ("conv1", "conv12", false),
+            ("conv*", "conv12", true),
+            ("*/fc/*", "/head/fc/MatMul", true),
+            ("a*b*c", "a--b--c", true),
+            ("a*b*c", "a--c--b", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! One layer: choose channels, refit the weight, compare with the baselines.
+
+use super::curves::{problems, weight_rows};
+use super::layers::Layer;
+use super::report::LayerReport;
+use super::sets::Set;
+use crate::params::{SelectionParams, ValidSelection};
+use crate::{Reconstruction, Task, reconstruct};
+use tensor_core::Result;
+use tensor_core::calibrate::Statistics;
+use tensor_core::graph::{Constant, Graph, Index};
+use tensor_core::rewrite::Edit;
+
+/// The sets that one layer reads, and how many channels of each it keeps.
+pub(crate) struct Read<'a> {
+    pub(crate) set: &'a Set,
+    pub(crate) width: usize,
+    /// Channels already chosen by an earlier layer or, for several readers, in advance.
+    pub(crate) kept: Option<Vec<usize>>,
+}
+
+/// A refitted layer.
+pub(crate) struct Refitted {
+    /// Kept channels of each set, ascending.
+    pub(crate) kept: Vec<Vec<usize>>,
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) report: LayerReport,
+}
+
+/// Chooses what is not chosen yet, then solves the least-squares problem of the layer.
+pub(crate) fn refit(
+    graph: &Graph,
+    layer: &Layer,
+    statistics: &[Statistics],
+    reads: &[Read],
+    selection: &ValidSelection,
+) -> Result<Refitted> {
+    let index = Index::new(graph);
+    let weights = weight_rows(graph, &index, layer)?;
+    let kept = choose(layer, statistics, &weights, reads, selection)?;
+    let fit = Fit::new(layer, statistics, &weights, reads, selection.ridge())?;
+    let solved = fit.solve(&kept)?;
+    let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
+    let baseline = |name: &str| -> Result<Option<f64>> {
+        if !is_cut {
+            return Ok(None);
+        }
+        let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
+        let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
+        let kept = choose(layer, statistics, &weights, &anew, &params)?;
+        Ok(Some(fit.error(&fit.solve(&kept)?)))
+    };
+    let removed: usize =
+        reads.iter().zip(&kept).map(|(read, kept)| positions(layer, read.set, kept)).sum();
+    let report = LayerReport {
+        key: graph.key(layer.node).to_owned(),
+        op: graph.node(layer.node).op.clone(),
+        channels_before: layer.map.shape().channels,
+        channels_after: layer.map.shape().channels - removed,
+        rows: statistics.first().map_or(0, Statistics::rows),
+        error: fit.error(&solved),
+        first_k_error: baseline("first-k")?,
+        max_response_error: baseline("max-response")?,
+    };
+    let edits = edits(graph, &index, layer, &solved)?;
+    Ok(Refitted { kept, edits, report })
+}
+
+/// Positions on the layer's input axis that a set gives up.
+fn positions(layer: &Layer, set: &Set, kept: &[usize]) -> usize {
+    let removed = |class: &u32| {
+        set.classes.iter().position(|c| c == class).is_some_and(|i| kept.binary_search(&i).is_err())
+    };
+    layer.classes.iter().filter(|class| removed(class)).count()
+}
+
+fn choose(
+    layer: &Layer,
+    statistics: &[Statistics],
+    weights: &[Vec<f32>],
+    reads: &[Read],
+    selection: &ValidSelection,
+) -> Result<Vec<Vec<usize>>> {
+    reads
+        .iter()
+        .map(|read| match &read.kept {
+            Some(kept) => Ok(kept.clone()),
+            None if read.width == read.set.classes.len() => Ok((0..read.width).collect()),
+            None => {
+                let task = Task::new(problems(layer, statistics, weights, &read.set.classes)?)?
+                    .with_producer_norms(read.set.producer_norms.clone())?;
+                selection.selector().select(&task, read.width)
+            }
+        })
+        .collect()
+}
+
+/// The least-squares problems of a layer, one per convolution group.
+struct Fit {
+    problems: Vec<crate::Problem>,
+    /// Where each set's channels start in the joint list.
+    starts: Vec<usize>,
+    energies: Vec<f64>,
+    ridge: f64,
+}
+
+impl Fit {
+    fn new(
+        layer: &Layer,
+        statistics: &[Statistics],
+        weights: &[Vec<f32>],
+        reads: &[Read],
+        ridge: f64,
+    ) -> Result<Self> {
+        let mut classes = Vec::new();
+        let mut starts = Vec::new();
+        for read in reads {
+            starts.push(classes.len());
+            classes.extend_from_slice(&read.set.classes);
+        }
+        let problems = problems(layer, statistics, weights, &classes)?;
+        let energies = problems.iter().map(crate::Problem::energy).collect();
+        Ok(Self { problems, starts, energies, ridge })
+    }
+
+    fn solve(&self, kept: &[Vec<usize>]) -> Result<Vec<Reconstruction>> {
+        let joint: Vec<usize> = kept
+            .iter()
+            .zip(&self.starts)
+            .flat_map(|(kept, start)| kept.iter().map(move |i| start + i))
+            .collect();
+        self.problems.iter().map(|problem| reconstruct(problem, &joint, self.ridge)).collect()
+    }
+
+    /// Relative error over all groups.
+    fn error(&self, solved: &[Reconstruction]) -> f64 {
+        let total: f64 = self.energies.iter().sum();
+        let errors = solved.iter().zip(&self.energies).map(|(s, e)| s.relative_error * e);
+        if total > 0.0 { errors.sum::<f64>() / total } else { 0.0 }
+    }
+}
+
+/// The new weight at full size, zero where columns were given up, and the new bias.
+fn edits(
+    graph: &Graph,
+    index: &Index,
+    layer: &Layer,
+    solved: &[Reconstruction],
+) -> Result<Vec<Edit>> {
+    let shape = layer.map.shape();
+    let (p, n) = (shape.columns(), shape.group_outputs());
+    let mut rows = vec![0.0; shape.outputs * p];
+    let mut intercept = Vec::with_capacity(shape.outputs);
+    for (group, solution) in solved.iter().enumerate() {
+        for o in 0..n {
+            let row = &mut rows[(group * n + o) * p..][..p];
+            let kept = &solution.weight[o * solution.columns.len()..];
+            for (&column, &w) in solution.columns.iter().zip(kept) {
+                row[column] = w;
+            }
+        }
+        intercept.extend_from_slice(&solution.intercept);
+    }
+    let value = graph.node(layer.node).input(layer.weight.0);
+    let dims = value.and_then(|v| graph.constant(v, index)).map(|c| c.dims().to_vec());
+    let weight = Constant::from_f32s(&dims.unwrap_or_default(), &layer.map.weight_of_rows(&rows))?;
+    let mut edits =
+        vec![Edit::SetInput { node: layer.node, input: layer.weight.0, constant: weight }];
+    if let Some((input, factor)) = layer.map.bias() {
+        // The response was sampled with its bias, so the intercept is the new bias.
+        let bias: Vec<f32> = intercept.iter().map(|b| b / factor).collect();
+        let constant = Constant::from_f32s(&[bias.len()], &bias)?;
+        edits.push(Edit::SetInput { node: layer.node, input, constant });
+    }
+    Ok(edits)
+}

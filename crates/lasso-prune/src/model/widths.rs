@@ -1,0 +1,147 @@
+//! How many channels each set keeps.
+
+use super::curves::Curve;
+use super::layers::Layer;
+use super::params::{Budget, Limit, ValidPruneParams, Widths};
+use super::sets::{Kind, Set};
+use std::collections::BTreeMap;
+use tensor_core::budget::{Choice, allocate};
+use tensor_core::channels::Channels;
+use tensor_core::cost::{Scalable, WidthCost};
+use tensor_core::graph::Graph;
+use tensor_core::run::Facts;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Cost as a function of the sets' widths, and the limit on it.
+pub(crate) struct Goal {
+    cost: WidthCost,
+    limit: f64,
+}
+
+impl Goal {
+    /// The goal for a budget; `scale` below 1 tightens it.
+    pub(crate) fn new(
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        layers: &[Layer],
+        sets: &[Set],
+        budget: Budget,
+    ) -> Result<Self> {
+        let scalable: Vec<Scalable> = sets
+            .iter()
+            .map(|set| {
+                let reader = set.readers.first().map(|&reader| &layers[reader]);
+                let only = match (set.kind, reader) {
+                    (Kind::Sample, Some(layer)) => {
+                        let weight = graph.node(layer.node).input(layer.weight.0);
+                        weight.map(|value| (value, layer.weight.1))
+                    }
+                    _ => None,
+                };
+                Scalable { classes: set.classes.clone(), only }
+            })
+            .collect();
+        let cost = WidthCost::new(graph, facts, channels, &scalable, budget.resource)?;
+        let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+        let limit = match budget.limit {
+            Limit::Keep(share) => share * cost.at(&full),
+            Limit::AtMost(limit) => limit,
+        };
+        Ok(Self { cost, limit })
+    }
+}
+
+/// Picks the width of every set.
+///
+/// # Errors
+/// `E0140` when the budget cannot be met; `E0142` when given widths do not fit the sets.
+pub(crate) fn choose_widths(
+    sets: &[Set],
+    curves: &[Curve],
+    goal: &Goal,
+    params: &ValidPruneParams,
+) -> Result<Vec<usize>> {
+    let step = params.params.round_to;
+    match &params.params.widths {
+        Widths::Auto => {
+            let choices: Vec<Choice> =
+                sets.iter().zip(curves).map(|(set, curve)| choice(set, curve, step)).collect();
+            let picks = allocate(&choices, |widths| goal.cost.at(widths), goal.limit)?;
+            Ok(choices.iter().zip(picks).map(|(choice, pick)| choice.widths[pick]).collect())
+        }
+        Widths::Uniform => uniform(sets, goal, step),
+        Widths::Given(given) => from_names(sets, given),
+    }
+}
+
+/// Multiples of `step` up to the full width, and the full width.
+fn allowed(full: usize, step: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = (1..=full / step).map(|i| i * step).collect();
+    if widths.last() != Some(&full) {
+        widths.push(full);
+    }
+    widths
+}
+
+fn choice(set: &Set, curve: &Curve, step: usize) -> Choice {
+    let widths = allowed(set.classes.len(), step);
+    // A set that many layers read counts once per reader, like the layers of its own would.
+    let readers = set.readers.len() as f64;
+    let full = curve.error.last().copied().unwrap_or(0.0);
+    let penalty = widths.iter().map(|&k| readers * (curve.error[k] - full).max(0.0)).collect();
+    Choice { name: set.name.clone(), widths, penalty }
+}
+
+/// The largest common share of channels, rounded per set, that meets the goal.
+fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
+    let at = |share: f64| -> Vec<usize> {
+        let width = |set: &Set| {
+            let wanted = share * set.classes.len() as f64;
+            let widths = allowed(set.classes.len(), step);
+            let near = |k: &usize| (*k as f64 - wanted).abs();
+            widths.into_iter().min_by(|a, b| near(a).total_cmp(&near(b))).unwrap_or(1)
+        };
+        sets.iter().map(width).collect()
+    };
+    if goal.cost.at(&at(0.0)) > goal.limit {
+        let (low, high) = (goal.cost.at(&at(0.0)), goal.cost.at(&at(1.0)));
+        return Err(Error::new(
+            ErrorKind::Infeasible,
+            "E0140",
+            format!("budget {:.0} cannot be met: attainable is {low:.0} to {high:.0}", goal.limit),
+        )
+        .hint("raise the budget, or allow smaller widths with `--round-to 1`"));
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    if goal.cost.at(&at(high)) <= goal.limit {
+        return Ok(at(high));
+    }
+    // Widths are integers: 40 halvings are finer than any of them.
+    for _ in 0..40 {
+        let middle = 0.5 * (low + high);
+        if goal.cost.at(&at(middle)) <= goal.limit { low = middle } else { high = middle }
+    }
+    Ok(at(low))
+}
+
+fn from_names(sets: &[Set], given: &BTreeMap<String, usize>) -> Result<Vec<usize>> {
+    let wrong = |what: String| {
+        let names: Vec<_> = sets.iter().map(|set| set.name.as_str()).collect();
+        Error::invalid(what).code_is("E0142").hint(format!("the groups are: {}", names.join(", ")))
+    };
+    if let Some(name) = given.keys().find(|name| !sets.iter().any(|set| set.name == **name)) {
+        return Err(wrong(format!("no group `{name}` can be pruned")));
+    }
+    sets.iter()
+        .map(|set| match given.get(&set.name) {
+            None => Ok(set.classes.len()),
+            Some(&width) if (1..=set.classes.len()).contains(&width) => Ok(width),
+            Some(width) => Err(wrong(format!(
+                "group `{}` has {} channels, {width} cannot be kept",
+                set.name,
+                set.classes.len()
+            ))),
+        })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! Elimination through the kernel of the samples, for more columns than rows.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::DenseSolveCore;
+use faer::{Accum, Mat, Par};
+use tensor_core::Result;
+use tensor_core::calibrate::CentredRows;
+
+use super::Eliminator;
+use super::blocks::Blocks;
+use super::primal;
+use crate::linalg::{
+    add_outer_lower, cholesky, divide_by_transpose, forward_substitute, gather_columns, inner,
+    mirror_lower, singular,
+};
+use crate::problem::Problem;
+
+/// Storage is compacted when this share of its columns is still in use.
+const COMPACT_BELOW: f64 = 0.85;
+
+/// With `N = ridge (X X^T + ridge)^-1`, the projection away from the remaining columns, the inverse
+/// Hessian has the blocks `(ridge - X_i^T N X_i) / ridge^2` and the best weights are
+/// `X_i^T N Y / ridge`. The common powers of the ridge cancel in the costs.
+///
+/// Once the remaining columns are no more than the rows, `ridge - X_i^T N X_i` loses its digits to
+/// cancellation and the inverse Hessian is the smaller matrix: elimination goes on in
+/// [`primal`](super::primal).
+pub(super) struct State<'a> {
+    problem: &'a Problem,
+    rows: &'a CentredRows,
+    objective: f64,
+    ridge: f64,
+    blocks: Blocks,
+    /// First column of every channel in `x`.
+    offsets: Vec<usize>,
+    /// The columns of the channels, `S x p`.
+    x: Mat<f64>,
+    /// `N`, `S x S`.
+    projection: Mat<f64>,
+    /// `N Y`, `S x n`: the residual of the best weights.
+    residual: Mat<f64>,
+}
+
+impl<'a> State<'a> {
+    pub(super) fn new(problem: &'a Problem, rows: &'a CentredRows, ridge: f64) -> Result<Self> {
+        let samples = rows.x.nrows();
+        let mut kernel = Mat::zeros(samples, samples);
+        add_outer_lower(&mut kernel, rows.x.as_ref(), 1.0);
+        for i in 0..samples {
+            kernel[(i, i)] += ridge;
+        }
+        let mut projection = cholesky(kernel.as_ref()).ok_or_else(singular)?.inverse();
+        projection *= faer::Scale(ridge);
+        let residual = &projection * &rows.y;
+
+        let order: Vec<usize> = (0..problem.channels()).collect();
+        let (columns, mut offsets) = problem.columns_in_order(&order);
+        offsets.pop();
+        let mut state = Self {
+            problem,
+            rows,
+            objective: inner(rows.y.as_ref(), residual.as_ref()),
+            ridge,
+            blocks: Blocks::new(problem.blocks.iter().map(Vec::len).collect()),
+            offsets,
+            x: gather_columns(rows.x.as_ref(), &columns),
+            projection,
+            residual,
+        };
+        state.reset_blocks(&order);
+        Ok(state)
+    }
+
+    fn reset_blocks(&mut self, channels: &[usize]) {
+        for &i in channels {
+            let (at, k) = (self.offsets[i], self.blocks.width(i));
+            let x = self.x.subcols(at, k);
+            let projected = &self.projection * x;
+            let mut inverse = Mat::zeros(k, k);
+            matmul(inverse.as_mut(), Accum::Replace, x.transpose(), &projected, -1.0, Par::Seq);
+            for t in 0..k {
+                inverse[(t, t)] += self.ridge;
+            }
+            let weight = x.transpose() * &self.residual;
+            let products = &weight * weight.transpose();
+            self.blocks.set(i, inverse.as_ref(), products.as_ref());
+        }
+    }
+
+    fn compact(&mut self, kept: &[usize]) {
+        let mut columns = Vec::new();
+        for &i in kept {
+            let at = self.offsets[i];
+            self.offsets[i] = columns.len();
+            columns.extend(at..at + self.blocks.width(i));
+        }
+        self.x = gather_columns(self.x.as_ref(), &columns);
+    }
+}
+
+impl Eliminator for State<'_> {
+    fn objective(&self) -> f64 {
+        self.objective
+    }
+
+    fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    fn remove(&mut self, channel: usize, kept: &[usize]) -> Result<()> {
+        let (at, k) = (self.offsets[channel], self.blocks.width(channel));
+        if k == 0 {
+            return Ok(());
+        }
+        let own = self.x.subcols(at, k);
+        let mut step = &self.projection * own;
+        let mut block = Mat::zeros(k, k);
+        matmul(block.as_mut(), Accum::Replace, own.transpose(), &step, -1.0, Par::Seq);
+        for t in 0..k {
+            block[(t, t)] += self.ridge;
+        }
+        let factor = cholesky(block.as_ref()).ok_or_else(singular)?;
+        let lower = factor.L();
+        divide_by_transpose(&mut step, lower);
+        let mut q = own.transpose() * &self.residual;
+        forward_substitute(lower, &mut q);
+
+        // The blocks shrink by U U^T with U = -X^T step.
+        let mut u = Mat::zeros(self.x.ncols(), k);
+        matmul(u.as_mut(), Accum::Replace, self.x.transpose(), &step, -1.0, Par::Seq);
+        let mut e = self.x.transpose() * (&self.residual * q.transpose());
+        e *= faer::Scale(-1.0);
+        matmul(e.as_mut(), Accum::Add, &u, &q * q.transpose(), 0.5, Par::Seq);
+        for &i in kept {
+            let (from, width) = (self.offsets[i], self.blocks.width(i));
+            self.blocks.update(i, u.subrows(from, width), e.subrows(from, width));
+        }
+        add_outer_lower(&mut self.projection, step.as_ref(), 1.0);
+        mirror_lower(&mut self.projection);
+        matmul(self.residual.as_mut(), Accum::Add, &step, &q, 1.0, Par::Seq);
+
+        let live: usize = kept.iter().map(|&i| self.blocks.width(i)).sum();
+        if (live as f64) < COMPACT_BELOW * self.x.ncols() as f64 {
+            self.compact(kept);
+            self.reset_blocks(kept);
+        }
+        Ok(())
+    }
+
+    fn successor(&mut self, kept: &[usize]) -> Result<Option<Box<dyn Eliminator>>> {
+        let live: usize = kept.iter().map(|&i| self.blocks.width(i)).sum();
+        if live + self.problem.fixed.len() > self.rows.x.nrows() {
+            return Ok(None);
+        }
+        self.compact(kept);
+        let offsets = std::mem::take(&mut self.offsets);
+        let (problem, x) = (self.problem, self.x.as_ref());
+        let next = primal::State::from_rows(problem, x, offsets, kept, self.rows, self.ridge)?;
+        Ok(Some(Box::new(next)))
+    }
+}

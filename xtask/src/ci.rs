@@ -1,0 +1,26 @@
+//! Everything that CI runs, in the order that finds cheap mistakes first.
+
+use crate::step::{Steps, run_cargo, succeed};
+use crate::workspace::cargo;
+use crate::{alone, readme, tidy};
+use anyhow::Result;
+
+/// Runs all steps, or those whose name contains `only`.
+pub(crate) fn run(only: Option<&str>) -> Result<()> {
+    let mut steps = Steps::new(only);
+    steps.step("fmt", || run_cargo("fmt --all --check"))?;
+    steps.step("tidy", tidy::run)?;
+    steps.step("clippy", || {
+        run_cargo("clippy --release --workspace --all-targets -- -D warnings")
+    })?;
+    steps.step("tests", || run_cargo("nextest run --release --workspace"))?;
+    steps.step("doctests", || run_cargo("test --quiet --doc --release --workspace"))?;
+    steps.step("docs", || {
+        let mut command = cargo();
+        command.args(["doc", "--quiet", "--release", "--no-deps", "--workspace"]);
+        succeed(command.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    steps.step("readme", readme::run)?;
+    steps.step("alone", alone::run)?;
+    steps.finish()
+}
