@@ -7,12 +7,18 @@ mod binary;
 mod broadcast;
 mod constant;
 mod context;
+mod conv;
+mod conv_transpose;
 mod elementwise;
+mod gemm;
 mod join;
+mod matmul;
+mod norm;
 mod operand;
 mod pad;
 mod passing;
 mod pointwise;
+mod pool;
 mod quantize;
 mod real;
 mod rearrange;
@@ -25,6 +31,7 @@ mod sizes;
 mod slice;
 mod softmax;
 mod unary;
+mod window;
 
 pub use context::{Inputs, NodeCx};
 
@@ -105,11 +112,17 @@ pub type Entry = (&'static str, &'static dyn Operator);
 const FAMILIES: &[&[Entry]] = &[
     binary::OPERATORS,
     constant::OPERATORS,
+    conv::OPERATORS,
+    conv_transpose::OPERATORS,
+    gemm::OPERATORS,
     join::OPERATORS,
+    matmul::OPERATORS,
+    norm::OPERATORS,
     pad::OPERATORS,
     pointwise::OPERATORS,
     quantize::OPERATORS,
     rearrange::OPERATORS,
+    pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
     shape::OPERATORS,
