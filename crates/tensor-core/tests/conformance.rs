@@ -14,7 +14,7 @@ use tensor_core::run::{Array, Session, infer};
 use tensor_core::{ElementType, ErrorKind, Graph, ValueId, ops};
 
 /// Cases that pass with `onnx` 1.23.2; raise it when more do.
-const PASSED: usize = 782;
+const PASSED: usize = 967;
 
 enum Outcome {
     Passed,
@@ -101,6 +101,7 @@ fn run_set(graph: &Graph, set: &Path) -> Result<(), Outcome> {
         ErrorKind::Unsupported => Outcome::Refused(error.to_string()),
         _ => Outcome::Failed(error.to_string()),
     };
+    let rounded = ROUNDED.iter().any(|name| set.parent().unwrap().ends_with(name));
     let mut inputs: Vec<(ValueId, Array)> = Vec::new();
     let mut folded = graph.clone();
     for (i, &value) in graph.inputs.iter().enumerate() {
@@ -115,7 +116,8 @@ fn run_set(graph: &Graph, set: &Path) -> Result<(), Outcome> {
     for (i, (&value, found)) in graph.outputs.iter().zip(&outputs).enumerate() {
         let expected = read_tensor(&set.join(format!("output_{i}.pb"))).map_err(refuse)?;
         let expected = Array::from_constant(&expected).map_err(refuse)?;
-        compare(found, &expected).map_err(|what| Outcome::Failed(format!("output {i}: {what}")))?;
+        compare(found, &expected, rounded)
+            .map_err(|what| Outcome::Failed(format!("output {i}: {what}")))?;
         let fact = facts.get(value).unwrap();
         if fact.dims != found.dims() || fact.element != found.element {
             let what = format!("output {i} inferred as {:?} {:?}", fact.element, fact.dims);
@@ -129,9 +131,13 @@ fn read_tensor(path: &Path) -> tensor_core::Result<tensor_core::Constant> {
     tensor_core::onnx::tensor_from_bytes(&std::fs::read(path).unwrap())
 }
 
+/// Cases whose expected values are written with four digits.
+const ROUNDED: &[&str] = &["test_averagepool_2d_ceil_last_window_starts_on_pad"];
+
 /// Relative and absolute tolerance. The ONNX project's own runner allows 1e-3 and 1e-7.
-fn tolerance(element: ElementType) -> (f64, f64) {
+fn tolerance(element: ElementType, rounded: bool) -> (f64, f64) {
     match element {
+        _ if rounded => (1e-3, 1e-7),
         // Two units in the last place of the type.
         ElementType::F16 => (2e-3, 1e-7),
         ElementType::BF16 => (1.6e-2, 1e-7),
@@ -139,7 +145,7 @@ fn tolerance(element: ElementType) -> (f64, f64) {
     }
 }
 
-fn compare(found: &Array, expected: &Array) -> Result<(), String> {
+fn compare(found: &Array, expected: &Array, rounded: bool) -> Result<(), String> {
     if found.dims() != expected.dims() || found.element != expected.element {
         return Err(format!(
             "{:?} {:?}, expected {:?} {:?}",
@@ -154,7 +160,7 @@ fn compare(found: &Array, expected: &Array) -> Result<(), String> {
         flat.to_dtype(candle_core::DType::F64).unwrap().to_vec1().unwrap()
     };
     let (relative, absolute) = match found.element.is_float() {
-        true => tolerance(found.element),
+        true => tolerance(found.element, rounded),
         false => (0.0, 0.0),
     };
     for (i, (a, b)) in values(found).into_iter().zip(values(expected)).enumerate() {
