@@ -1,36 +1,15 @@
 //! What integration tests cannot see: byte identity with `prost` itself, and writing under limits
 //! and failures.
 
+#[path = "../../tests/onnx_common/mod.rs"]
+mod onnx_common;
+
 use super::proto::ModelProto;
 use super::{decode, encode, read, write};
 use crate::graph::{Constant, Encoding, Graph, Node};
+use onnx_common::models;
 use prost::Message;
-use std::path::{Path, PathBuf};
-
-/// All `.onnx` files below a folder, in order.
-fn models_in(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            models_in(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "onnx") {
-            found.push(path);
-        }
-    }
-}
-
-/// The fixtures, and the larger models of `KERF_MODELS` or the folder beside the checkout.
-fn models() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("KERF_MODELS")
-        .map_or_else(|| root.join("../shared/models"), PathBuf::from);
-    let mut found = Vec::new();
-    models_in(&root.join("fixtures/models"), &mut found);
-    models_in(&shared, &mut found);
-    found
-}
+use std::path::Path;
 
 #[test]
 fn untouched_models_keep_their_bytes() {
@@ -70,11 +49,8 @@ fn listing(folder: &Path) -> Vec<String> {
 
 /// `y = x + w + v`, where `v` shares the bytes of `w`, and a small `s`.
 fn sums() -> Graph {
-    let mut graph = Graph {
-        ir_version: 10,
-        opsets: [(String::new(), 17)].into(),
-        ..Graph::default()
-    };
+    let mut graph =
+        Graph { ir_version: 10, opsets: [(String::new(), 17)].into(), ..Graph::default() };
     let [x, w, v, s, a, b, y] = ["x", "w", "v", "s", "a", "b", "y"].map(|name| graph.value(name));
     let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
     let large = Constant::from_f32s(&[1000], &values).expect("matches");
