@@ -90,13 +90,17 @@ fn a_model_above_the_limit_gets_a_data_file() {
     let copy = folder.path().join("copy.onnx");
     let mut again = again;
     let v = again.find("v").expect("there");
-    let mut other = Constant::from_f32s(&[2], &[1.0, 2.0]).expect("matches");
+    let mut other = Constant::from_f32s(&[256], &[2.0; 256]).expect("matches");
     other.encoding = Encoding::External;
     again.set_initializer(v, other);
+    let s = again.find("s").expect("there");
+    let mut small = again.initializer(s).expect("constant").clone();
+    small.encoding = Encoding::External;
+    again.set_initializer(s, small);
     write(&again, &copy).expect("writable");
     let data = std::fs::read(folder.path().join("copy.onnx.data")).expect("there");
-    assert_eq!(data.len(), 4096 + 8);
-    assert_eq!(data[4096..], [1.0_f32.to_le_bytes(), 2.0_f32.to_le_bytes()].concat());
+    assert_eq!(data.len(), 4096 + 1024);
+    assert_eq!(data[4096..], 2.0_f32.to_le_bytes().repeat(256));
     assert_eq!(listing(folder.path()).len(), 4);
     read(&copy).expect("readable");
 }
