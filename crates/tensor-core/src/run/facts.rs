@@ -96,17 +96,15 @@ pub fn infer_all(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> (Facts
         }
     }
     for &input in &graph.inputs {
-        facts.0[input.index()] = input_fact(graph, input, shapes)
-            .map_err(|error| errors.push(error))
-            .ok();
+        facts.0[input.index()] =
+            input_fact(graph, input, shapes).map_err(|error| errors.push(error)).ok();
     }
     for &value in graph.initializers() {
         let Some(constant) = graph.initializer(value) else { continue };
         let mut fact = Fact::new(constant.element(), constant.dims().to_vec());
         fact.fixed = true;
         if constant.count() <= MAX_FOLDED && constant.element().storage().is_some() {
-            fact.value =
-                Array::from_constant(constant).map_err(|error| errors.push(error)).ok();
+            fact.value = Array::from_constant(constant).map_err(|error| errors.push(error)).ok();
         }
         facts.0[value.index()] = Some(fact);
     }
