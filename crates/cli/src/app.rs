@@ -4,7 +4,7 @@ use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, write_stdout};
 use crate::progress::Reporter;
-use crate::{input, interrupt, output};
+use crate::{input, interrupt, output, shell};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use serde_json::{Map, Value, json};
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let task = cli.task();
     let console = Console::new(task.shared());
     interrupt::install();
-    let done = perform(task, &matches, &console);
+    let done = perform(task, &matches, shell::replay(&arguments), &console);
     let exit = match &done {
         Ok((text, exit, hint)) => match write_stdout(text) {
             Ok(()) => {
@@ -82,6 +82,7 @@ fn usage(error: &clap::Error, wants_json: bool) -> Exit {
 fn perform(
     task: &dyn Task,
     matches: &ArgMatches,
+    replay: String,
     console: &Console,
 ) -> Result<(String, Exit, Option<String>)> {
     let shared = task.shared();
@@ -95,7 +96,8 @@ fn perform(
         Some(path) => Some((path, input::sha256(path)?)),
         None => None,
     };
-    let cx = Context { console, progress: Reporter::new(console, shared.no_progress) };
+    let progress = Reporter::new(console, shared.no_progress);
+    let cx = Context { console, progress, replay: replay.clone() };
     let sources = sources(matches, &task.settings());
     let outcome =
         if shared.dry_run && !task.plans() { dry_run(task, &sources) } else { task.run(&cx)? };
@@ -106,6 +108,7 @@ fn perform(
     if let Some((path, sha256)) = identity {
         document.insert("input".into(), json!({ "path": path, "sha256": sha256 }));
     }
+    document.insert("command".into(), json!(replay));
     document.insert("settings".into(), task.settings());
     if shared.dry_run {
         document.insert("settings_from".into(), sources);

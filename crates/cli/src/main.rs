@@ -13,6 +13,8 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
+mod report;
+mod shell;
 mod table;
 mod units;
 

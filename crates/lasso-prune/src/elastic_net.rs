@@ -38,13 +38,10 @@ impl ElasticNetSolver {
         let vectors = eigen.U();
         let largest = (0..c).map(|i| values[i]).fold(0.0, f64::max);
         let rank: Vec<usize> = (0..c).filter(|&i| values[i] > RANK * largest).collect();
-        if rank.is_empty() {
-            return Err(Error::invalid("no channel contributes to the responses"));
-        }
-        let scale = largest;
-        // Column-major, because linfa sweeps over columns.
-        let mut features = Array2::zeros((rank.len(), c).f());
-        let mut targets = Array1::zeros(rank.len());
+        let scale = if largest > 0.0 { largest } else { 1.0 };
+        // Column-major, because linfa sweeps over columns; one row of zeros if nothing contributes.
+        let mut features = Array2::zeros((rank.len().max(1), c).f());
+        let mut targets = Array1::zeros(rank.len().max(1));
         for (row, &e) in rank.iter().enumerate() {
             let root = (values[e] / scale).sqrt();
             let mut projected = 0.0;

@@ -56,10 +56,10 @@ fn from_moments(
     for i in 0..columns.len() {
         gram[(i, i)] += ridge;
     }
-    let lower = cholesky(gram.as_ref()).ok_or_else(singular)?;
+    let factor = cholesky(gram.as_ref()).ok_or_else(singular)?;
     drop(gram);
     let mut z = gather_rows(moments.cross.as_ref(), &columns);
-    forward_substitute(lower.as_ref(), &mut z);
+    forward_substitute(factor.L(), &mut z);
     let mut per_column = vec![0.0; columns.len()];
     for j in 0..z.ncols() {
         for (sum, v) in per_column.iter_mut().zip(z.col_as_slice(j)) {
@@ -92,10 +92,11 @@ fn from_rows(
         for i in 0..block.len() {
             inner_block[(i, i)] += ridge;
         }
-        let lower = cholesky(inner_block.as_ref()).ok_or_else(singular)?;
-        divide_by_transpose(&mut step, lower.as_ref());
+        let factor = cholesky(inner_block.as_ref()).ok_or_else(singular)?;
+        let lower = factor.L();
+        divide_by_transpose(&mut step, lower);
         let mut q = x.transpose() * &residual;
-        forward_substitute(lower.as_ref(), &mut q);
+        forward_substitute(lower, &mut q);
         explained.push(inner(q.as_ref(), q.as_ref()));
         add_outer_lower(&mut projection, step.as_ref(), -1.0);
         mirror_lower(&mut projection);

@@ -1,7 +1,9 @@
 //! Small dense helpers on top of faer.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::solvers::Llt;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::prelude::Solve;
 use faer::{Accum, Mat, MatRef, Par, Side};
 use tensor_core::Error;
 
@@ -61,20 +63,19 @@ pub(crate) fn forward_substitute(lower: MatRef<'_, f64>, b: &mut Mat<f64>) {
     solve_lower_triangular_in_place(lower, b.as_mut(), Par::Seq);
 }
 
-/// The lower Cholesky factor of `a` (its lower triangle is read), or `None` when `a` is not
+/// The Cholesky factorization of `a` (its lower triangle is read), or `None` when `a` is not
 /// numerically positive definite.
 ///
 /// A pivot that has lost all its digits to cancellation counts as not positive: the factor would
 /// consist of rounding errors from there on.
-pub(crate) fn cholesky(a: MatRef<'_, f64>) -> Option<Mat<f64>> {
+pub(crate) fn cholesky(a: MatRef<'_, f64>) -> Option<Llt<f64>> {
     let factor = a.llt(Side::Lower).ok()?;
-    let lower = factor.L();
     let tolerance = f64::EPSILON * a.nrows() as f64;
     let healthy = (0..a.nrows()).all(|i| {
-        let pivot = lower[(i, i)] * lower[(i, i)];
-        pivot.is_finite() && pivot > tolerance * a[(i, i)]
+        let root = factor.L()[(i, i)];
+        root.is_finite() && root * root > tolerance * a[(i, i)]
     });
-    healthy.then(|| lower.to_owned())
+    healthy.then_some(factor)
 }
 
 /// Solves `a x = b` for a symmetric positive semi-definite `a`.
@@ -83,15 +84,8 @@ pub(crate) fn cholesky(a: MatRef<'_, f64>) -> Option<Mat<f64>> {
 /// eigenvalues below `p eps` times the largest taken as zero. Returns `None` only when the
 /// eigenvalue iteration fails, which needs non-finite input.
 pub(crate) fn solve_semidefinite(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Option<Mat<f64>> {
-    if let Some(lower) = cholesky(a) {
-        let mut x = b.to_owned();
-        forward_substitute(lower.as_ref(), &mut x);
-        faer::linalg::triangular_solve::solve_upper_triangular_in_place(
-            lower.transpose(),
-            x.as_mut(),
-            Par::Seq,
-        );
-        return Some(x);
+    if let Some(factor) = cholesky(a) {
+        return Some(factor.solve(b));
     }
     let eigen = a.self_adjoint_eigen(Side::Lower).ok()?;
     let values: Vec<f64> = eigen.S().column_vector().iter().copied().collect();

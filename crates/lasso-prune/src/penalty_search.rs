@@ -5,8 +5,14 @@ use tensor_core::Result;
 use crate::baseline::descending;
 use crate::lasso_system::LassoSystem;
 
-/// Bisection stops when the bracket is this small relative to its upper end.
-const BRACKET: f64 = 1e-7;
+/// The penalty falls by this factor until enough channels are active.
+const DESCENT: f64 = 0.5;
+
+/// Penalties below this share of the largest count as zero.
+const SMALLEST: f64 = 1e-6;
+
+/// Bisection stops when the ends of the bracket are this close.
+const BRACKET: f64 = 1e-6;
 
 /// Minimises `1/2 beta^T A beta - b^T beta + lambda |beta|_1` for one `lambda` after another.
 pub(crate) trait LassoSolver {
@@ -16,8 +22,9 @@ pub(crate) trait LassoSolver {
 
 /// Finds `keep` channels by bisection of the penalty.
 ///
-/// At `lambda = max |b_i|` nothing is active, so no bracket has to be searched for. Where the count
-/// jumps past `keep`, the solution just below the jump is cut to the channels with the largest
+/// At `lambda = max |b_i|` nothing is active, so the penalty falls from there until at least `keep`
+/// channels are, and the bracket is then halved on a logarithmic scale. Where the count jumps past
+/// `keep`, the solution just below the jump is cut to the channels with the largest
 /// `|beta_i| |Z_i|`, so that the count is never exceeded. Fewer than `keep` channels come back when
 /// no penalty activates more.
 pub(crate) fn search(
@@ -25,33 +32,25 @@ pub(crate) fn search(
     system: &LassoSystem,
     keep: usize,
 ) -> Result<Vec<usize>> {
-    let mut high = system.linear.iter().fold(0.0, |max: f64, b| max.max(b.abs()));
-    let mut low = 0.0;
-    let mut enough: Option<Vec<f64>> = None;
-    let mut fewer = vec![0.0; system.channels()];
-    while high - low > BRACKET * high {
-        // Geometric once a positive lower end is known to be out of reach: counts change on a
-        // logarithmic scale.
-        let middle = if low > 0.0 { (low * high).sqrt() } else { high * 0.25 };
-        if low == 0.0
-            && middle < BRACKET * system.linear.iter().fold(0.0, |m: f64, b| m.max(b.abs()))
-        {
-            break;
-        }
-        let beta = solver.solve(middle)?;
-        let count = beta.iter().filter(|b| **b != 0.0).count();
-        if count >= keep {
+    let largest = system.linear.iter().fold(0.0, |max: f64, b| max.max(b.abs()));
+    let mut beta = vec![0.0; system.channels()];
+    let mut high = largest;
+    let mut low = largest;
+    while count(&beta) < keep && low > SMALLEST * largest {
+        high = low;
+        low *= DESCENT;
+        beta = solver.solve(low)?;
+    }
+    while count(&beta) > keep && high > low * (1.0 + BRACKET) {
+        let middle = (low * high).sqrt();
+        let trial = solver.solve(middle)?;
+        if count(&trial) >= keep {
             low = middle;
-            enough = Some(beta);
-            if count == keep {
-                break;
-            }
+            beta = trial;
         } else {
             high = middle;
-            fewer = beta;
         }
     }
-    let beta = enough.unwrap_or(fewer);
     let strength: Vec<f64> = beta
         .iter()
         .enumerate()
@@ -61,4 +60,8 @@ pub(crate) fn search(
     chosen.retain(|&i| beta[i] != 0.0);
     chosen.truncate(keep);
     Ok(chosen)
+}
+
+fn count(beta: &[f64]) -> usize {
+    beta.iter().filter(|b| **b != 0.0).count()
 }

@@ -110,13 +110,14 @@ impl Problem {
         }
     }
 
-    /// The ridge in the units of `G`: `relative` times the mean diagonal entry of centred `G`.
+    /// The ridge in the units of `G`: `relative` times the mean diagonal entry of centred `G`. When
+    /// no input varies any positive number gives the same solution, zero.
     pub(crate) fn absolute_ridge(&self, relative: f64) -> f64 {
         let trace: f64 = match &self.statistics {
             CentredStatistics::Primal(s) => (0..s.gram.nrows()).map(|i| s.gram[(i, i)]).sum(),
             CentredStatistics::Dual(s) => crate::linalg::energy(s.x.as_ref()),
         };
-        relative * trace / self.inputs() as f64
+        if trace > 0.0 { relative * trace / self.inputs() as f64 } else { 1.0 }
     }
 
     /// The columns of the given channels and the columns nobody owns, ascending.

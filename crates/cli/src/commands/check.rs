@@ -1,6 +1,6 @@
 //! `kerf check`: every problem of a model at once.
 
-use super::model::{Model, file_name, unknown};
+use super::model::{file_name, unknown};
 use super::{Context, Outcome, Task, Verdict};
 use crate::args::{OnUnsupported, Shared};
 use clap::Args;
@@ -148,7 +148,9 @@ fn opset(graph: &Graph) -> Option<Lint> {
         Lint::new(
             Level::Warning,
             "W0150",
-            format!("opset {opset} is outside {first} to {last}; operators may mean something else"),
+            format!(
+                "opset {opset} is outside {first} to {last}; operators may mean something else"
+            ),
         )
     })
 }
@@ -168,7 +170,8 @@ fn unknown_operators(graph: &Graph, shared: &Shared) -> Vec<Lint> {
     by_operator
         .into_iter()
         .map(|(operator, places)| {
-            let message = format!("operator {operator} is not implemented ({} nodes)", places.len());
+            let message =
+                format!("operator {operator} is not implemented ({} nodes)", places.len());
             Lint::new(level, "E0110", message).at(places)
         })
         .collect()
@@ -215,8 +218,7 @@ fn without_shape(graph: &Graph, facts: &run::Facts) -> Option<Lint> {
         let mut outputs = graph.node(*id).outputs.iter().flatten();
         !unknown.contains(id) && outputs.any(|&value| facts.get(value).is_none())
     };
-    let places: Vec<_> =
-        graph.node_ids().filter(lacks).map(|id| graph.describe(id)).collect();
+    let places: Vec<_> = graph.node_ids().filter(lacks).map(|id| graph.describe(id)).collect();
     let message = format!(
         "{} nodes have unknown shapes, because of the problems above or sizes that depend on the \
          data; their channels cannot be removed",
@@ -242,4 +244,3 @@ fn frozen(channels: &channels::Channels) -> Option<Lint> {
     let message = format!("{} of {total} channel groups are frozen", places.len());
     (!places.is_empty()).then(|| Lint::new(Level::Warning, "W0155", message).at(places))
 }
-

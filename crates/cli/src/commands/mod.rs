@@ -1,6 +1,12 @@
 //! One file per command.
 
+mod check;
 mod explain;
+mod groups;
+mod inspect;
+mod model;
+mod prune;
+mod samples;
 
 use crate::args::Shared;
 use crate::console::Console;
@@ -14,6 +20,14 @@ use tensor_core::Result;
 /// What was asked for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// What is in the model? Layers, shapes, costs, and what can be pruned
+    Inspect(inspect::InspectArgs),
+    /// Will it work? Every problem at once
+    Check(check::CheckArgs),
+    /// Which channels are tied together, and why must some stay?
+    Groups(groups::GroupsArgs),
+    /// Fewer channels under a budget, refitted on calibration data, with proof
+    Prune(Box<prune::PruneArgs>),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -22,6 +36,10 @@ impl Command {
     /// The task behind a sub-command.
     pub(crate) fn task(&self) -> &dyn Task {
         match self {
+            Self::Inspect(args) => args,
+            Self::Check(args) => args,
+            Self::Groups(args) => args,
+            Self::Prune(args) => &**args,
             Self::Explain(args) => args,
         }
     }
@@ -66,6 +84,8 @@ pub(crate) struct Context<'a> {
     pub(crate) console: &'a Console,
     /// Progress of long work, and Ctrl-C.
     pub(crate) progress: Reporter<'a>,
+    /// The command line that repeats this run.
+    pub(crate) replay: String,
 }
 
 /// Was the goal met?

@@ -2,7 +2,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::DenseSolveCore;
-use faer::{Accum, Mat, Par, Side};
+use faer::{Accum, Mat, Par};
 use tensor_core::Result;
 use tensor_core::calibrate::CentredRows;
 
@@ -49,7 +49,7 @@ impl<'a> State<'a> {
         for i in 0..samples {
             kernel[(i, i)] += ridge;
         }
-        let mut projection = kernel.llt(Side::Lower).map_err(|_| singular())?.inverse();
+        let mut projection = cholesky(kernel.as_ref()).ok_or_else(singular)?.inverse();
         projection *= faer::Scale(ridge);
         let residual = &projection * &rows.y;
 
@@ -119,10 +119,11 @@ impl Eliminator for State<'_> {
         for t in 0..k {
             block[(t, t)] += self.ridge;
         }
-        let lower = cholesky(block.as_ref()).ok_or_else(singular)?;
-        divide_by_transpose(&mut step, lower.as_ref());
+        let factor = cholesky(block.as_ref()).ok_or_else(singular)?;
+        let lower = factor.L();
+        divide_by_transpose(&mut step, lower);
         let mut q = own.transpose() * &self.residual;
-        forward_substitute(lower.as_ref(), &mut q);
+        forward_substitute(lower, &mut q);
 
         // The blocks shrink by U U^T with U = -X^T step.
         let mut u = Mat::zeros(self.x.ncols(), k);

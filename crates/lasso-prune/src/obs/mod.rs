@@ -8,6 +8,7 @@ use tensor_core::Result;
 
 use crate::obs::blocks::Blocks;
 use crate::problem::{CentredStatistics, Task};
+use crate::reconstruct::check_ridge;
 use crate::selector::Selector;
 
 /// The order in which channels are removed, and what each removal costs.
@@ -40,6 +41,7 @@ pub struct Elimination {
 /// # Errors
 /// When `ridge` (relative to the mean diagonal of `H`) is too small for a singular `H`.
 pub fn eliminate(task: &Task, keep: usize, ridge: f64) -> Result<Elimination> {
+    check_ridge(ridge)?;
     let mut kept: Vec<usize> = (0..task.channels()).collect();
     let mut layers: Vec<(Box<dyn Eliminator + '_>, f64)> = Vec::new();
     for (problem, weight) in task.weighted() {

@@ -3,7 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::DenseSolveCore;
 use faer::prelude::Solve;
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatRef, Par};
 use tensor_core::Result;
 use tensor_core::calibrate::{Centred, CentredRows};
 
@@ -186,21 +186,22 @@ impl Eliminator for State {
             return Ok(());
         }
         let mut columns = self.inverse_columns(at, k);
-        let lower = cholesky(columns.subrows(at, k)).ok_or_else(singular)?;
-        divide_by_transpose(&mut columns, lower.as_ref());
+        let factor = cholesky(columns.subrows(at, k)).ok_or_else(singular)?;
+        let lower = factor.L();
+        divide_by_transpose(&mut columns, lower);
 
-        let factor = self.factor.subcols(0, self.pending);
+        let pending = self.factor.subcols(0, self.pending);
         let coefficients = self.coefficients.subcols(0, self.pending);
         let mut q = self.weight.subrows(at, k).to_owned();
-        let own = factor.subrows(at, k);
+        let own = pending.subrows(at, k);
         matmul(q.as_mut(), Accum::Add, own, coefficients.transpose(), -1.0, Par::Seq);
-        forward_substitute(lower.as_ref(), &mut q);
+        forward_substitute(lower, &mut q);
 
         // e = 1/2 U Q Q^T - W Q^T with W = weight - pending U Q.
         let mut e = Mat::zeros(self.weight.nrows(), k);
         matmul(e.as_mut(), Accum::Replace, &self.weight, q.transpose(), -1.0, Par::Seq);
         let overlap = coefficients.transpose() * q.transpose();
-        matmul(e.as_mut(), Accum::Add, factor, &overlap, 1.0, Par::Seq);
+        matmul(e.as_mut(), Accum::Add, pending, &overlap, 1.0, Par::Seq);
         matmul(e.as_mut(), Accum::Add, &columns, &q * q.transpose(), 0.5, Par::Seq);
         for &i in kept {
             let (row, width) = (self.offsets[i], self.blocks.width(i));
@@ -220,9 +221,6 @@ impl Eliminator for State {
 
 /// `H^-1` and `H^-1 R`.
 fn invert(hessian: MatRef<'_, f64>, cross: &Mat<f64>) -> Result<(Mat<f64>, Mat<f64>)> {
-    let factor = hessian.llt(Side::Lower).map_err(|_| singular())?;
-    let inverse = factor.inverse();
-    let weight = factor.solve(cross);
-    let finite = (0..inverse.nrows()).all(|i| inverse[(i, i)].is_finite());
-    if finite { Ok((inverse, weight)) } else { Err(singular()) }
+    let factor = cholesky(hessian).ok_or_else(singular)?;
+    Ok((factor.inverse(), factor.solve(cross)))
 }

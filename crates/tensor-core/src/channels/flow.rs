@@ -80,6 +80,16 @@ impl<'a> Flow<'a> {
         self.input_value(input).and_then(|value| self.facts.get(value))
     }
 
+    /// What inference knows about any value.
+    pub fn fact_of(&self, value: ValueId) -> Option<&'a crate::run::Fact> {
+        self.facts.get(value)
+    }
+
+    /// The labels of any value that was visited, by axis.
+    pub fn labels(&self, value: ValueId) -> &Labels {
+        &self.labels[value.index()]
+    }
+
     /// The labels of an input, by axis.
     pub fn input(&self, input: usize) -> Labels {
         let rank = self.dims(input).len();

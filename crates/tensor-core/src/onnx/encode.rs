@@ -5,7 +5,7 @@ use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use super::proto::{TensorProto, ValueInfoProto};
 use super::{info, node, tensor};
-use crate::graph::{Constant, Graph, Listed};
+use crate::graph::{Constant, Graph, Listed, Opaque};
 use crate::{Error, Result, ValueId};
 use prost::Message;
 
@@ -139,13 +139,14 @@ fn set_inputs(body: &mut GraphProto, graph: &Graph, listed: &mut [bool]) -> Resu
 fn set_outputs(body: &mut GraphProto, graph: &Graph, listed: &mut [bool]) -> Result<()> {
     let mut repeated: Vec<_> = graph.layout.outputs.iter().map(Some).collect();
     for &value in &graph.outputs {
-        let is_repeated = std::mem::replace(&mut listed[value.index()], true);
-        let old = repeated
-            .iter_mut()
-            .find(|slot| slot.is_some_and(|(other, _)| *other == value))
-            .and_then(Option::take)
-            .filter(|_| is_repeated && !graph.layout.redeclared.contains(&value));
-        body.output.push(match old {
+        let is_first = !std::mem::replace(&mut listed[value.index()], true);
+        let other = if is_first || graph.layout.redeclared.contains(&value) {
+            None
+        } else {
+            let is_about = |slot: &Option<&(ValueId, Opaque)>| slot.is_some_and(|o| o.0 == value);
+            repeated.iter_mut().find(|slot| is_about(slot)).and_then(Option::take)
+        };
+        body.output.push(match other {
             Some((_, opaque)) => {
                 let mut proto = info::from_opaque(opaque)?;
                 proto.name = Some(graph.name(value).to_owned());

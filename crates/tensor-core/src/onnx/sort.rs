@@ -77,7 +77,10 @@ fn cyclic(graph: &Graph, sources: &[Vec<usize>], waiting: &[usize]) -> Error {
     let length = names.len();
     names.truncate(8);
     let more = if length > 8 { " -> ..." } else { "" };
-    let message = format!("{length} nodes form a cycle: {}{more} -> {first}", names.join(" -> "));
+    let message = match length {
+        1 => "reads its own result".to_owned(),
+        _ => format!("{length} nodes form a cycle: {}{more} -> {first}", names.join(" -> ")),
+    };
     Error::invalid(message)
         .code_is("E0102")
         .in_node(first)

@@ -114,14 +114,14 @@ fn file_name(path: &Path) -> Result<&str> {
 }
 
 /// A complete, synced file under a temporary name in the target's folder; removed unless published.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     path: PathBuf,
     target: &'a Path,
     is_published: bool,
 }
 
 impl<'a> Temporary<'a> {
-    fn create(
+    pub(super) fn create(
         target: &'a Path,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Self> {

@@ -3,7 +3,26 @@
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
+mod binary;
+mod broadcast;
+mod constant;
 mod context;
+mod elementwise;
+mod join;
+mod operand;
+mod pad;
+mod passing;
+mod pointwise;
+mod real;
+mod reduce;
+mod regroup;
+mod resample;
+mod resize;
+mod shape;
+mod sizes;
+mod slice;
+mod softmax;
+mod unary;
 
 pub use context::{Inputs, NodeCx};
 
@@ -81,7 +100,19 @@ pub trait Operator: Send + Sync {
 pub type Entry = (&'static str, &'static dyn Operator);
 
 /// All operator families.
-const FAMILIES: &[&[Entry]] = &[];
+const FAMILIES: &[&[Entry]] = &[
+    binary::OPERATORS,
+    constant::OPERATORS,
+    join::OPERATORS,
+    pad::OPERATORS,
+    pointwise::OPERATORS,
+    reduce::OPERATORS,
+    resize::OPERATORS,
+    shape::OPERATORS,
+    slice::OPERATORS,
+    softmax::OPERATORS,
+    unary::OPERATORS,
+];
 
 /// The implementation of an operator of the default domain.
 pub fn lookup(domain: &str, op: &str) -> Option<&'static dyn Operator> {

@@ -1,0 +1,119 @@
+//! `kerf prune`: fewer channels under a budget, with proof.
+
+mod args;
+mod plan;
+mod provenance;
+mod widths;
+
+pub(crate) use args::PruneArgs;
+
+use super::model::{Model, file_name};
+use super::{Context, Outcome, Task, samples};
+use crate::args::{OnUnsupported, Shared, describe_budget};
+use crate::input;
+use crate::output::Target;
+use crate::report::{self, Change, Sizes};
+use serde_json::{Value, json};
+use std::path::Path;
+use tensor_core::data::Dataset;
+use tensor_core::{Graph, Result, cost, onnx, run};
+
+impl Task for PruneArgs {
+    fn name(&self) -> &'static str {
+        "prune"
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn model(&self) -> Option<&Path> {
+        Some(&self.model)
+    }
+
+    fn outputs(&self) -> Vec<Target<'_>> {
+        vec![Target::File { path: &self.output, force: self.force }]
+    }
+
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+
+    fn plans(&self) -> bool {
+        true
+    }
+
+    fn run(&self, cx: &Context) -> Result<Outcome> {
+        let (params, budget) = self.params()?;
+        let params = params.check()?;
+        let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
+        let model = Model::load(&self.model, &self.shared)?;
+        model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
+        let set = self.calibration(&model.graph, cx)?;
+        let heading = format!(
+            "Goal  {goal}   method {}   data {} ({} samples)\n",
+            self.method(),
+            self.data.path().display(),
+            set.len()
+        );
+        if self.shared.dry_run {
+            return plan::plan(&self.model, &model, &heading);
+        }
+        let batches = samples::batches(&model.graph, &set, self.data.batch(), &cx.progress)?;
+        let shapes = self.shared.shapes();
+        let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        let mut graph = pruned.graph;
+        let recipe = provenance::recipe(&self.settings());
+        let identity = input::sha256(&self.model)?;
+        provenance::stamp(&mut graph, &recipe, &identity, self.shared.seed);
+        onnx::write(&graph, &self.output)?;
+        let sizes = Change {
+            before: sizes(&self.model, &model.graph, &self.shared)?,
+            after: sizes(&self.output, &graph, &self.shared)?,
+        };
+        let mut text = format!("{} -> {}\n", file_name(&self.model), self.output.display());
+        text.push_str(&heading);
+        text.push('\n');
+        text.push_str(&report::layers(&pruned.report));
+        text.push('\n');
+        text.push_str(&report::sizes(&sizes));
+        text.push_str(&format!("\nreplay  {}\n", cx.replay));
+        let result = json!({
+            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "recipe": recipe,
+            "sizes": sizes,
+            "pruning": pruned.report,
+        });
+        Ok(Outcome::answer(text, result))
+    }
+}
+
+impl PruneArgs {
+    /// The calibration samples, with everything about them that the user should know.
+    fn calibration(&self, graph: &Graph, cx: &Context) -> Result<Dataset> {
+        let set = self.data.open(graph, self.shared.seed)?;
+        for note in set.notes() {
+            cx.console.detail(note);
+        }
+        let set = if self.data.is_limited() || set.len() <= args::SAMPLES {
+            set
+        } else {
+            cx.console.note(&format!(
+                "calibrating with {} of {} samples; `--samples N` changes that",
+                args::SAMPLES,
+                set.len()
+            ));
+            set.subset(args::SAMPLES, self.shared.seed)
+        };
+        for warning in set.summary()?.warnings {
+            cx.console.warn(&warning);
+        }
+        Ok(set)
+    }
+}
+
+/// What a model weighs.
+fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<Sizes> {
+    let facts = run::infer(graph, &shared.shapes())?;
+    Sizes::of(path, &cost::cost(graph, &facts)?)
+}

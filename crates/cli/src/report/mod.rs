@@ -1,0 +1,18 @@
+//! Reports of compression runs, for people.
+
+mod layers;
+mod sizes;
+
+pub(crate) use layers::layers;
+pub(crate) use sizes::{Sizes, sizes};
+
+use serde::Serialize;
+
+/// Something before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Change<T> {
+    /// Of the original.
+    pub(crate) before: T,
+    /// Of the result.
+    pub(crate) after: T,
+}
