@@ -45,5 +45,6 @@ fn main() -> Result<()> {
     let report = serde_json::to_string_pretty(&pruned.report).unwrap_or_default();
     let mut stdout = std::io::stdout().lock();
     let text = format!("{report}\nMACs {} -> {}\n", before.macs, after.macs);
-    std::io::Write::write_all(&mut stdout, text.as_bytes()).map_err(|e| Error::io(Path::new("-"), &e))
+    std::io::Write::write_all(&mut stdout, text.as_bytes())
+        .map_err(|e| Error::io(Path::new("-"), &e))
 }

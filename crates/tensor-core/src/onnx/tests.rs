@@ -70,11 +70,8 @@ fn listing(folder: &Path) -> Vec<String> {
 
 /// `y = x + w + v`, where `v` shares the bytes of `w`, and a small `s`.
 fn sums() -> Graph {
-    let mut graph = Graph {
-        ir_version: 10,
-        opsets: [(String::new(), 17)].into(),
-        ..Graph::default()
-    };
+    let mut graph =
+        Graph { ir_version: 10, opsets: [(String::new(), 17)].into(), ..Graph::default() };
     let [x, w, v, s, a, b, y] = ["x", "w", "v", "s", "a", "b", "y"].map(|name| graph.value(name));
     let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
     let large = Constant::from_f32s(&[1000], &values).expect("matches");
