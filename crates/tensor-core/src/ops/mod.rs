@@ -7,12 +7,18 @@ mod binary;
 mod broadcast;
 mod constant;
 mod context;
+mod conv;
+mod conv_transpose;
 mod elementwise;
+mod gemm;
 mod join;
+mod matmul;
+mod norm;
 mod operand;
 mod pad;
 mod passing;
 mod pointwise;
+mod pool;
 mod real;
 mod reduce;
 mod regroup;
@@ -23,6 +29,7 @@ mod sizes;
 mod slice;
 mod softmax;
 mod unary;
+mod window;
 
 pub use context::{Inputs, NodeCx};
 
@@ -103,9 +110,15 @@ pub type Entry = (&'static str, &'static dyn Operator);
 const FAMILIES: &[&[Entry]] = &[
     binary::OPERATORS,
     constant::OPERATORS,
+    conv::OPERATORS,
+    conv_transpose::OPERATORS,
+    gemm::OPERATORS,
     join::OPERATORS,
+    matmul::OPERATORS,
+    norm::OPERATORS,
     pad::OPERATORS,
     pointwise::OPERATORS,
+    pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
     shape::OPERATORS,
