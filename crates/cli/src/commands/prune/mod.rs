@@ -16,6 +16,7 @@ use crate::output::Target;
 use crate::report::{self, Change, Sizes};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Instant;
 use tensor_core::data::Dataset;
 use tensor_core::{Graph, Result, cost, onnx, run};
 
@@ -63,7 +64,9 @@ impl Task for PruneArgs {
         let judged = proof::evaluation_set(self, &model.graph, &set)?;
         let batches = samples::arrays(&model.graph, &set, self.data.batch(), &cx.progress)?;
         let shapes = self.shared.shapes();
+        let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        cx.console.note(&format!("pruned in {:.1} s", start.elapsed().as_secs_f64()));
         let mut graph = pruned.graph;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
