@@ -13,6 +13,8 @@ pub mod element;
 pub mod error;
 pub mod graph;
 pub mod kernels;
+#[cfg(feature = "measure")]
+pub mod measure;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;

@@ -177,9 +177,9 @@ fn mutations_of_tensor_files() {
 fn small_files_cannot_ask_for_much_memory() {
     // Two bytes each: empty nodes, empty names in one node, dimensions.
     let count = 4 << 20;
-    let nodes = Message(vec![0x0a, 0x00].repeat(count));
-    let names = Message::new().sub(1, &Message(vec![0x0a, 0x00].repeat(count)));
-    let tensor = Message::new().sub(5, &Message(vec![0x08, 0x01].repeat(count)));
+    let nodes = Message([0x0a, 0x00].repeat(count));
+    let names = Message::new().sub(1, &Message([0x0a, 0x00].repeat(count)));
+    let tensor = Message::new().sub(5, &Message([0x08, 0x01].repeat(count)));
     let packed = Message::new().sub(5, &Message::new().int(2, 7).bytes(7, &vec![1; 2 * count]));
     for body in [nodes, names, tensor, packed] {
         let bytes = model(&body);
@@ -187,6 +187,40 @@ fn small_files_cannot_ask_for_much_memory() {
         assert!(result.is_some());
         assert!(peak < (64 << 20) + 32 * bytes.len(), "{peak} bytes");
     }
+}
+
+#[test]
+fn long_lists_are_not_searched_again_and_again() {
+    let count = 50_000;
+    let names: Vec<String> = (0..=count).map(|i| format!("v{i}")).collect();
+    let (x, y) = ends();
+    let each = |make: &dyn Fn(usize) -> Message| -> Vec<Message> { (0..count).map(make).collect() };
+
+    let attributes = each(&|i| Message::new().text(1, &names[i]).int(3, 1).int(20, 2));
+    let many_attributes = node("", "Relu", &["x"], &["y"]).subs(5, &attributes);
+    let many_outputs = vec![y[0].clone(); count];
+    let relu = [node("", "Relu", &["x"], &["y"])];
+    let opsets = each(&|i| Message::new().text(1, &names[i]).int(2, 1));
+    let chain = each(&|i| node("", "Relu", &[&names[i + 1]], &[&names[i]]));
+    let ends_chain = node("", "Relu", &["x"], &[&names[count]]);
+    let reversed = [&chain[..], &[ends_chain]].concat();
+    let first = [value_info(&names[0], FLOAT, &[2])];
+
+    let good = [
+        model(&graph(&[many_attributes], &[], &x, &y)),
+        model(&graph(&relu, &[], &x, &many_outputs)),
+        model_of(10, 17, &graph(&relu, &[], &x, &y)).subs(8, &opsets).0,
+        model(&graph(&reversed, &[], &x, &first)),
+    ];
+    for bytes in good {
+        assert_eq!(exercise(&bytes, Path::new(".")), Ok(()));
+        assert_eq!(exercise(&bytes, Path::new(".")), Ok(()));
+        onnx::decode(&bytes, None).unwrap();
+    }
+    let closing = node("", "Relu", &[&names[0]], &[&names[count]]);
+    let cycle = [&chain[..], &[closing]].concat();
+    let error = onnx::decode(&model(&graph(&cycle, &[], &x, &first)), None).unwrap_err();
+    assert!(error.to_string().contains("50001 nodes form a cycle"), "{error}");
 }
 
 #[test]

@@ -1,36 +1,15 @@
 //! What integration tests cannot see: byte identity with `prost` itself, and writing under limits
 //! and failures.
 
+#[path = "../../tests/onnx_common/mod.rs"]
+mod onnx_common;
+
 use super::proto::ModelProto;
 use super::{decode, encode, read, write};
 use crate::graph::{Constant, Encoding, Graph, Node};
+use onnx_common::models;
 use prost::Message;
-use std::path::{Path, PathBuf};
-
-/// All `.onnx` files below a folder, in order.
-fn models_in(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            models_in(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "onnx") {
-            found.push(path);
-        }
-    }
-}
-
-/// The fixtures, and the larger models of `KERF_MODELS` or the folder beside the checkout.
-fn models() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("KERF_MODELS")
-        .map_or_else(|| root.join("../shared/models"), PathBuf::from);
-    let mut found = Vec::new();
-    models_in(&root.join("fixtures/models"), &mut found);
-    models_in(&shared, &mut found);
-    found
-}
+use std::path::Path;
 
 #[test]
 fn untouched_models_keep_their_bytes() {
@@ -111,13 +90,17 @@ fn a_model_above_the_limit_gets_a_data_file() {
     let copy = folder.path().join("copy.onnx");
     let mut again = again;
     let v = again.find("v").expect("there");
-    let mut other = Constant::from_f32s(&[2], &[1.0, 2.0]).expect("matches");
+    let mut other = Constant::from_f32s(&[256], &[2.0; 256]).expect("matches");
     other.encoding = Encoding::External;
     again.set_initializer(v, other);
+    let s = again.find("s").expect("there");
+    let mut small = again.initializer(s).expect("constant").clone();
+    small.encoding = Encoding::External;
+    again.set_initializer(s, small);
     write(&again, &copy).expect("writable");
     let data = std::fs::read(folder.path().join("copy.onnx.data")).expect("there");
-    assert_eq!(data.len(), 4096 + 8);
-    assert_eq!(data[4096..], [1.0_f32.to_le_bytes(), 2.0_f32.to_le_bytes()].concat());
+    assert_eq!(data.len(), 4096 + 1024);
+    assert_eq!(data[4096..], 2.0_f32.to_le_bytes().repeat(256));
     assert_eq!(listing(folder.path()).len(), 4);
     read(&copy).expect("readable");
 }

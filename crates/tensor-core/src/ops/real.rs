@@ -165,7 +165,7 @@ mod tests {
         assert!((-95_f32).e() > 0.0, "subnormal results are kept");
         assert_eq!(f32::INFINITY.hyperbolic(), 1.0);
         assert_eq!(f32::NEG_INFINITY.logistic(), 0.0);
-        assert_eq!(f32::NEG_INFINITY.error_function(), -1.0);
+        assert!((f32::NEG_INFINITY.error_function() + 1.0).abs() <= f32::EPSILON);
         for f in [Real::e, Real::hyperbolic, Real::logistic, Real::error_function, Real::soft_plus]
         {
             assert!(f(f32::NAN).is_nan());

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn blocks_are_the_smallest_with_equal_products() {
-        let cases: [(&[usize], &[usize], &[(Range<usize>, Range<usize>)]); 6] = [
+        type Case = (&'static [usize], &'static [usize], &'static [(Range<usize>, Range<usize>)]);
+        let cases: [Case; 6] = [
             (&[1, 6, 4, 4], &[1, 2, 3, 4, 4], &[(0..2, 0..3), (2..3, 3..4), (3..4, 4..5)]),
             (&[2, 3, 4], &[2, 12], &[(0..1, 0..1), (1..3, 1..2)]),
             (&[6, 1, 1], &[6], &[(0..1, 0..1), (1..3, 1..1)]),
@@ -153,6 +154,9 @@ mod tests {
         let split = carry(&list, 1, 6, &[2, 3]).expect("a split is expressible");
         assert_eq!((split.axis, &*split.labels), (1, &[0, 1, 2][..]));
         assert_eq!(split.ties, [(0, 3), (1, 4), (2, 5)]);
-        assert!(carry(&list, 2, 12, &[4, 3]).is_none(), "positions would straddle");
+        let coarse = carry(&list, 2, 12, &[4, 3]).expect("halves are expressible");
+        assert_eq!((coarse.axis, &*coarse.labels), (0, &[0, 1, 3, 4][..]));
+        assert_eq!(coarse.ties, [(0, 1), (1, 2), (3, 4), (4, 5)]);
+        assert!(carry(&list, 1, 6, &[1, 1]).is_none(), "no axis can carry labels");
     }
 }
