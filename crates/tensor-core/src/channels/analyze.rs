@@ -116,13 +116,12 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
             }
         }
     }
-    for node in &graph.nodes {
-        for &value in node.outputs.iter().flatten() {
-            for positions in channels.positions[value.index()].iter().flatten() {
-                for group in per_group(positions).into_keys() {
-                    if groups[group].root.is_empty() {
-                        groups[group].root = graph.name(value).to_owned();
-                    }
+    let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    for &value in graph.inputs.iter().chain(made) {
+        for positions in channels.positions[value.index()].iter().flatten() {
+            for group in per_group(positions).into_keys() {
+                if groups[group].root.is_empty() {
+                    groups[group].root = graph.name(value).to_owned();
                 }
             }
         }
