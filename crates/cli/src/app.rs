@@ -4,7 +4,7 @@ use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, write_stdout};
 use crate::progress::Reporter;
-use crate::{input, interrupt, output};
+use crate::{input, interrupt, output, shell};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use serde_json::{Map, Value, json};
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let task = cli.task();
     let console = Console::new(task.shared());
     interrupt::install();
-    let done = perform(task, &matches, &console);
+    let done = perform(task, &matches, shell::replay(&arguments), &console);
     let exit = match &done {
         Ok((text, exit, hint)) => match write_stdout(text) {
             Ok(()) => {
@@ -82,20 +82,19 @@ fn usage(error: &clap::Error, wants_json: bool) -> Exit {
 fn perform(
     task: &dyn Task,
     matches: &ArgMatches,
+    replay: String,
     console: &Console,
 ) -> Result<(String, Exit, Option<String>)> {
     let shared = task.shared();
     set_threads(shared.threads)?;
-    let inputs: Vec<&Path> = task.model().into_iter().collect();
+    let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
     for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
         output::check(target, &inputs)?;
     }
-    let identity = match task.model() {
-        Some(path) => Some((path, input::sha256(path)?)),
-        None => None,
-    };
-    let cx = Context { console, progress: Reporter::new(console, shared.no_progress) };
+    let identities = inputs.iter().map(|path| identity(path)).collect::<Result<Vec<_>>>()?;
+    let progress = Reporter::new(console, shared.no_progress);
+    let cx = Context { console, progress, replay: replay.clone() };
     let sources = sources(matches, &task.settings());
     let outcome =
         if shared.dry_run && !task.plans() { dry_run(task, &sources) } else { task.run(&cx)? };
@@ -103,9 +102,10 @@ fn perform(
     let mut document = Map::new();
     document.insert("schema".into(), json!(format!("kerf.{}/1", task.name())));
     document.insert("tool".into(), tool());
-    if let Some((path, sha256)) = identity {
-        document.insert("input".into(), json!({ "path": path, "sha256": sha256 }));
+    for (name, identity) in ["input", "against"].into_iter().zip(identities) {
+        document.insert(name.into(), identity);
     }
+    document.insert("command".into(), json!(replay));
     document.insert("settings".into(), task.settings());
     if shared.dry_run {
         document.insert("settings_from".into(), sources);
@@ -125,6 +125,11 @@ fn perform(
     }
     let text = if shared.json { document } else { outcome.text };
     Ok((text, exit, outcome.hint))
+}
+
+/// Path and hash of an input.
+fn identity(path: &Path) -> Result<Value> {
+    Ok(json!({ "path": path, "sha256": input::sha256(path)? }))
 }
 
 fn document_text(document: &Value) -> String {

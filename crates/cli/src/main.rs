@@ -3,6 +3,7 @@
 //! This crate holds arguments, streams, exit codes, progress and reports; the mathematics lives in
 //! the library crates.
 
+mod alignment;
 mod app;
 mod args;
 mod bug;
@@ -13,6 +14,8 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
+mod report;
+mod shell;
 mod table;
 mod units;
 

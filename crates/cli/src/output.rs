@@ -32,7 +32,7 @@ pub(crate) fn check(target: Target, inputs: &[&Path]) -> Result<()> {
 fn check_file(path: &Path, force: bool, inputs: &[&Path]) -> Result<()> {
     let canonical = fs::canonicalize(path).ok();
     let is_input = |input: &&Path| canonical.is_some() && fs::canonicalize(input).ok() == canonical;
-    if inputs.iter().any(|input| is_input(input)) {
+    if inputs.iter().any(is_input) {
         let message = format!("the output is the input: {}", path.display());
         return Err(Error::new(ErrorKind::Invalid, "E0021", message)
             .hint("write to another file; the input is never overwritten"));

@@ -32,6 +32,11 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{:.1}%", ratio * 100.0)
 }
 
+/// A small ratio as `1.234%`.
+pub(crate) fn percent_fine(ratio: f64) -> String {
+    format!("{:.3}%", ratio * 100.0)
+}
+
 /// `part` of `whole` as `49.6%`; `-` when there is no whole.
 pub(crate) fn share(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { percent(part as f64 / whole as f64) }

@@ -12,6 +12,9 @@ pub mod data;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod kernels;
+#[cfg(feature = "measure")]
+pub mod measure;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;

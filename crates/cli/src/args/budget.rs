@@ -1,34 +1,14 @@
-//! How small the result must become: exactly one budget, with its unit.
+//! How small the result must become: one budget, with its unit.
 
 use crate::units;
 use clap::Args;
+use lasso_prune::{Budget, Limit};
 use serde::Serialize;
+use tensor_core::cost::Resource;
 
-/// What a budget counts, and how much of it may remain.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Budget {
-    /// Multiply-accumulates.
-    Macs(Amount),
-    /// Float parameters.
-    Parameters(Amount),
-    /// Bytes of all constants.
-    Bytes(Amount),
-}
-
-/// How much may remain.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Amount {
-    /// A share of the original, in (0, 1].
-    Keep(f64),
-    /// A number.
-    AtMost(u64),
-}
-
-/// The budget flags; exactly one is needed.
+/// The budget flags; at most one may be given.
 #[derive(Debug, Clone, Args, Serialize)]
-#[group(id = "budget", required = true, multiple = false)]
+#[group(id = "budget", required = false, multiple = false)]
 #[command(next_help_heading = "Budget (exactly one)")]
 pub(crate) struct BudgetArgs {
     /// Share of the multiply-accumulates to keep, such as `50%`
@@ -43,37 +23,41 @@ pub(crate) struct BudgetArgs {
     /// Parameters at most, such as `500k`
     #[arg(long, value_name = "COUNT", value_parser = units::parse_count)]
     max_params: Option<u64>,
-    /// Share of the bytes to keep, such as `60%`
+    /// Share of the bytes of all constants to keep, such as `60%`
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_share)]
     size: Option<f64>,
-    /// Bytes at most, such as `4MiB`
+    /// Bytes of all constants at most, such as `4MiB`
     #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
     max_size: Option<u64>,
 }
 
 impl BudgetArgs {
-    /// The budget that was given; `None` only when the parser let none through.
+    /// The budget, if one was given.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        use Amount::{AtMost, Keep};
-        let macs = self.macs.map(Keep).or(self.max_macs.map(AtMost)).map(Budget::Macs);
-        let params = self.params.map(Keep).or(self.max_params.map(AtMost)).map(Budget::Parameters);
-        let size = self.size.map(Keep).or(self.max_size.map(AtMost)).map(Budget::Bytes);
-        macs.or(params).or(size)
+        let flags = [
+            (Resource::Macs, self.macs, self.max_macs),
+            (Resource::Parameters, self.params, self.max_params),
+            (Resource::Bytes, self.size, self.max_size),
+        ];
+        flags.into_iter().find_map(|(resource, share, most)| {
+            let most = most.map(|most| Limit::AtMost(most as f64));
+            let limit = share.map(Limit::Keep).or(most)?;
+            Some(Budget { resource, limit })
+        })
     }
 }
 
-impl std::fmt::Display for Budget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (what, amount) = match self {
-            Self::Macs(amount) => ("MACs", amount),
-            Self::Parameters(amount) => ("parameters", amount),
-            Self::Bytes(amount) => ("bytes", amount),
-        };
-        match (amount, self) {
-            (Amount::Keep(share), _) => write!(f, "keep {} of {what}", units::percent(*share)),
-            (Amount::AtMost(n), Self::Bytes(_)) => write!(f, "at most {}", units::bytes(*n)),
-            (Amount::AtMost(n), _) => write!(f, "at most {} {what}", units::si(*n)),
-        }
+/// A budget in words.
+pub(crate) fn describe(budget: &Budget) -> String {
+    let what = match budget.resource {
+        Resource::Macs => "MACs",
+        Resource::Parameters => "parameters",
+        Resource::Bytes => "bytes",
+    };
+    match (budget.limit, budget.resource) {
+        (Limit::Keep(share), _) => format!("keep {} of the {what}", units::percent(share)),
+        (Limit::AtMost(most), Resource::Bytes) => format!("at most {}", units::bytes(most as u64)),
+        (Limit::AtMost(most), _) => format!("at most {} {what}", units::si(most as u64)),
     }
 }
 
@@ -88,27 +72,24 @@ mod tests {
         budget: BudgetArgs,
     }
 
-    fn parse(args: &[&str]) -> Option<Budget> {
+    fn parse(args: &[&str]) -> Result<Option<String>, clap::Error> {
         let args = std::iter::once("probe").chain(args.iter().copied());
-        Probe::try_parse_from(args).ok().and_then(|probe| probe.budget.budget())
+        Probe::try_parse_from(args).map(|probe| probe.budget.budget().as_ref().map(describe))
     }
 
     #[test]
-    fn exactly_one() {
-        assert_eq!(parse(&["--macs", "50%"]), Some(Budget::Macs(Amount::Keep(0.5))));
-        assert_eq!(parse(&["--max-size", "4MiB"]), Some(Budget::Bytes(Amount::AtMost(4 << 20))));
-        assert_eq!(
-            parse(&["--max-params", "500k"]),
-            Some(Budget::Parameters(Amount::AtMost(500_000)))
-        );
-        assert_eq!(parse(&[]), None);
-        assert_eq!(parse(&["--macs", "50%", "--params", "50%"]), None);
-    }
-
-    #[test]
-    fn shown_with_unit() {
-        assert_eq!(Budget::Macs(Amount::Keep(0.5)).to_string(), "keep 50.0% of MACs");
-        assert_eq!(Budget::Bytes(Amount::AtMost(4 << 20)).to_string(), "at most 4.00 MiB");
-        assert_eq!(Budget::Parameters(Amount::AtMost(500)).to_string(), "at most 500 parameters");
+    fn at_most_one_with_its_unit() {
+        for (args, expected) in [
+            (&["--macs", "50%"][..], Some("keep 50.0% of the MACs")),
+            (&["--max-macs", "1.2G"], Some("at most 1.20 G MACs")),
+            (&["--params", "33.3%"], Some("keep 33.3% of the parameters")),
+            (&["--max-params", "500"], Some("at most 500 parameters")),
+            (&["--size", "60%"], Some("keep 60.0% of the bytes")),
+            (&["--max-size", "4MiB"], Some("at most 4.00 MiB")),
+            (&[], None),
+        ] {
+            assert_eq!(parse(args).ok(), Some(expected.map(str::to_owned)), "{args:?}");
+        }
+        assert!(parse(&["--macs", "50%", "--params", "50%"]).is_err());
     }
 }

@@ -1,8 +1,20 @@
 //! Flags that say where samples come from and how they are prepared.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tensor_core::data::{self, Dataset, InputSpec, Layout, Options, PerChannel, Preprocess, Size};
+use tensor_core::{Graph, Result};
+
+/// Axis order of the model's image input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LayoutArg {
+    /// Batch, channels, height, width
+    Nchw,
+    /// Batch, height, width, channels
+    Nhwc,
+}
 
 /// Data flags.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -10,32 +22,91 @@ use std::path::PathBuf;
 pub(crate) struct DataArgs {
     /// Samples: an IDX file, a folder of images, .npz, .npy, .safetensors, or ONNX test data
     #[arg(long, value_name = "PATH")]
-    pub(crate) data: Option<PathBuf>,
-    /// Labels, where they are apart from the samples
+    data: PathBuf,
+    /// Class numbers, where they are apart from the samples
     #[arg(long, value_name = "PATH")]
-    pub(crate) labels: Option<PathBuf>,
+    labels: Option<PathBuf>,
     /// File with the preprocessing flags below; a flag given here replaces its value
     #[arg(long, value_name = "FILE")]
-    pub(crate) preprocess: Option<PathBuf>,
-    /// Resize to a shorter side `N` or to `HxW`
+    preprocess: Option<PathBuf>,
+    /// Resize images to a shorter side `N` or to `HxW`
     #[arg(long, value_name = "SIZE")]
-    pub(crate) resize: Option<String>,
-    /// Centre crop to `N` x `N` or `HxW`
+    resize: Option<Size>,
+    /// Centre crop to `NxN` or `HxW`
     #[arg(long, value_name = "SIZE")]
-    pub(crate) crop: Option<String>,
+    crop: Option<Size>,
     /// Subtract, on pixels scaled to 0..1: one value or one per channel, `0.485,0.456,0.406`
     #[arg(long, value_name = "VALUES", allow_hyphen_values = true)]
-    pub(crate) mean: Option<String>,
+    mean: Option<PerChannel>,
     /// Divide by, after the mean: one value or one per channel
     #[arg(long, value_name = "VALUES")]
-    pub(crate) std: Option<String>,
-    /// Axis order of the model's image input, `nchw` or `nhwc` [default: from the model]
-    #[arg(long, value_name = "ORDER")]
-    pub(crate) layout: Option<String>,
-    /// Use at most N samples [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) samples: Option<u64>,
+    std: Option<PerChannel>,
+    /// Axis order of the model's image input [default: from the model]
+    #[arg(long, value_enum, value_name = "ORDER")]
+    layout: Option<LayoutArg>,
+    /// Use at most N samples, drawn by the seed [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     /// Samples per forward pass
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    pub(crate) batch: u64,
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+}
+
+impl DataArgs {
+    /// Where the samples come from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.data
+    }
+
+    /// Samples per forward pass.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch as usize
+    }
+
+    /// Was a number of samples asked for?
+    pub(crate) fn is_limited(&self) -> bool {
+        self.samples.is_some()
+    }
+
+    /// Opens the samples for a model, `--samples` of them.
+    pub(crate) fn open(&self, graph: &Graph, seed: u64) -> Result<Dataset> {
+        let set = self.open_path(&self.data, self.labels.clone(), graph)?;
+        Ok(match self.samples {
+            Some(samples) => set.subset(samples as usize, seed),
+            None => set,
+        })
+    }
+
+    /// Opens another set with the same preprocessing, all of it.
+    pub(crate) fn open_path(
+        &self,
+        path: &Path,
+        labels: Option<PathBuf>,
+        graph: &Graph,
+    ) -> Result<Dataset> {
+        let options =
+            Options { labels, preprocess: self.preprocess()?, inputs: InputSpec::of(graph) };
+        data::open(path, &options)
+    }
+
+    /// The file's settings, replaced by the flags that were given.
+    fn preprocess(&self) -> Result<Preprocess> {
+        let file = match &self.preprocess {
+            Some(path) => Preprocess::read(path)?,
+            None => Preprocess::default(),
+        };
+        let layout = self.layout.map(|layout| match layout {
+            LayoutArg::Nchw => Layout::Nchw,
+            LayoutArg::Nhwc => Layout::Nhwc,
+        });
+        let merged = Preprocess {
+            resize: self.resize.or(file.resize),
+            crop: self.crop.or(file.crop),
+            mean: self.mean.clone().or(file.mean),
+            std: self.std.clone().or(file.std),
+            layout: layout.or(file.layout),
+        };
+        merged.check()?;
+        Ok(merged)
+    }
 }

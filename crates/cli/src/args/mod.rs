@@ -6,7 +6,7 @@ mod data;
 mod shape;
 mod shared;
 
-pub(crate) use budget::{Amount, Budget, BudgetArgs};
+pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::DataArgs;
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 

@@ -122,7 +122,8 @@ fn row(model: &Model, index: usize, group: &Group) -> Row {
         axis: member.axis,
         positions: member.count,
     });
-    let mut readers: Vec<_> = group.readers.iter().map(|&i| channels.contractions[i].node).collect();
+    let mut readers: Vec<_> =
+        group.readers.iter().map(|&i| channels.contractions[i].node).collect();
     readers.dedup();
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for &class in &group.classes {
@@ -171,10 +172,7 @@ impl Row {
             text.push_str(&format!("  read    by {reader}\n"));
         }
         for frozen in &self.frozen {
-            text.push_str(&format!(
-                "  frozen  {} channels: {}\n",
-                frozen.channels, frozen.reason
-            ));
+            text.push_str(&format!("  frozen  {} channels: {}\n", frozen.channels, frozen.reason));
         }
         text
     }

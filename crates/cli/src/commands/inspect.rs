@@ -169,9 +169,7 @@ fn blank_zero(value: u64, show: impl Fn(u64) -> String) -> String {
 fn result(model: &Model, cost: &Cost, roles: &[Role], file_bytes: u64) -> Value {
     let graph = &model.graph;
     let values = |ids: &[tensor_core::ValueId]| -> Vec<Value> {
-        let value = |&id: &tensor_core::ValueId| {
-            json!({ "name": graph.name(id), "dims": model.facts.dims(id) })
-        };
+        let value = |&id: &tensor_core::ValueId| json!({ "name": graph.name(id), "dims": model.facts.dims(id) });
         ids.iter().map(value).collect()
     };
     let node = |(row, role): (&cost::NodeRow, &Role)| {

@@ -1,6 +1,17 @@
 //! One file per command.
 
+mod bench;
+mod check;
+mod engine;
+mod eval;
 mod explain;
+mod groups;
+mod inspect;
+mod latency;
+mod model;
+mod prune;
+mod samples;
+mod verify;
 
 use crate::args::Shared;
 use crate::console::Console;
@@ -14,6 +25,20 @@ use tensor_core::Result;
 /// What was asked for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// What is in the model? Layers, shapes, costs, and what can be pruned
+    Inspect(inspect::InspectArgs),
+    /// Will it work? Every problem at once
+    Check(check::CheckArgs),
+    /// Which channels are tied together, and why must some stay?
+    Groups(groups::GroupsArgs),
+    /// How accurate is it?
+    Eval(Box<eval::EvalArgs>),
+    /// Fewer channels under a budget, refitted on calibration data, with proof
+    Prune(Box<prune::PruneArgs>),
+    /// Are two models close enough?
+    Verify(Box<verify::VerifyArgs>),
+    /// Is it actually faster here?
+    Bench(bench::BenchArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -22,6 +47,13 @@ impl Command {
     /// The task behind a sub-command.
     pub(crate) fn task(&self) -> &dyn Task {
         match self {
+            Self::Inspect(args) => args,
+            Self::Check(args) => args,
+            Self::Groups(args) => args,
+            Self::Eval(args) => &**args,
+            Self::Prune(args) => &**args,
+            Self::Verify(args) => &**args,
+            Self::Bench(args) => args,
             Self::Explain(args) => args,
         }
     }
@@ -37,6 +69,11 @@ pub(crate) trait Task {
 
     /// The model it reads, if any.
     fn model(&self) -> Option<&Path> {
+        None
+    }
+
+    /// A second model it reads, if any.
+    fn other_model(&self) -> Option<&Path> {
         None
     }
 
@@ -66,6 +103,8 @@ pub(crate) struct Context<'a> {
     pub(crate) console: &'a Console,
     /// Progress of long work, and Ctrl-C.
     pub(crate) progress: Reporter<'a>,
+    /// The command line that repeats this run.
+    pub(crate) replay: String,
 }
 
 /// Was the goal met?

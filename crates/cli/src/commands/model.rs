@@ -70,10 +70,15 @@ impl Model {
             .code_is("E0110")
             .hint("`--on-unsupported skip` leaves them and what depends on them alone")),
             OnUnsupported::Skip => {
+                let mut names: Vec<_> =
+                    unknown.iter().map(|&id| self.graph.node(id).op.as_str()).collect();
+                names.sort_unstable();
+                names.dedup();
                 console.warn(&format!(
-                    "{} nodes have operators that are not implemented; they are left alone: {}",
+                    "{} nodes have operators that are not implemented and are left alone: {}; \
+                     `kerf check` lists them",
                     places.len(),
-                    places.join(", ")
+                    names.join(", ")
                 ));
                 Ok(())
             }

@@ -4,7 +4,7 @@ use super::{Channels, ClassId};
 use crate::graph::{Graph, Index};
 use crate::ops::{self, NodeCx};
 use crate::rewrite::Edit;
-use crate::run::Facts;
+use crate::run::{Fact, Facts};
 use crate::{Error, Node, Result, ValueId};
 
 /// What a cut leaves of the values around one node.
@@ -24,6 +24,11 @@ impl CutCx<'_> {
     /// Positions that stay along an axis of an output; `None` when all do.
     pub fn output_keep(&self, output: usize, axis: usize) -> Option<Vec<usize>> {
         kept(self.channels, self.removed, self.node.output(output)?, axis)
+    }
+
+    /// What inference knew about an input before the cut.
+    pub fn input_fact(&self, input: usize) -> Option<&Fact> {
+        self.node.input(input).and_then(|value| self.facts.get(value))
     }
 
     /// Dimensions of an input after the cut.

@@ -80,6 +80,16 @@ impl<'a> Flow<'a> {
         self.input_value(input).and_then(|value| self.facts.get(value))
     }
 
+    /// What inference knows about any value.
+    pub fn fact_of(&self, value: ValueId) -> Option<&'a crate::run::Fact> {
+        self.facts.get(value)
+    }
+
+    /// The labels of any value that was visited, by axis.
+    pub fn labels(&self, value: ValueId) -> &Labels {
+        &self.labels[value.index()]
+    }
+
     /// The labels of an input, by axis.
     pub fn input(&self, input: usize) -> Labels {
         let rank = self.dims(input).len();
@@ -87,6 +97,18 @@ impl<'a> Flow<'a> {
             self.input_value(input).map_or(Vec::new(), |value| self.labels[value.index()].clone());
         labels.resize(rank, None);
         labels
+    }
+
+    /// Gives an integer initializer labels of its own, as float initializers have from the start:
+    /// its elements are values of channels, not sizes or indices.
+    pub fn adopt(&mut self, input: usize) {
+        if let Some(value) = self.input_value(input)
+            && self.labels[value.index()].is_empty()
+            && let Some(constant) = self.graph.initializer(value)
+        {
+            let labels = constant.dims().iter().map(|&n| Some(self.fresh(n))).collect();
+            self.labels[value.index()] = labels;
+        }
     }
 
     /// Labels along one axis of an input. An axis without labels gets frozen ones.

@@ -33,7 +33,6 @@ mod preprocess;
 mod safetensors;
 mod sample;
 mod summary;
-mod tensor_proto;
 mod testdata;
 mod zip;
 

@@ -106,7 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Constant> {
         return Err(unsupported(path, format!("has {size} bytes, more than protobuf allows")));
     }
     let bytes = std::fs::read(path).map_err(io)?;
-    super::tensor_proto::tensor_from_bytes(&bytes).map_err(|error| {
+    crate::onnx::tensor_from_bytes(&bytes).map_err(|error| {
         damaged(path, format!("is no tensor: {error}")).hint("expected an ONNX `TensorProto`")
     })
 }

@@ -1,6 +1,6 @@
 //! How the file lists values, so that what did not change is written back the same way.
 
-use super::{Opaque, ValueId};
+use super::{Graph, Opaque, ValueId};
 use std::collections::BTreeSet;
 
 /// The lists of a file that a graph does not need, but its writer does.
@@ -24,4 +24,15 @@ pub(crate) enum Listed {
     Value(ValueId),
     /// A `ValueInfoProto` about a value that an earlier list describes too, or that is not there.
     Other(Opaque),
+}
+
+impl Graph {
+    /// Whether an initializer defines each value.
+    pub(crate) fn constants(&self) -> Vec<bool> {
+        let mut is_constant = vec![false; self.value_count()];
+        for value in self.initializers.iter().chain(&self.sparse) {
+            is_constant[value.index()] = true;
+        }
+        is_constant
+    }
 }

@@ -144,15 +144,17 @@ impl Graph {
     }
 
     /// The constant behind a value: an initializer or a `Constant` node, also through `Identity`.
-    pub fn constant(&self, value: ValueId, index: &Index) -> Option<&Constant> {
-        if let Some(constant) = self.initializer(value) {
-            return Some(constant);
-        }
-        let node = self.node(index.producer(value)?);
-        match (node.op.as_str(), node.attributes.get("value")) {
-            ("Constant", Some(Attribute::Tensor(constant))) => Some(constant),
-            ("Identity", _) => self.constant(node.input(0)?, index),
-            _ => None,
+    pub fn constant(&self, mut value: ValueId, index: &Index) -> Option<&Constant> {
+        loop {
+            if let Some(constant) = self.initializer(value) {
+                return Some(constant);
+            }
+            let node = self.node(index.producer(value)?);
+            match (node.op.as_str(), node.attributes.get("value")) {
+                ("Constant", Some(Attribute::Tensor(constant))) => return Some(constant),
+                ("Identity", _) => value = node.input(0)?,
+                _ => return None,
+            }
         }
     }
 

@@ -9,10 +9,10 @@ use crate::graph::{Attribute, Attributes, Opaque, Style};
 use crate::{Error, Result};
 use prost::Message;
 
-/// Adds an attribute to a node's.
+/// Adds an attribute to a node's, which has none of that name.
 ///
 /// # Errors
-/// `E0102` without a name or when the name is taken, `E0101` and `E0104` from a tensor.
+/// `E0102` without a name, `E0101` and `E0104` from a tensor.
 pub(super) fn decode(
     mut proto: AttributeProto,
     attributes: &mut Attributes,
@@ -21,10 +21,6 @@ pub(super) fn decode(
     let name = proto.name.clone().unwrap_or_default();
     if name.is_empty() {
         return Err(Error::invalid("an attribute has no name").code_is("E0102"));
-    }
-    if attributes.get(&name).is_some() {
-        let message = format!("attribute `{name}` is given twice");
-        return Err(Error::invalid(message).code_is("E0102"));
     }
     let (value, style) = match understood(&proto) {
         Some((kind, style)) => (typed(&mut proto, kind, &name, external)?, style),

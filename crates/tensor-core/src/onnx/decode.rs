@@ -45,10 +45,11 @@ pub(super) fn graph(
     for one in take(&mut body.initializer) {
         add_initializer(&mut graph, one, external)?;
     }
+    let mut sparse = BTreeSet::new();
     for one in &body.sparse_initializer {
         let name = one.values.as_ref().map_or("", |values| values.name());
         let value = graph.value(named(name, "a sparse initializer")?);
-        if graph.sparse.contains(&value) || graph.initializer(value).is_some() {
+        if !sparse.insert(value) || graph.initializer(value).is_some() {
             return Err(twice(&format!("initializer `{name}`")));
         }
         graph.sparse.push(value);
@@ -60,10 +61,9 @@ pub(super) fn graph(
     check_node_names(&graph)?;
     declare(&mut graph, inputs, take(&mut body.output), take(&mut body.value_info))?;
 
-    let listed = graph.layout.inputs.clone();
-    graph.inputs = listed;
-    let is_constant = constants(&graph);
-    graph.inputs.retain(|value| !is_constant[value.index()]);
+    let is_constant = graph.constants();
+    let listed = graph.layout.inputs.iter().copied();
+    graph.inputs = listed.filter(|value| !is_constant[value.index()]).collect();
 
     model.graph = Some(body);
     nested::in_model(&mut model, &mut |one| tensor::inline_external(one, external))?;
@@ -196,15 +196,6 @@ fn declare(
     }
     graph.layout.redeclared.clear();
     Ok(())
-}
-
-/// Which values an initializer defines.
-fn constants(graph: &Graph) -> Vec<bool> {
-    let mut is_constant = vec![false; graph.value_count()];
-    for value in graph.initializers().iter().chain(&graph.sparse) {
-        is_constant[value.index()] = true;
-    }
-    is_constant
 }
 
 fn named<'a>(name: &'a str, what: &str) -> Result<&'a str> {

@@ -5,9 +5,10 @@ use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use super::proto::{TensorProto, ValueInfoProto};
 use super::{info, node, tensor};
-use crate::graph::{Constant, Graph, Listed};
+use crate::graph::{Constant, Graph, Listed, Opaque};
 use crate::{Error, Result, ValueId};
 use prost::Message;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Below this IR version, initializers must be listed as graph inputs too.
 const FREE_INITIALIZERS_IR: i64 = 4;
@@ -62,20 +63,23 @@ pub(super) fn model(
 }
 
 fn set_opsets(model: &mut ModelProto, graph: &Graph) {
-    let old = &mut model.opset_import;
-    old.retain(|one| graph.opsets.contains_key(domain(one.domain())));
-    for (name, &version) in &graph.opsets {
-        let mut is_listed = false;
-        for one in old.iter_mut().filter(|one| domain(one.domain()) == name) {
-            is_listed = true;
-            if one.version() != version {
-                one.version = Some(version);
-            }
+    let mut missing = graph.opsets.clone();
+    model.opset_import.retain_mut(|one| {
+        let name = domain(one.domain());
+        missing.remove(name);
+        match graph.opsets.get(name) {
+            Some(&version) if version != one.version() => one.version = Some(version),
+            Some(_) => {}
+            None => return false,
         }
-        if !is_listed {
-            old.push(OperatorSetIdProto { domain: Some(name.clone()), version: Some(version) });
-        }
-    }
+        true
+    });
+    model.opset_import.extend(
+        missing.into_iter().map(|(name, version)| OperatorSetIdProto {
+            domain: Some(name),
+            version: Some(version),
+        }),
+    );
 }
 
 fn set_metadata(model: &mut ModelProto, graph: &Graph) {
@@ -110,8 +114,8 @@ fn entry(key: &str, value: String) -> StringStringEntryProto {
 }
 
 fn set_inputs(body: &mut GraphProto, graph: &Graph, listed: &mut [bool]) -> Result<()> {
-    let is_constant =
-        |value: ValueId| graph.initializer(value).is_some() || graph.sparse.contains(&value);
+    let constants = graph.constants();
+    let is_constant = |value: ValueId| constants[value.index()];
     let file_order = graph.layout.inputs.iter().copied();
     let proper = file_order.clone().filter(|&value| !is_constant(value));
     let mut values: Vec<ValueId> = if proper.eq(graph.inputs.iter().copied()) {
@@ -137,16 +141,18 @@ fn set_inputs(body: &mut GraphProto, graph: &Graph, listed: &mut [bool]) -> Resu
 }
 
 fn set_outputs(body: &mut GraphProto, graph: &Graph, listed: &mut [bool]) -> Result<()> {
-    let mut repeated: Vec<_> = graph.layout.outputs.iter().map(Some).collect();
+    let mut repeated: BTreeMap<ValueId, VecDeque<&Opaque>> = BTreeMap::new();
+    for (value, opaque) in &graph.layout.outputs {
+        repeated.entry(*value).or_default().push_back(opaque);
+    }
     for &value in &graph.outputs {
-        let is_repeated = std::mem::replace(&mut listed[value.index()], true);
-        let old = repeated
-            .iter_mut()
-            .find(|slot| slot.is_some_and(|(other, _)| *other == value))
-            .and_then(Option::take)
-            .filter(|_| is_repeated && !graph.layout.redeclared.contains(&value));
-        body.output.push(match old {
-            Some((_, opaque)) => {
+        let is_first = !std::mem::replace(&mut listed[value.index()], true);
+        let other = match is_first || graph.layout.redeclared.contains(&value) {
+            true => None,
+            false => repeated.get_mut(&value).and_then(VecDeque::pop_front),
+        };
+        body.output.push(match other {
+            Some(opaque) => {
                 let mut proto = info::from_opaque(opaque)?;
                 proto.name = Some(graph.name(value).to_owned());
                 proto

@@ -62,11 +62,11 @@ impl<'a> External<'a> {
         }
         let path = self.resolve(location, place)?;
         if !self.files.contains_key(&path) {
-            let file = DataFile::open(&path).map_err(|error| io(&path, place, &error))?;
+            let file = DataFile::open(&path).map_err(|error| io(location, place, &error))?;
             self.files.insert(path.clone(), file);
         }
         match self.files.get_mut(&path) {
-            Some(file) => file.region(offset, expected, &path, place),
+            Some(file) => file.region(offset, expected, location, place),
             None => Ok(Arc::default()),
         }
     }
@@ -84,7 +84,7 @@ impl<'a> External<'a> {
             return Err(outside(location, place));
         }
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let real = |path: &Path| path.canonicalize().map_err(|error| io(path, place, &error));
+        let real = |path: &Path| path.canonicalize().map_err(|error| io(location, place, &error));
         let path = real(&folder.join(location))?;
         // A link inside the folder may still lead out of it.
         if !path.starts_with(real(folder)?) {
@@ -109,7 +109,7 @@ impl DataFile {
         &mut self,
         offset: u64,
         length: usize,
-        path: &Path,
+        location: &str,
         place: Place<'_>,
     ) -> Result<Arc<Vec<u8>>> {
         if let Some(bytes) = self.regions.get(&(offset, length)) {
@@ -120,9 +120,8 @@ impl DataFile {
             return Err(bad(
                 place,
                 format!(
-                    "is at bytes {offset} to {} of `{}`, which has {size}",
-                    offset.saturating_add(length as u64),
-                    path.display()
+                    "is at bytes {offset} to {} of `{location}`, which has {size}",
+                    offset.saturating_add(length as u64)
                 ),
             )
             .hint("the data file is cut off or belongs to another model"));
@@ -130,13 +129,13 @@ impl DataFile {
         // Overlapping regions could multiply the memory that a file takes without bound.
         self.used += length as u64;
         if self.used > size {
-            return Err(bad(place, format!("overlaps other tensors in `{}`", path.display())));
+            return Err(bad(place, format!("overlaps other tensors in `{location}`")));
         }
         let mut bytes = vec![0; length];
         self.file
             .seek(SeekFrom::Start(offset))
             .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(|error| io(path, place, &error))?;
+            .map_err(|error| io(location, place, &error))?;
         let bytes = Arc::new(bytes);
         self.regions.insert((offset, length), Arc::clone(&bytes));
         Ok(bytes)
@@ -152,7 +151,7 @@ fn outside(location: &str, place: Place<'_>) -> Error {
         .hint("put the data file into the model's folder, as a file and not as a link")
 }
 
-fn io(path: &Path, place: Place<'_>, error: &std::io::Error) -> Error {
-    bad(place, format!("has its data in `{}`: {error}", path.display()))
+fn io(location: &str, place: Place<'_>, error: &std::io::Error) -> Error {
+    bad(place, format!("has its data in `{location}`: {error}"))
         .hint("the data file must lie beside the model, under the name the model gives")
 }

@@ -5,7 +5,7 @@
 //! each tensor is stored. A file that passes through unchanged keeps its bytes, if its writer put
 //! fields in the order of their numbers, as the usual ones do. Three things are made regular: nodes
 //! in no valid order are sorted, external data goes to one file named after the model, and
-//! external data inside sub-graphs and functions moves into the model.
+//! external data of small tensors and inside sub-graphs and functions moves into the model.
 //!
 //! Everything in a file is untrusted: lengths are checked before memory is taken, data files must
 //! lie in the model's folder, and a file that is not understood is refused with a code:
@@ -93,8 +93,8 @@ pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
 
 /// Writes a model file.
 ///
-/// Initializers that came from a data file, and all but the small ones of a model above 2 GiB, go to
-/// `<path>.data`. Files are written under a temporary name, synced and renamed: when this fails, the
+/// Initializers that came from a data file, and those of a model above 2 GiB, go to `<path>.data`,
+/// except for small ones. Files are written under a temporary name, synced and renamed: when this fails, the
 /// target is as it was and nothing is left behind.
 ///
 /// # Errors

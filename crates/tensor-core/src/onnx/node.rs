@@ -6,6 +6,7 @@ use super::{attribute, nested};
 use crate::graph::{Graph, Node, Opaque};
 use crate::{Error, Result, ValueId};
 use prost::Message;
+use std::collections::BTreeSet;
 use std::mem::take;
 
 /// Another spelling of the default domain.
@@ -38,12 +39,13 @@ pub(super) fn decode(
     if !matches!(proto.domain(), "" | DEFAULT_DOMAIN) {
         node.domain = proto.domain.take().unwrap_or_default();
     }
+    let captures: BTreeSet<&str> = proto.attribute.iter().flat_map(nested::captures).collect();
+    node.captures = captures.into_iter().map(|name| graph.value(name)).collect();
+    let mut names = BTreeSet::new();
     for one in take(&mut proto.attribute) {
-        for name in nested::captures(&one) {
-            let value = graph.value(name);
-            if !node.captures.contains(&value) {
-                node.captures.push(value);
-            }
+        if !names.insert(one.name().to_owned()) {
+            let message = format!("attribute `{}` is given twice", one.name());
+            return Err(Error::invalid(message).code_is("E0102").in_node(place));
         }
         attribute::decode(one, &mut node.attributes, external)
             .map_err(|error| error.in_node(place.clone()))?;

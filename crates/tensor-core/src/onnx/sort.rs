@@ -50,6 +50,10 @@ fn sources(graph: &Graph) -> Vec<Vec<usize>> {
             producer[value.index()].get_or_insert(i);
         }
     }
+    // That a node writes one of these is another error, which validation reports.
+    for value in graph.inputs.iter().chain(&graph.initializers).chain(&graph.sparse) {
+        producer[value.index()] = None;
+    }
     let read = |node: &crate::Node| {
         let values = node.inputs.iter().flatten().chain(&node.captures);
         values.filter_map(|value| producer[value.index()]).collect()
@@ -60,24 +64,27 @@ fn sources(graph: &Graph) -> Vec<Vec<usize>> {
 fn cyclic(graph: &Graph, sources: &[Vec<usize>], waiting: &[usize]) -> Error {
     // Each node that still waits has a source that waits too, so going from source to source
     // must come round.
-    let stuck = |nodes: &[usize]| nodes.iter().copied().find(|&i| waiting[i] > 0);
-    let all: Vec<usize> = (0..sources.len()).collect();
     let mut path: Vec<usize> = Vec::new();
-    let mut next = stuck(&all);
+    let mut is_seen = vec![false; sources.len()];
+    let mut next = waiting.iter().position(|&count| count > 0);
     while let Some(node) = next
-        && !path.contains(&node)
+        && !std::mem::replace(&mut is_seen[node], true)
     {
         path.push(node);
-        next = stuck(&sources[node]);
+        next = sources[node].iter().copied().find(|&source| waiting[source] > 0);
     }
     let start = path.iter().position(|&node| Some(node) == next).unwrap_or(0);
-    let mut names: Vec<String> =
-        path[start..].iter().rev().map(|&node| graph.describe(NodeId::from_index(node))).collect();
+    // In the direction of the data, from the node found first.
+    let cycle: Vec<usize> =
+        path[start..].iter().take(1).chain(path[start..].iter().skip(1).rev()).copied().collect();
+    let names: Vec<String> =
+        cycle.iter().take(8).map(|&node| graph.describe(NodeId::from_index(node))).collect();
     let first = names.first().cloned().unwrap_or_default();
-    let length = names.len();
-    names.truncate(8);
-    let more = if length > 8 { " -> ..." } else { "" };
-    let message = format!("{length} nodes form a cycle: {}{more} -> {first}", names.join(" -> "));
+    let more = if cycle.len() > names.len() { " -> ..." } else { "" };
+    let message = match cycle.len() {
+        1 => "reads its own result".to_owned(),
+        count => format!("{count} nodes form a cycle: {}{more} -> {first}", names.join(" -> ")),
+    };
     Error::invalid(message)
         .code_is("E0102")
         .in_node(first)

@@ -1,34 +1,15 @@
-//! Byte identity with `prost` itself, which integration tests cannot see.
+//! What integration tests cannot see: byte identity with `prost` itself, and writing under limits
+//! and failures.
+
+#[path = "../../tests/onnx_common/mod.rs"]
+mod onnx_common;
 
 use super::proto::ModelProto;
-use super::{decode, encode};
+use super::{decode, encode, read, write};
+use crate::graph::{Constant, Encoding, Graph, Node};
+use onnx_common::models;
 use prost::Message;
-use std::path::{Path, PathBuf};
-
-/// All `.onnx` files below a folder, in order.
-fn models_in(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            models_in(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "onnx") {
-            found.push(path);
-        }
-    }
-}
-
-/// The fixtures, and the larger models of `KERF_MODELS` or the folder beside the checkout.
-fn models() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("KERF_MODELS")
-        .map_or_else(|| root.join("../shared/models"), PathBuf::from);
-    let mut found = Vec::new();
-    models_in(&root.join("fixtures/models"), &mut found);
-    models_in(&shared, &mut found);
-    found
-}
+use std::path::Path;
 
 #[test]
 fn untouched_models_keep_their_bytes() {
@@ -55,4 +36,107 @@ fn untouched_models_keep_their_bytes() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// Names of the files in a folder.
+fn listing(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("readable");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// `y = x + w + v`, where `v` shares the bytes of `w`, and a small `s`.
+fn sums() -> Graph {
+    let mut graph =
+        Graph { ir_version: 10, opsets: [(String::new(), 17)].into(), ..Graph::default() };
+    let [x, w, v, s, a, b, y] = ["x", "w", "v", "s", "a", "b", "y"].map(|name| graph.value(name));
+    let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+    let large = Constant::from_f32s(&[1000], &values).expect("matches");
+    graph.set_initializer(w, large.clone());
+    graph.set_initializer(v, large);
+    graph.set_initializer(s, Constant::from_f32s(&[1], &[0.5]).expect("matches"));
+    graph.nodes.push(Node::new("first", "Add", &[x, w], &[a]));
+    graph.nodes.push(Node::new("second", "Add", &[a, v], &[b]));
+    graph.nodes.push(Node::new("third", "Add", &[b, s], &[y]));
+    graph.inputs.push(x);
+    graph.outputs.push(y);
+    graph
+}
+
+#[test]
+fn a_model_above_the_limit_gets_a_data_file() {
+    let folder = tempfile::tempdir().expect("writable");
+    let path = folder.path().join("model.onnx");
+    let graph = sums();
+    write::write(&graph, &path, 2000).expect("fits without its weights");
+    assert_eq!(listing(folder.path()), ["model.onnx", "model.onnx.data"]);
+    let data = folder.path().join("model.onnx.data");
+    assert_eq!(data.metadata().expect("there").len(), 4000, "shared bytes are stored once");
+
+    let again = read(&path).expect("readable");
+    for name in ["w", "v", "s"] {
+        let constant = |graph: &Graph| -> Constant {
+            let value = graph.find(name).expect("there");
+            graph.initializer(value).expect("constant").clone()
+        };
+        assert_eq!(constant(&again).bytes(), constant(&graph).bytes());
+        let is_external = constant(&again).encoding == Encoding::External;
+        assert_eq!(is_external, name != "s", "{name}: small ones stay in the model");
+    }
+
+    // What came from a data file goes back to one, under the new name, and is aligned.
+    let copy = folder.path().join("copy.onnx");
+    let mut again = again;
+    let v = again.find("v").expect("there");
+    let mut other = Constant::from_f32s(&[256], &[2.0; 256]).expect("matches");
+    other.encoding = Encoding::External;
+    again.set_initializer(v, other);
+    let s = again.find("s").expect("there");
+    let mut small = again.initializer(s).expect("constant").clone();
+    small.encoding = Encoding::External;
+    again.set_initializer(s, small);
+    write(&again, &copy).expect("writable");
+    let data = std::fs::read(folder.path().join("copy.onnx.data")).expect("there");
+    assert_eq!(data.len(), 4096 + 1024);
+    assert_eq!(data[4096..], 2.0_f32.to_le_bytes().repeat(256));
+    assert_eq!(listing(folder.path()).len(), 4);
+    read(&copy).expect("readable");
+}
+
+#[test]
+fn a_model_that_cannot_fit_is_refused() {
+    let folder = tempfile::tempdir().expect("writable");
+    let error = write::write(&sums(), &folder.path().join("m.onnx"), 10).expect_err("too large");
+    assert_eq!(error.code(), "E0104");
+    assert!(listing(folder.path()).is_empty());
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().expect("writable");
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, "old").expect("writable");
+    let failed = write::Temporary::create(&path, |file| {
+        file.write_all(b"half of the")?;
+        Err(std::io::ErrorKind::StorageFull.into())
+    });
+    let error = failed.err().expect("the disk is full");
+    assert_eq!(error.code(), "E0003");
+    assert!(error.to_string().contains("model.onnx"), "{error}");
+    assert_eq!(std::fs::read(&path).expect("there"), b"old");
+    assert_eq!(listing(folder.path()), ["model.onnx"]);
+}
+
+#[test]
+fn an_unwritable_target_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("writable");
+    let taken = folder.path().join("taken.onnx");
+    std::fs::create_dir(&taken).expect("writable");
+    let absent = folder.path().join("absent/model.onnx");
+    for path in [taken, absent] {
+        assert_eq!(write(&sums(), &path).expect_err("not a file").code(), "E0003");
+    }
+    assert_eq!(listing(folder.path()), ["taken.onnx"]);
 }

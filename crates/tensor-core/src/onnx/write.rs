@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) const MAX_MESSAGE: usize = i32::MAX as usize;
 /// ONNX asks for offsets that are multiples of a memory page, so that runtimes can map the file.
 const ALIGNMENT: u64 = 4096;
-/// Smaller initializers stay in the model even when it is too large, as the `onnx` package does.
+/// Smaller initializers stay in the model: ONNX Runtime refuses shapes and sizes in a data file.
 const MIN_EXTERNAL: usize = 1024;
 
 /// Writes a model, with a data file when the model needs one; see [`crate::onnx::write`].
@@ -22,8 +22,8 @@ pub(super) fn write(graph: &Graph, path: &Path, limit: usize) -> Result<()> {
     let inline = encode::model(graph, &mut |_| None)?;
     let is_too_large = inline.encoded_len() > limit;
     let is_external = |constant: &Constant| {
-        constant.encoding == Encoding::External
-            || (is_too_large && constant.bytes().len() >= MIN_EXTERNAL)
+        (is_too_large || constant.encoding == Encoding::External)
+            && constant.bytes().len() >= MIN_EXTERNAL
     };
     let data =
         graph.initializers().iter().filter_map(|&value| graph.initializer(value)).any(is_external);
@@ -114,14 +114,14 @@ fn file_name(path: &Path) -> Result<&str> {
 }
 
 /// A complete, synced file under a temporary name in the target's folder; removed unless published.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     path: PathBuf,
     target: &'a Path,
     is_published: bool,
 }
 
 impl<'a> Temporary<'a> {
-    fn create(
+    pub(super) fn create(
         target: &'a Path,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Self> {

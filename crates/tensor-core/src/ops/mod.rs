@@ -3,7 +3,35 @@
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
+mod binary;
+mod broadcast;
+mod constant;
 mod context;
+mod conv;
+mod conv_transpose;
+mod elementwise;
+mod gemm;
+mod join;
+mod matmul;
+mod norm;
+mod operand;
+mod pad;
+mod passing;
+mod pointwise;
+mod pool;
+mod quantize;
+mod real;
+mod rearrange;
+mod reduce;
+mod regroup;
+mod resample;
+mod resize;
+mod shape;
+mod sizes;
+mod slice;
+mod softmax;
+mod unary;
+mod window;
 
 pub use context::{Inputs, NodeCx};
 
@@ -81,7 +109,27 @@ pub trait Operator: Send + Sync {
 pub type Entry = (&'static str, &'static dyn Operator);
 
 /// All operator families.
-const FAMILIES: &[&[Entry]] = &[];
+const FAMILIES: &[&[Entry]] = &[
+    binary::OPERATORS,
+    constant::OPERATORS,
+    conv::OPERATORS,
+    conv_transpose::OPERATORS,
+    gemm::OPERATORS,
+    join::OPERATORS,
+    matmul::OPERATORS,
+    norm::OPERATORS,
+    pad::OPERATORS,
+    pointwise::OPERATORS,
+    quantize::OPERATORS,
+    rearrange::OPERATORS,
+    pool::OPERATORS,
+    reduce::OPERATORS,
+    resize::OPERATORS,
+    shape::OPERATORS,
+    slice::OPERATORS,
+    softmax::OPERATORS,
+    unary::OPERATORS,
+];
 
 /// The implementation of an operator of the default domain.
 pub fn lookup(domain: &str, op: &str) -> Option<&'static dyn Operator> {

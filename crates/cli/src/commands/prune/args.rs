@@ -1,0 +1,189 @@
+//! Flags of `kerf prune`.
+
+use super::widths::WidthsArg;
+use crate::alignment;
+use crate::args::{BudgetArgs, DataArgs, Shared};
+use crate::units;
+use clap::{Args, ValueEnum};
+use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
+use serde::{Serialize, Serializer};
+use std::path::PathBuf;
+use std::str::FromStr;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Samples that calibration uses when `--samples` is not given.
+pub(super) const SAMPLES: usize = 1000;
+
+/// Arguments of `kerf prune`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct PruneArgs {
+    /// The model
+    pub(super) model: PathBuf,
+    /// Where the pruned model goes
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Replace an existing output
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) proof: ProofArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// How channels are chosen.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Method")]
+struct MethodArgs {
+    /// How channels are chosen: obs, lasso, lasso-cd, lasso-linfa, first-k or max-response
+    #[arg(long, value_name = "NAME", default_value = "obs")]
+    method: String,
+    /// Channels per layer: `auto`, `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`
+    #[arg(long, value_name = "WIDTHS", default_value = "auto")]
+    widths: WidthsArg,
+    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here
+    #[arg(long, value_name = "N", default_value = "auto")]
+    round_to: RoundTo,
+    /// Residual streams: keep all channels, sample them before each reader, or prune them whole
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = StreamsArg::Keep)]
+    streams: StreamsArg,
+    /// Leave layers, parameters or groups alone; `*` matches any text (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    freeze: Vec<String>,
+    /// Output positions sampled per image and layer
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    positions: u32,
+    /// Bytes of activations to hold between layers
+    #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
+    memory: u64,
+}
+
+/// What is proved about the result.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Proof")]
+pub(super) struct ProofArgs {
+    /// Do not check the written file in another engine
+    #[arg(long)]
+    pub(super) no_verify: bool,
+    /// Largest difference between the engines, relative to the output range
+    #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
+    pub(super) tolerance: f64,
+    /// Samples to evaluate on [default: the calibration data]
+    #[arg(long, value_name = "PATH")]
+    pub(super) eval_data: Option<PathBuf>,
+    /// Class numbers of the evaluation samples, where they are apart
+    #[arg(long, value_name = "PATH", requires = "eval_data")]
+    pub(super) eval_labels: Option<PathBuf>,
+    /// Exit 1 when top-1 accuracy drops by more points than this, such as `0.5%`
+    #[arg(long, value_name = "POINTS", value_parser = units::parse_share)]
+    pub(super) assert_max_drop: Option<f64>,
+    /// Do not measure latency
+    #[arg(long)]
+    pub(super) no_bench: bool,
+}
+
+/// What happens to residual streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum StreamsArg {
+    /// They keep all channels
+    Keep,
+    /// They keep all channels, and each reader samples its input with a Gather
+    Sample,
+    /// They are pruned as a whole
+    Prune,
+}
+
+/// `--round-to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RoundTo {
+    /// As the CPU suggests.
+    Auto,
+    /// A number.
+    To(usize),
+}
+
+impl FromStr for RoundTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(n) if (1..=256).contains(&n) => Ok(Self::To(n)),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err("expected `auto` or a number from 1 to 256".to_owned()),
+        }
+    }
+}
+
+impl Serialize for RoundTo {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(self.channels() as u64)
+    }
+}
+
+impl RoundTo {
+    /// The number.
+    fn channels(self) -> usize {
+        match self {
+            Self::To(n) => n,
+            Self::Auto => alignment::multiple(),
+        }
+    }
+}
+
+impl PruneArgs {
+    /// The parameters, and the budget when one applies.
+    pub(super) fn params(&self) -> Result<(PruneParams, Option<Budget>)> {
+        let widths = self.method.widths.widths()?;
+        let given = matches!(widths, Widths::Given(_));
+        let budget = self.budget.budget();
+        let usage = |message: &str| Error::new(ErrorKind::Invalid, "E0010", message);
+        match budget {
+            None if !given => {
+                return Err(usage("no budget was given").hint(
+                    "say what to keep: `--macs 50%`, `--params 50%` or `--size 60%`, or an upper \
+                     bound with `--max-macs 1.2G`, `--max-params 500k` or `--max-size 4MiB`",
+                ));
+            }
+            Some(_) if given => {
+                return Err(usage("`--widths NAME=N` fixes all widths, so no budget applies")
+                    .hint("leave out the budget or `--widths`"));
+            }
+            _ => {}
+        }
+        let defaults = PruneParams::default();
+        let params = PruneParams {
+            selection: SelectionParams::new().method(&self.method.method),
+            budget: budget.unwrap_or(defaults.budget),
+            widths,
+            round_to: self.method.round_to.channels(),
+            streams: match self.method.streams {
+                StreamsArg::Keep => Streams::Keep,
+                StreamsArg::Sample => Streams::Sample,
+                StreamsArg::Prune => Streams::Prune,
+            },
+            positions: self.method.positions as usize,
+            exclude: self.method.freeze.clone(),
+            seed: self.shared.seed,
+            memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),
+        };
+        Ok((params, budget))
+    }
+
+    /// The name of the method, for people.
+    pub(super) fn method(&self) -> &str {
+        &self.method.method
+    }
+}

@@ -1,0 +1,128 @@
+//! `kerf prune`: fewer channels under a budget, with proof.
+
+mod args;
+mod plan;
+mod proof;
+mod provenance;
+mod widths;
+
+pub(crate) use args::PruneArgs;
+
+use super::model::{Model, file_name};
+use super::{Context, Outcome, Task, Verdict, samples};
+use crate::args::{OnUnsupported, Shared, describe_budget};
+use crate::input;
+use crate::output::Target;
+use crate::report::{self, Change, Sizes};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
+use tensor_core::data::Dataset;
+use tensor_core::{Graph, Result, cost, onnx, run};
+
+impl Task for PruneArgs {
+    fn name(&self) -> &'static str {
+        "prune"
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn model(&self) -> Option<&Path> {
+        Some(&self.model)
+    }
+
+    fn outputs(&self) -> Vec<Target<'_>> {
+        vec![Target::File { path: &self.output, force: self.force }]
+    }
+
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+
+    fn plans(&self) -> bool {
+        true
+    }
+
+    fn run(&self, cx: &Context) -> Result<Outcome> {
+        let (params, budget) = self.params()?;
+        let params = params.check()?;
+        let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
+        let model = Model::load(&self.model, &self.shared)?;
+        model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
+        let set = self.calibration(&model.graph, cx)?;
+        let heading = format!(
+            "Goal  {goal}   method {}   data {} ({} samples)\n",
+            self.method(),
+            self.data.path().display(),
+            set.len()
+        );
+        if self.shared.dry_run {
+            return plan::plan(&self.model, &model, &heading);
+        }
+        let judged = proof::evaluation_set(self, &model.graph, &set)?;
+        let batches = samples::arrays(&model.graph, &set, self.data.batch(), &cx.progress)?;
+        let shapes = self.shared.shapes();
+        let start = Instant::now();
+        let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        cx.console.note(&format!("pruned in {:.1} s", start.elapsed().as_secs_f64()));
+        let mut graph = pruned.graph;
+        let recipe = provenance::recipe(&self.settings());
+        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
+        onnx::write(&graph, &self.output)?;
+        let sizes = Change {
+            before: sizes(&self.model, &model.graph, &self.shared)?,
+            after: sizes(&self.output, &graph, &self.shared)?,
+        };
+        let proof = proof::prove(self, &graph, &judged, &sizes, cx)?;
+        let text = format!(
+            "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
+            file_name(&self.model),
+            self.output.display(),
+            report::layers(&pruned.report),
+            report::sizes(&sizes),
+            proof.text(&sizes),
+            cx.replay,
+        );
+        let result = json!({
+            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "recipe": recipe,
+            "sizes": sizes,
+            "pruning": pruned.report,
+            "proof": proof,
+        });
+        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        Ok(Outcome { text, result, verdict, hint: None })
+    }
+}
+
+impl PruneArgs {
+    /// The calibration samples, with everything about them that the user should know.
+    fn calibration(&self, graph: &Graph, cx: &Context) -> Result<Dataset> {
+        let set = self.data.open(graph, self.shared.seed)?;
+        for note in set.notes() {
+            cx.console.detail(note);
+        }
+        let set = if self.data.is_limited() || set.len() <= args::SAMPLES {
+            set
+        } else {
+            cx.console.note(&format!(
+                "calibrating with {} of {} samples; `--samples N` changes that",
+                args::SAMPLES,
+                set.len()
+            ));
+            set.subset(args::SAMPLES, self.shared.seed)
+        };
+        for warning in set.summary()?.warnings {
+            cx.console.warn(&warning);
+        }
+        Ok(set)
+    }
+}
+
+/// What a model weighs.
+fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<Sizes> {
+    let facts = run::infer(graph, &shared.shapes())?;
+    Sizes::of(path, &cost::cost(graph, &facts)?)
+}

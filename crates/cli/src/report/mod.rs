@@ -1,0 +1,22 @@
+//! Reports of compression runs, for people.
+
+mod comparison;
+mod latency;
+mod layers;
+mod sizes;
+
+pub(crate) use comparison::{comparison, relative};
+pub(crate) use latency::{Weight, doubts, falls_short, latency};
+pub(crate) use layers::layers;
+pub(crate) use sizes::{Sizes, sizes};
+
+use serde::Serialize;
+
+/// Something before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Change<T> {
+    /// Of the original.
+    pub(crate) before: T,
+    /// Of the result.
+    pub(crate) after: T,
+}

@@ -1,0 +1,103 @@
+//! What a model weighs: operations, parameters, bytes.
+
+use super::Change;
+use crate::table::Table;
+use crate::units;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use serde::Serialize;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use tensor_core::cost::Cost;
+use tensor_core::{Error, Result};
+
+/// The static numbers of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Sizes {
+    /// Multiply-accumulates.
+    pub(crate) macs: u64,
+    /// Float parameters.
+    pub(crate) parameters: u64,
+    /// Bytes of the file.
+    pub(crate) file_bytes: u64,
+    /// Bytes of the file after deflate: what a package or a download holds.
+    pub(crate) deflated_bytes: u64,
+    /// Most bytes of activations alive at once.
+    pub(crate) peak_activation_bytes: u64,
+}
+
+impl Sizes {
+    /// Measures a file.
+    pub(crate) fn of(path: &Path, cost: &Cost) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+        let mut encoder = DeflateEncoder::new(Counter(0), Compression::default());
+        encoder.write_all(&bytes).map_err(|error| Error::io(path, &error))?;
+        let deflated = encoder.finish().map_err(|error| Error::io(path, &error))?;
+        Ok(Self {
+            macs: cost.macs,
+            parameters: cost.parameters,
+            file_bytes: bytes.len() as u64,
+            deflated_bytes: deflated.0,
+            peak_activation_bytes: cost.peak_activation_bytes,
+        })
+    }
+}
+
+/// Counts bytes instead of keeping them.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0 += buffer.len() as u64;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The table of all sizes.
+pub(crate) fn sizes(change: &Change<Sizes>) -> String {
+    type Get = fn(&Sizes) -> u64;
+    type Show = fn(u64) -> String;
+    let rows: [(&str, Get, Show); 5] = [
+        ("MACs", |sizes| sizes.macs, units::si),
+        ("parameters", |sizes| sizes.parameters, units::si),
+        ("file", |sizes| sizes.file_bytes, units::bytes),
+        ("file, deflated", |sizes| sizes.deflated_bytes, units::bytes),
+        ("activations, peak", |sizes| sizes.peak_activation_bytes, units::bytes),
+    ];
+    let mut table = Table::new(&["", ">before", ">after", ">kept"]);
+    for (name, get, show) in rows {
+        let (before, after) = (get(&change.before), get(&change.after));
+        table.row([name.to_owned(), show(before), show(after), units::share(after, before)]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_shows_what_is_kept() {
+        let before = Sizes {
+            macs: 31_020_000,
+            parameters: 272_000,
+            file_bytes: 1 << 20,
+            deflated_bytes: 1 << 19,
+            peak_activation_bytes: 100_000,
+        };
+        let after = Sizes { macs: 15_510_000, ..before };
+        let text = sizes(&Change { before, after });
+        assert_eq!(
+            text.lines().take(2).collect::<Vec<_>>(),
+            [
+                "                     before     after    kept",
+                "MACs                 31.0 M    15.5 M   50.0%"
+            ]
+        );
+    }
+}

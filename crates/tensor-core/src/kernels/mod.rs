@@ -1,0 +1,38 @@
+//! The fast CPU paths: convolution, depthwise convolution, pooling and matrix products as candle
+//! custom operations.
+//!
+//! Everything rests on one product of small blocks ([`block`]), written once over [`simd::Simd`]
+//! and compiled for AVX-512, AVX2 and any other processor; which one runs is decided at run time.
+//! Work is split over the current rayon pool by output positions only, never along a sum, so
+//! results are the same bits for any number of threads.
+//!
+//! This is the only module with `unsafe` code.
+#![allow(unsafe_code, reason = "vector instructions, and threads that fill parts of one output")]
+
+mod block;
+mod channelwise;
+mod conv;
+mod conv_op;
+mod conv_transpose;
+mod depthwise;
+mod epilogue;
+mod geometry;
+mod matmul;
+mod parallel;
+mod patches;
+mod pool;
+mod simd;
+mod storage;
+
+pub use channelwise::scale_channels;
+pub use conv::PackedConv;
+pub use conv_op::{convolution, transposed_convolution};
+pub use epilogue::Epilogue;
+pub use geometry::{ConvGeometry, WindowAxis, check_count};
+pub use matmul::{PackedMatrix, ProductShape, matrix_product};
+pub use pool::{Pooling, global_pool, pool};
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

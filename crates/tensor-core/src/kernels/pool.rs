@@ -1,0 +1,227 @@
+//! Sliding and global pooling.
+
+use super::geometry::{WindowAxis, check_count};
+use super::parallel::{Output, filled, for_each, with_scratch};
+use super::simd::{Kernel, Simd, dispatch};
+use super::storage::{candle_error, elements};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+/// What is computed from the elements of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The largest; padding does not count.
+    Maximum,
+    /// The mean.
+    Average {
+        /// Do zeros in the padding count?
+        include_padding: bool,
+    },
+}
+
+/// Pools `[batch, channels, ...]` with a window along the last two axes, or along the last one
+/// when `rows` is [`WindowAxis::UNIT`]; gives `[batch, channels, rows, columns]`.
+///
+/// # Errors
+/// When the windows are not over the input's axes, or elements are not `f32`.
+pub fn pool(
+    x: &Tensor,
+    rows: &WindowAxis,
+    columns: &WindowAxis,
+    pooling: Pooling,
+) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Pool { rows: *rows, columns: *columns, pooling })
+}
+
+/// Pools everything behind axis 1; gives `[batch, channels]`.
+///
+/// # Errors
+/// When there is nothing to pool, or elements are not `f32`.
+pub fn global_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(GlobalPool { pooling })
+}
+
+struct Pool {
+    rows: WindowAxis,
+    columns: WindowAxis,
+    pooling: Pooling,
+}
+
+impl CustomOp1 for Pool {
+    fn name(&self) -> &'static str {
+        "pooling"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = elements(storage, layout)?;
+        let (rows, columns) = (&self.rows, &self.columns);
+        let &[batch, channels, ref spatial @ ..] = layout.dims() else {
+            bail!("an input without channels: {:?}", layout.dims());
+        };
+        if spatial.iter().product::<usize>() != rows.input * columns.input {
+            bail!("windows over {} x {} elements for {spatial:?}", rows.input, columns.input);
+        }
+        check_count(&[batch, channels, rows.output, columns.output]).map_err(candle_error)?;
+        let divisors = match self.pooling {
+            Pooling::Maximum => [Vec::new(), Vec::new()],
+            Pooling::Average { include_padding } => {
+                [rows, columns].map(|axis| counts(axis, include_padding))
+            }
+        };
+        let (area, out_area) = (rows.input * columns.input, rows.output * columns.output);
+        let work = out_area * rows.kernel * columns.kernel;
+        // SAFETY: each plane's task writes all its rows.
+        let values = unsafe {
+            filled(batch * channels * out_area, |output| {
+                for_each(batch * channels, work, |plane| {
+                    with_scratch(columns.input + columns.output, |scratch| {
+                        let (line, result) = scratch.split_at_mut(columns.input);
+                        dispatch(Plane {
+                            pool: self,
+                            x: &x[plane * area..(plane + 1) * area],
+                            divisors: &divisors,
+                            output,
+                            start: plane * out_area,
+                            line,
+                            result,
+                        });
+                    });
+                });
+            })
+        };
+        let shape = (batch, channels, rows.output, columns.output);
+        Ok((CpuStorage::F32(values.map_err(candle_error)?), shape.into()))
+    }
+}
+
+/// Elements that count along one axis, for each output position.
+fn counts(axis: &WindowAxis, include_padding: bool) -> Vec<f32> {
+    let padded = axis.input + axis.pad_begin + axis.pad_end;
+    let counted = |output: usize, tap: usize| {
+        if include_padding {
+            output * axis.stride + tap * axis.dilation < padded
+        } else {
+            axis.source(output, tap).is_some()
+        }
+    };
+    (0..axis.output)
+        .map(|output| (0..axis.kernel).filter(|&tap| counted(output, tap)).count().max(1) as f32)
+        .collect()
+}
+
+/// One channel of one image: first along the height, then along the width.
+struct Plane<'a> {
+    pool: &'a Pool,
+    x: &'a [f32],
+    divisors: &'a [Vec<f32>; 2],
+    output: &'a Output<'a>,
+    start: usize,
+    line: &'a mut [f32],
+    result: &'a mut [f32],
+}
+
+impl Kernel for Plane<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let maximum = self.pool.pooling == Pooling::Maximum;
+        let (rows, columns) = (&self.pool.rows, &self.pool.columns);
+        let empty = if maximum { f32::NEG_INFINITY } else { 0.0 };
+        for row in 0..rows.output {
+            self.line.fill(empty);
+            for tap in 0..rows.kernel {
+                let Some(y) = rows.source(row, tap) else { continue };
+                let from = &self.x[y * columns.input..][..columns.input];
+                for (to, &from) in self.line.iter_mut().zip(from) {
+                    *to = combine(*to, from, maximum);
+                }
+            }
+            self.result.fill(empty);
+            for tap in 0..columns.kernel {
+                let (begin, end) = columns.inside(tap);
+                if begin == end {
+                    continue;
+                }
+                let first = begin * columns.stride + tap * columns.dilation - columns.pad_begin;
+                let from = &self.line[first..];
+                let to = &mut self.result[begin..end];
+                if columns.stride == 1 {
+                    for (to, &from) in to.iter_mut().zip(from) {
+                        *to = combine(*to, from, maximum);
+                    }
+                } else {
+                    for (to, from) in to.iter_mut().zip(from.chunks(columns.stride)) {
+                        *to = combine(*to, from[0], maximum);
+                    }
+                }
+            }
+            if !maximum {
+                let rows = self.divisors[0][row];
+                for (sum, columns) in self.result.iter_mut().zip(&self.divisors[1]) {
+                    *sum /= rows * columns;
+                }
+            }
+            let start = self.start + row * columns.output;
+            // SAFETY: this task alone writes this plane.
+            unsafe {
+                let out = self.output.part(start, columns.output);
+                std::ptr::copy_nonoverlapping(self.result.as_ptr(), out, columns.output);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn combine(a: f32, b: f32, maximum: bool) -> f32 {
+    if !maximum {
+        a + b
+    } else if b > a {
+        b
+    } else {
+        a
+    }
+}
+
+struct GlobalPool {
+    pooling: Pooling,
+}
+
+impl CustomOp1 for GlobalPool {
+    fn name(&self) -> &'static str {
+        "global pooling"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = elements(storage, layout)?;
+        let &[batch, channels, ref spatial @ ..] = layout.dims() else {
+            bail!("an input without channels: {:?}", layout.dims());
+        };
+        let area: usize = spatial.iter().product();
+        if area == 0 {
+            bail!("nothing to pool in {:?}", layout.dims());
+        }
+        let pool: fn(&[f32]) -> f32 = match self.pooling {
+            Pooling::Maximum => maximum,
+            Pooling::Average { .. } => mean,
+        };
+        let values = x.chunks_exact(area).map(pool).collect();
+        Ok((CpuStorage::F32(values), (batch, channels).into()))
+    }
+}
+
+/// Partial results that are kept side by side, so that vectors can be used.
+const WIDE: usize = 16;
+
+fn mean(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<WIDE>();
+    let mut sums = [0.0_f32; WIDE];
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value;
+        }
+    }
+    let total: f32 = sums.iter().chain(rest).sum();
+    total / values.len() as f32
+}
+
+fn maximum(values: &[f32]) -> f32 {
+    values.iter().fold(f32::NEG_INFINITY, |a, &b| combine(a, b, true))
+}

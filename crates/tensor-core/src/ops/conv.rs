@@ -1,0 +1,221 @@
+//! Convolution.
+
+use super::window::{WindowAttributes, rows_and_columns};
+use super::{Entry, Inputs, NodeCx, Operator, Prepared};
+use crate::calibrate::{Convolution, LinearMap, Window};
+use crate::channels::{CutCx, Flow, Label};
+use crate::cost::NodeCost;
+use crate::graph::Attribute;
+use crate::kernels::{ConvGeometry, Epilogue, PackedConv, convolution};
+use crate::rewrite::Edit;
+use crate::run::{Array, Fact};
+use crate::{Error, Result};
+use candle_core::DType;
+use std::sync::Arc;
+
+pub(super) const OPERATORS: &[Entry] = &[("Conv", &Conv)];
+
+struct Conv;
+
+impl Operator for Conv {
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        let (x, w) = (inputs.required(0)?, inputs.required(1)?);
+        let bias = inputs.get(2).map(|bias| bias.dims.as_slice());
+        let geometry = geometry(cx, &x.dims, &w.dims, bias)?;
+        Ok(vec![Fact::new(x.element, output_dims(&geometry, x.dims.len()))])
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let bias = inputs.get(2).map(float).transpose()?;
+        let geometry = geometry(cx, x.dims(), w.dims(), bias.map(Array::dims))?;
+        let packed = cx.prepared.and_then(|prepared| prepared.downcast_ref::<Arc<PackedConv>>());
+        let output = convolution(
+            &x.tensor,
+            &w.tensor,
+            bias.map(|bias| &bias.tensor),
+            &geometry,
+            packed,
+            Epilogue::default(),
+        )?;
+        let tensor = output.reshape(output_dims(&geometry, x.dims().len()))?;
+        Ok(vec![Array { tensor, element: x.element }])
+    }
+
+    fn prepare(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {
+        let Some(w) = constants.get(1) else { return Ok(None) };
+        let w = float(w)?;
+        let groups = groups(cx)?;
+        let &[outputs, ref rest @ ..] = w.dims() else {
+            return Err(Error::invalid("the weight is a scalar"));
+        };
+        if !outputs.is_multiple_of(groups) {
+            return Err(Error::invalid(format!("{groups} groups do not divide {outputs} outputs")));
+        }
+        let values = w.to_f32s()?;
+        let packed = PackedConv::new(&values, groups, outputs, rest.iter().product());
+        Ok(Some(Arc::new(Arc::new(packed))))
+    }
+
+    fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        if !flow.fact(1).is_some_and(|weight| weight.fixed) {
+            flow.barrier("the weight of a convolution is not constant".to_owned());
+            return Ok(());
+        }
+        let rank = flow.dims(0).len();
+        freeze_window(flow, rank);
+        let groups = groups(cx)?;
+        let input = flow.axis(0, 1);
+        let outputs = flow.axis(1, 0);
+        let per_group = flow.dims(1)[1];
+        if groups > 1 && per_group == 1 {
+            flow.freeze_axis(1, 1, "a depthwise weight has one input channel");
+            tie_depthwise(flow, &input, &outputs);
+        } else {
+            let inner = flow.axis(1, 1);
+            for group in input.chunks_exact(per_group) {
+                flow.tie(group, &inner);
+            }
+            tie_across(flow, &outputs, groups);
+            flow.contract((0, 1), Some((1, 1)), Some(0));
+        }
+        if flow.dims(2).len() == 1 {
+            let bias = flow.axis(2, 0);
+            flow.tie(&outputs, &bias);
+        }
+        let mut labels = vec![None; rank];
+        labels[1] = Some(outputs);
+        flow.set_output(0, labels);
+        Ok(())
+    }
+
+    fn follow_cut(&self, cx: &NodeCx, cut: &CutCx) -> Result<Vec<Edit>> {
+        follow_depthwise(cx, cut)
+    }
+
+    fn linear(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Option<Box<dyn LinearMap>>> {
+        let (x, w) = (inputs.required(0)?, inputs.required(1)?);
+        if !w.fixed {
+            return Ok(None);
+        }
+        let g = geometry(cx, &x.dims, &w.dims, None)?;
+        Ok(Some(Box::new(Convolution(Window {
+            input: [g.in_channels, g.rows.input, g.columns.input],
+            output: [g.out_channels, g.rows.output, g.columns.output],
+            kernel: [g.rows.kernel, g.columns.kernel],
+            stride: [g.rows.stride, g.columns.stride],
+            pad: [g.rows.pad_begin, g.columns.pad_begin],
+            dilation: [g.rows.dilation, g.columns.dilation],
+            groups: g.groups,
+        }))))
+    }
+
+    fn cost(&self, _cx: &NodeCx, inputs: &Inputs<Fact>, outputs: &[Fact]) -> NodeCost {
+        let per_output = inputs.get(1).map_or(0, |w| w.dims.iter().skip(1).product::<usize>());
+        let count = outputs.first().map_or(0, Fact::count);
+        NodeCost { macs: (count as u64).saturating_mul(per_output as u64) }
+    }
+}
+
+/// Sizes of the convolution; checks the shapes of all inputs.
+fn geometry(cx: &NodeCx, x: &[usize], w: &[usize], bias: Option<&[usize]>) -> Result<ConvGeometry> {
+    let (&[batch, in_channels, ref spatial @ ..], &[out_channels, per_group, ref kernel @ ..]) =
+        (x, w)
+    else {
+        return Err(Error::invalid(format!("input {x:?} and weight {w:?} lack axes")));
+    };
+    if spatial.len() != kernel.len() {
+        return Err(Error::invalid(format!("weight {w:?} and input {x:?} differ in rank")));
+    }
+    let groups = groups(cx)?;
+    let axes = WindowAttributes::read(cx, spatial.len(), Some(kernel))?.slide(spatial, false)?;
+    let (rows, columns) = rows_and_columns(&axes);
+    let geometry = ConvGeometry { batch, groups, in_channels, out_channels, rows, columns };
+    geometry.check()?;
+    if geometry.group_inputs() != per_group {
+        return Err(Error::invalid(format!(
+            "the weight has {per_group} input channels per group, the input {in_channels} in {groups} groups"
+        )));
+    }
+    check_bias(bias, out_channels)?;
+    Ok(geometry)
+}
+
+fn output_dims(geometry: &ConvGeometry, rank: usize) -> Vec<usize> {
+    let mut dims = vec![geometry.batch, geometry.out_channels];
+    if rank == 4 {
+        dims.push(geometry.rows.output);
+    }
+    dims.push(geometry.columns.output);
+    dims
+}
+
+/// The `group` attribute.
+pub(super) fn groups(cx: &NodeCx) -> Result<usize> {
+    let group = cx.int("group", 1)?;
+    usize::try_from(group)
+        .ok()
+        .filter(|&group| group > 0)
+        .ok_or_else(|| Error::invalid(format!("attribute `group` is {group}; it must be positive")))
+}
+
+/// Refuses a bias that is not one value per output channel.
+pub(super) fn check_bias(bias: Option<&[usize]>, outputs: usize) -> Result<()> {
+    match bias {
+        Some(dims) if dims != [outputs] => {
+            Err(Error::invalid(format!("bias of shape {dims:?} for {outputs} output channels")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An input whose elements are carried as `f32`.
+pub(super) fn float(array: &Array) -> Result<&Array> {
+    if array.tensor.dtype() == DType::F32 {
+        return Ok(array);
+    }
+    Err(Error::unsupported(format!("computing with elements {:?}", array.element))
+        .hint("convert the model to 32-bit floats"))
+}
+
+/// Freezes what a window slides over: every axis of the data but the channels, and the kernel.
+pub(super) fn freeze_window(flow: &mut Flow, rank: usize) {
+    for axis in (0..rank).filter(|&axis| axis != 1) {
+        flow.freeze_axis(0, axis, "a window slides over it");
+    }
+    for axis in 2..flow.dims(1).len() {
+        flow.freeze_axis(1, axis, "it is a kernel axis");
+    }
+}
+
+/// Ties each input channel to the outputs that a depthwise convolution makes from it.
+pub(super) fn tie_depthwise(flow: &mut Flow, input: &[Label], outputs: &[Label]) {
+    let multiple = outputs.len() / input.len().max(1);
+    for (&channel, made) in input.iter().zip(outputs.chunks_exact(multiple.max(1))) {
+        for &output in made {
+            flow.tie(&[channel], &[output]);
+        }
+    }
+}
+
+/// Ties the same place of every group, so that all groups keep equally many positions.
+pub(super) fn tie_across(flow: &mut Flow, labels: &[Label], groups: usize) {
+    let per_group = labels.len() / groups;
+    let Some(first) = labels.get(..per_group) else { return };
+    for group in labels.chunks_exact(per_group.max(1)).skip(1) {
+        flow.tie(first, group);
+    }
+}
+
+/// Lets the `group` attribute of a depthwise operator follow its channels.
+///
+/// Only a depthwise operator can come to have fewer channels than groups: with more channels per
+/// group, each group keeps at least one.
+pub(super) fn follow_depthwise(cx: &NodeCx, cut: &CutCx) -> Result<Vec<Edit>> {
+    let channels = cut.input_dims(0).get(1).copied().unwrap_or(0);
+    if channels >= groups(cx)? {
+        return Ok(Vec::new());
+    }
+    let attribute = Attribute::Int(channels as i64);
+    Ok(vec![Edit::SetAttribute { node: cx.id, name: "group".to_owned(), attribute }])
+}

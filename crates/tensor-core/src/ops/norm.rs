@@ -1,0 +1,106 @@
+//! Normalization at inference.
+
+use super::conv::float;
+use super::{Entry, Inputs, NodeCx, Operator};
+use crate::channels::Flow;
+use crate::kernels::scale_channels;
+use crate::run::{Array, Fact};
+use crate::{Error, Result};
+
+pub(super) const OPERATORS: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
+
+/// `y = scale * (x - mean) / sqrt(variance + epsilon) + shift`, channel by channel.
+pub(crate) struct BatchNormalization;
+
+impl BatchNormalization {
+    /// The node as `y = a x + b` per channel.
+    ///
+    /// # Errors
+    /// When the parameters are not one value per channel, or the node is not in inference form.
+    pub(crate) fn scale_and_shift(
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        channels: usize,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        check_inference(cx)?;
+        let parameter = |i| -> Result<Vec<f32>> {
+            let parameter = float(inputs.required(i)?)?;
+            check_parameter(parameter.dims(), channels, i)?;
+            parameter.to_f32s()
+        };
+        let (scales, biases) = (parameter(1)?, parameter(2)?);
+        let (means, variances) = (parameter(3)?, parameter(4)?);
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        let (mut factors, mut shifts) = (Vec::new(), Vec::new());
+        let statistics = means.into_iter().zip(variances);
+        for ((scale, bias), (mean, variance)) in scales.into_iter().zip(biases).zip(statistics) {
+            let factor = f64::from(scale) / (f64::from(variance) + epsilon).sqrt();
+            factors.push(factor as f32);
+            shifts.push((f64::from(bias) - f64::from(mean) * factor) as f32);
+        }
+        Ok((factors, shifts))
+    }
+}
+
+impl Operator for BatchNormalization {
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        check_inference(cx)?;
+        let x = inputs.required(0)?;
+        let channels = channel_count(&x.dims)?;
+        for i in 1..5 {
+            check_parameter(&inputs.required(i)?.dims, channels, i)?;
+        }
+        Ok(vec![Fact::new(x.element, x.dims.clone())])
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = float(inputs.required(0)?)?;
+        let (factors, shifts) = Self::scale_and_shift(cx, inputs, channel_count(x.dims())?)?;
+        let tensor = scale_channels(&x.tensor, factors, shifts)?;
+        Ok(vec![Array { tensor, element: x.element }])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        if flow.dims(0).len() < 2 {
+            flow.barrier("an input without a channel axis".to_owned());
+            return Ok(());
+        }
+        let channels = flow.axis(0, 1);
+        for parameter in 1..5 {
+            let own = flow.axis(parameter, 0);
+            flow.tie(&channels, &own);
+        }
+        let labels = flow.input(0);
+        flow.set_output(0, labels);
+        Ok(())
+    }
+}
+
+/// A single axis holds one channel; otherwise channels are on axis 1.
+fn channel_count(x: &[usize]) -> Result<usize> {
+    match x {
+        [] => Err(Error::invalid("the input is a scalar")),
+        [_] => Ok(1),
+        [_, channels, ..] => Ok(*channels),
+    }
+}
+
+fn check_parameter(dims: &[usize], channels: usize, input: usize) -> Result<()> {
+    if dims == [channels] {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("input {input} of shape {dims:?} for {channels} channels")))
+}
+
+/// Refuses what updates or reports running statistics.
+fn check_inference(cx: &NodeCx) -> Result<()> {
+    let more_outputs = cx.node.outputs.iter().skip(1).any(Option::is_some);
+    if more_outputs || cx.int("training_mode", 0)? != 0 {
+        return Err(Error::unsupported("batch normalization in training form")
+            .hint("export the model for inference"));
+    }
+    if cx.int("spatial", 1)? == 0 {
+        return Err(Error::unsupported("batch normalization with `spatial` = 0"));
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Elementwise operators that the tables of `unary` do not fit: `Clip`, `Gelu`, `Identity`,
+//! `Dropout`, `Cast`, `CastLike`, `Not`.
+
+use super::elementwise::with_slice;
+use super::operand::{finish, wrap};
+use super::{Entry, Inputs, NodeCx, Operator, passing, unary};
+use crate::channels::Flow;
+use crate::run::{Array, Fact};
+use crate::{ElementType, Error, Result};
+use candle_core::{DType, Device, Tensor};
+
+/// The operators of this file.
+pub(super) const OPERATORS: &[Entry] = &[
+    ("Clip", &Clip),
+    ("Gelu", &Gelu),
+    ("Identity", &Identity),
+    ("Dropout", &Dropout),
+    ("Cast", &Cast),
+    ("CastLike", &Cast),
+    ("Not", &Not),
+    ("IsNaN", &Class::Nan),
+    ("IsInf", &Class::Infinite),
+];
+
+/// The common rule of this file: same shape, labels pass.
+fn same_shape(inputs: &Inputs<Fact>, element: Option<ElementType>) -> Result<Vec<Fact>> {
+    let x = inputs.required(0)?;
+    Ok(vec![Fact::new(element.unwrap_or(x.element), x.dims.clone())])
+}
+
+struct Clip;
+
+impl Clip {
+    /// One bound: an input from opset 11 on, an attribute before.
+    fn bound(
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        input: usize,
+        name: &str,
+    ) -> Result<Option<Array>> {
+        if cx.opset() >= 11 {
+            return match inputs.get(input) {
+                Some(bound) if bound.tensor.elem_count() != 1 => {
+                    Err(Error::invalid(format!("bound of shape {:?}, not a scalar", bound.dims())))
+                }
+                bound => Ok(bound.cloned()),
+            };
+        }
+        let value = cx.attribute(name).map(|_| cx.float(name, 0.0)).transpose()?;
+        value.map(|v| Ok(Array::float(Tensor::new(v, &Device::Cpu)?))).transpose()
+    }
+}
+
+impl Operator for Clip {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        same_shape(inputs, None)
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let low = Self::bound(cx, inputs, 1, "min")?;
+        let high = Self::bound(cx, inputs, 2, "max")?;
+        if x.tensor.dtype() == DType::I64 {
+            let bound = |bound: Option<Array>, default| match bound {
+                Some(bound) => Ok(bound.to_i64s()?[0]),
+                None => Ok::<_, Error>(default),
+            };
+            let (low, high) = (bound(low, i64::MIN)?, bound(high, i64::MAX)?);
+            let values: Vec<i64> = with_slice::<i64, _>(&x.tensor, |values| {
+                values.iter().map(|&v| v.max(low).min(high)).collect()
+            })?;
+            return Ok(vec![Array::new(
+                Tensor::from_vec(values, x.dims(), &Device::Cpu)?,
+                x.element,
+            )?]);
+        }
+        let bound = |bound: Option<Array>, default| match bound {
+            Some(bound) => {
+                Ok::<f64, Error>(bound.tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?[0])
+            }
+            None => Ok(default),
+        };
+        let low = bound(low, f64::NEG_INFINITY)?;
+        let high = bound(high, f64::INFINITY)?;
+        Ok(vec![finish(unary::clip(&x.tensor, low, high)?, x.element)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
+
+struct Gelu;
+
+impl Operator for Gelu {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        same_shape(inputs, None)
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let approximate = match cx.string("approximate", "none")? {
+            "none" => false,
+            "tanh" => true,
+            other => return Err(Error::invalid(format!("attribute `approximate` is `{other}`"))),
+        };
+        Ok(vec![finish(unary::gelu(&x.tensor, approximate)?, x.element)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
+
+struct Identity;
+
+impl Operator for Identity {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        Ok(vec![inputs.required(0)?.clone()])
+    }
+
+    fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        Ok(vec![inputs.required(0)?.clone()])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
+
+/// Inference only: the input, and a mask of ones.
+struct Dropout;
+
+impl Dropout {
+    fn refuse_training(training: Option<bool>) -> Result<()> {
+        match training {
+            Some(true) => Err(Error::unsupported("Dropout with `training_mode` = true")
+                .hint("export the model in inference mode")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Operator for Dropout {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        let mut facts = same_shape(inputs, None)?;
+        facts.extend(same_shape(inputs, Some(ElementType::Bool))?);
+        Ok(facts)
+    }
+
+    fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let training = match inputs.get(2) {
+            Some(mode) => Some(mode.to_i64s()?.contains(&1)),
+            None => None,
+        };
+        Self::refuse_training(training)?;
+        let mask = Tensor::ones(x.dims(), DType::I64, &Device::Cpu)?;
+        Ok(vec![x.clone(), Array::new(mask, ElementType::Bool)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        let labels = flow.input(0);
+        flow.set_output(0, labels.clone());
+        flow.set_output(1, labels);
+        Ok(())
+    }
+}
+
+/// `Cast` takes the type from attribute `to`, `CastLike` from its second input.
+struct Cast;
+
+impl Cast {
+    fn target(cx: &NodeCx, like: Option<ElementType>) -> Result<ElementType> {
+        let target = match like {
+            Some(element) => element,
+            None => {
+                let code = i32::try_from(cx.int("to", 0)?).unwrap_or(0);
+                ElementType::from_onnx(code)
+            }
+        };
+        match target.storage() {
+            Some(_) => Ok(target),
+            None => Err(Error::unsupported(format!("Cast to element type {target:?}"))),
+        }
+    }
+}
+
+impl Operator for Cast {
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        same_shape(inputs, Some(Self::target(cx, inputs.get(1).map(|fact| fact.element))?))
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let target = Self::target(cx, inputs.get(1).map(|array| array.element))?;
+        if target.is_float() {
+            let storage = if target == ElementType::F64 { DType::F64 } else { DType::F32 };
+            return Ok(vec![finish(x.tensor.to_dtype(storage)?, target)?]);
+        }
+        let narrow = |value: i64| wrap(target, value);
+        let values: Vec<i64> = match x.tensor.dtype() {
+            DType::I64 => {
+                with_slice::<i64, _>(&x.tensor, |x| x.iter().map(|&v| narrow(v)).collect())?
+            }
+            // Every float that is not zero is true, fractions included.
+            _ if target == ElementType::Bool => {
+                let x = x.tensor.to_dtype(DType::F64)?;
+                with_slice::<f64, _>(&x, |x| x.iter().map(|&v| i64::from(v != 0.0)).collect())?
+            }
+            _ => {
+                let x = x.tensor.to_dtype(DType::F64)?;
+                with_slice::<f64, _>(&x, |x| x.iter().map(|&v| narrow(v as i64)).collect())?
+            }
+        };
+        Ok(vec![Array::new(Tensor::from_vec(values, x.dims(), &Device::Cpu)?, target)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
+
+struct Not;
+
+impl Operator for Not {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        same_shape(inputs, None)
+    }
+
+    fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let values: Vec<i64> =
+            with_slice::<i64, _>(&x.tensor, |x| x.iter().map(|&v| i64::from(v == 0)).collect())?;
+        Ok(vec![Array::new(Tensor::from_vec(values, x.dims(), &Device::Cpu)?, ElementType::Bool)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
+
+/// Tests of floats.
+enum Class {
+    Nan,
+    Infinite,
+}
+
+impl Operator for Class {
+    fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        same_shape(inputs, Some(ElementType::Bool))
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let negative = cx.int("detect_negative", 1)? != 0;
+        let positive = cx.int("detect_positive", 1)? != 0;
+        let wide = x.tensor.to_dtype(DType::F64)?;
+        let test = |v: f64| match self {
+            Self::Nan => v.is_nan(),
+            Self::Infinite => {
+                (v == f64::INFINITY && positive) || (v == f64::NEG_INFINITY && negative)
+            }
+        };
+        let values: Vec<i64> =
+            with_slice::<f64, _>(&wide, |x| x.iter().map(|&v| i64::from(test(v))).collect())?;
+        Ok(vec![Array::new(Tensor::from_vec(values, x.dims(), &Device::Cpu)?, ElementType::Bool)?])
+    }
+
+    fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
+        passing::pass(flow);
+        Ok(())
+    }
+}
