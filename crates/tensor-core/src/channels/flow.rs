@@ -99,6 +99,18 @@ impl<'a> Flow<'a> {
         labels
     }
 
+    /// Gives an integer initializer labels of its own, as float initializers have from the start:
+    /// its elements are values of channels, not sizes or indices.
+    pub fn adopt(&mut self, input: usize) {
+        if let Some(value) = self.input_value(input)
+            && self.labels[value.index()].is_empty()
+            && let Some(constant) = self.graph.initializer(value)
+        {
+            let labels = constant.dims().iter().map(|&n| Some(self.fresh(n))).collect();
+            self.labels[value.index()] = labels;
+        }
+    }
+
     /// Labels along one axis of an input. An axis without labels gets frozen ones.
     pub fn axis(&mut self, input: usize, axis: usize) -> Arc<[Label]> {
         let Some(value) = self.input_value(input) else { return Arc::new([]) };

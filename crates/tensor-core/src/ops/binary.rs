@@ -43,7 +43,10 @@ enum Arithmetic {
     PRelu,
     Max,
     Min,
+    /// With the sign of the divisor.
     Mod,
+    /// With the sign of the dividend, as in C.
+    Remainder,
 }
 
 #[derive(Clone, Copy)]
@@ -83,12 +86,12 @@ impl Binary {
             Self::Arithmetic(Arithmetic::Pow) => power(&plan, a, b),
             Self::Arithmetic(op) => {
                 same_type(a, b)?;
-                let c_style = op == Arithmetic::Mod && cx.int("fmod", 0)? != 0;
+                let op = match op {
+                    Arithmetic::Mod if cx.int("fmod", 0)? != 0 => Arithmetic::Remainder,
+                    op => op,
+                };
                 match a.tensor.dtype() {
-                    DType::I64 => integers(op, c_style, &plan, a, b),
-                    _ if op == Arithmetic::Mod && !c_style => {
-                        Err(Error::invalid("Mod of floats needs attribute `fmod` = 1"))
-                    }
+                    DType::I64 => integers(op, &plan, a, b),
                     _ => floats(op, a, b),
                 }
             }
@@ -166,12 +169,11 @@ fn i64_result(
     Array::new(Tensor::from_vec(values, plan.dims.as_slice(), &Device::Cpu)?, element)
 }
 
-/// Integer arithmetic wraps to the element type; division truncates, `Mod` follows the divisor's
-/// sign unless `fmod` asks for C's rule.
-fn integers(op: Arithmetic, c_style: bool, plan: &Plan<2>, a: &Array, b: &Array) -> Result<Array> {
+/// Integer arithmetic wraps to the element type; division truncates.
+fn integers(op: Arithmetic, plan: &Plan<2>, a: &Array, b: &Array) -> Result<Array> {
     let element = a.element;
     let unsigned = element == ElementType::U64;
-    if matches!(op, Arithmetic::Div | Arithmetic::Mod)
+    if matches!(op, Arithmetic::Div | Arithmetic::Mod | Arithmetic::Remainder)
         && with_slice::<i64, _>(&b.tensor, |b| b.contains(&0))?
     {
         return Err(Error::invalid("integer division by zero"));
@@ -182,8 +184,8 @@ fn integers(op: Arithmetic, c_style: bool, plan: &Plan<2>, a: &Array, b: &Array)
         Arithmetic::Mul | Arithmetic::Pow => a.wrapping_mul(b),
         Arithmetic::Div if unsigned => (a as u64 / b as u64) as i64,
         Arithmetic::Div => a.wrapping_div(b),
-        Arithmetic::Mod if unsigned => (a as u64 % b as u64) as i64,
-        Arithmetic::Mod if c_style => a.wrapping_rem(b),
+        Arithmetic::Mod | Arithmetic::Remainder if unsigned => (a as u64 % b as u64) as i64,
+        Arithmetic::Remainder => a.wrapping_rem(b),
         Arithmetic::Mod => {
             let rest = a.wrapping_rem(b);
             if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
@@ -293,7 +295,17 @@ macro_rules! float_loops {
             Arithmetic::Min => {
                 zip(plan, a, b, |a: $type, b: $type| if a < b || a.is_nan() { a } else { b })
             }
-            Arithmetic::Mod => zip(plan, a, b, |a: $type, b: $type| a % b),
+            Arithmetic::Remainder => zip(plan, a, b, |a: $type, b: $type| a % b),
+            Arithmetic::Mod => zip(plan, a, b, |a: $type, b: $type| {
+                let rest = a % b;
+                if rest == 0.0 {
+                    rest.abs().copysign(b)
+                } else if (rest < 0.0) != (b < 0.0) {
+                    rest + b
+                } else {
+                    rest
+                }
+            }),
         }
     }};
 }
@@ -364,7 +376,7 @@ impl CustomOp2 for FloatArithmetic {
                 let to_b = (grad - &to_a)?;
                 (to_a, to_b)
             }
-            Arithmetic::Mod => {
+            Arithmetic::Mod | Arithmetic::Remainder => {
                 return Err(candle_core::Error::BackwardNotSupported { op: "Mod" });
             }
         };

@@ -20,7 +20,9 @@ mod pad;
 mod passing;
 mod pointwise;
 mod pool;
+mod quantize;
 mod real;
+mod rearrange;
 mod reduce;
 mod regroup;
 mod resample;
@@ -131,6 +133,8 @@ const FAMILIES: &[&[Entry]] = &[
     norm::OPERATORS,
     pad::OPERATORS,
     pointwise::OPERATORS,
+    quantize::OPERATORS,
+    rearrange::OPERATORS,
     pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,

@@ -82,8 +82,9 @@ macro_rules! rows {
                 }
                 Kind::LogSoftmax => {
                     let sum: $type = x.iter().map(|&x| (x - largest).e()).sum();
-                    let shift = largest + sum.ln();
-                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - shift);
+                    // Not x - (largest + log), whose sum would swallow the logarithm.
+                    let log = sum.ln();
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - largest - log);
                 }
                 Kind::Hardmax => {
                     if let Some(first) = x.iter().position(|&x| x == largest) {
