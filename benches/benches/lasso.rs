@@ -6,7 +6,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lasso_prune::{
     LassoSystem, Problem, SelectionParams, Task, contiguous_blocks, eliminate, error_curve,
-    lasso_path, reconstruct,
+    exchange, lasso_path, reconstruct,
 };
 use std::hint::black_box;
 use tensor_core::calibrate::Moments;
@@ -87,6 +87,13 @@ fn selection(c: &mut Criterion) {
         group.bench_function(id("obs"), |b| b.iter(|| eliminate(&task, keep, 1e-6).unwrap()));
         group.bench_function(id("obs to the end"), |b| {
             b.iter(|| eliminate(&task, 0, 1e-6).unwrap());
+        });
+        let first = lasso_path(&system, keep).active;
+        group.bench_function(id("1 exchange"), |b| {
+            b.iter(|| exchange(&task, &first, 1e-6, 1).unwrap());
+        });
+        group.bench_function(id("32 exchanges"), |b| {
+            b.iter(|| exchange(&task, &first, 1e-6, 32).unwrap());
         });
         group.bench_function(id("reconstruct"), |b| {
             b.iter(|| reconstruct(&task.problems()[0], &half, 1e-6).unwrap());

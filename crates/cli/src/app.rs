@@ -87,15 +87,12 @@ fn perform(
 ) -> Result<(String, Exit, Option<String>)> {
     let shared = task.shared();
     set_threads(shared.threads)?;
-    let inputs: Vec<&Path> = task.model().into_iter().collect();
+    let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
     for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
         output::check(target, &inputs)?;
     }
-    let identity = match task.model() {
-        Some(path) => Some((path, input::sha256(path)?)),
-        None => None,
-    };
+    let identities = inputs.iter().map(|path| identity(path)).collect::<Result<Vec<_>>>()?;
     let progress = Reporter::new(console, shared.no_progress);
     let cx = Context { console, progress, replay: replay.clone() };
     let sources = sources(matches, &task.settings());
@@ -105,8 +102,8 @@ fn perform(
     let mut document = Map::new();
     document.insert("schema".into(), json!(format!("kerf.{}/1", task.name())));
     document.insert("tool".into(), tool());
-    if let Some((path, sha256)) = identity {
-        document.insert("input".into(), json!({ "path": path, "sha256": sha256 }));
+    for (name, identity) in ["input", "against"].into_iter().zip(identities) {
+        document.insert(name.into(), identity);
     }
     document.insert("command".into(), json!(replay));
     document.insert("settings".into(), task.settings());
@@ -128,6 +125,11 @@ fn perform(
     }
     let text = if shared.json { document } else { outcome.text };
     Ok((text, exit, outcome.hint))
+}
+
+/// Path and hash of an input.
+fn identity(path: &Path) -> Result<Value> {
+    Ok(json!({ "path": path, "sha256": input::sha256(path)? }))
 }
 
 fn document_text(document: &Value) -> String {

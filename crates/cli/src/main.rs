@@ -3,6 +3,7 @@
 //! This crate holds arguments, streams, exit codes, progress and reports; the mathematics lives in
 //! the library crates.
 
+mod alignment;
 mod app;
 mod args;
 mod bug;

@@ -6,36 +6,46 @@ use crate::baseline::descending;
 use crate::coordinate_descent::CoordinateDescent;
 #[cfg(feature = "linfa")]
 use crate::elastic_net::ElasticNetSolver;
+use crate::exchange::exchange;
 use crate::homotopy::lasso_path;
 use crate::lasso_system::LassoSystem;
+use crate::params::ValidSelection;
 use crate::penalty_search::{LassoSolver, search};
 use crate::problem::Task;
 use crate::selector::Selector;
 
 /// Selects by `min 1/2 |Y - sum_i beta_i Z_i|^2 + lambda |beta|_1` (He et al. 2017, equation 2, on
-/// the contributions as they are, like the authors' code).
+/// the contributions as they are, like the authors' code), then exchanges single channels while
+/// the error with refitted weights, equation 1, falls.
+///
+/// The penalised problem holds `W` fixed, so it misjudges channels whose part others can take over
+/// once their weights are refitted; a few exchanges repair that.
 pub(crate) struct Lasso {
     /// `None` for the exact path.
     solver: Option<BuildSolver>,
+    ridge: f64,
+    exchanges: usize,
 }
 
 type BuildSolver = fn(&LassoSystem) -> Result<Box<dyn LassoSolver + '_>>;
 
 impl Lasso {
     /// The exact path.
-    pub(crate) fn homotopy() -> Self {
-        Self { solver: None }
+    pub(crate) fn homotopy(params: &ValidSelection) -> Self {
+        Self { solver: None, ridge: params.ridge(), exchanges: params.exchanges() }
     }
 
     /// Coordinate descent on the system.
-    pub(crate) fn coordinate_descent() -> Self {
-        Self { solver: Some(|system| Ok(Box::new(CoordinateDescent::new(system)))) }
+    pub(crate) fn coordinate_descent(params: &ValidSelection) -> Self {
+        let solver: BuildSolver = |system| Ok(Box::new(CoordinateDescent::new(system)));
+        Self { solver: Some(solver), ..Self::homotopy(params) }
     }
 
     /// `linfa-elasticnet` on the factored system.
     #[cfg(feature = "linfa")]
-    pub(crate) fn linfa() -> Self {
-        Self { solver: Some(|system| Ok(Box::new(ElasticNetSolver::new(system)?))) }
+    pub(crate) fn linfa(params: &ValidSelection) -> Self {
+        let solver: BuildSolver = |system| Ok(Box::new(ElasticNetSolver::new(system)?));
+        Self { solver: Some(solver), ..Self::homotopy(params) }
     }
 }
 
@@ -58,9 +68,7 @@ impl Selector for Lasso {
             None => lasso_path(&system, keep).active,
             Some(solver) => search(solver(&system)?.as_mut(), &system, keep)?,
         };
-        let mut kept = fill(&system, chosen, keep);
-        kept.sort_unstable();
-        Ok(kept)
+        exchange(task, &fill(&system, chosen, keep), self.ridge, self.exchanges)
     }
 }
 

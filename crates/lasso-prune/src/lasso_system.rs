@@ -4,7 +4,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use tensor_core::calibrate::{Centred, CentredRows};
 
-use crate::linalg::{add_outer_lower, gather_rows, inner, mirror_lower};
+use crate::linalg::{add_outer_lower, gather_columns, gather_rows, inner, mirror_lower};
 use crate::problem::{CentredStatistics, Problem, Task};
 
 /// Columns of `W^T W`, or entries of the contributions, that are formed at a time.
@@ -33,13 +33,13 @@ impl LassoSystem {
     /// `G_pq (W^T W)_pq`, and `b_i = sum_p <W_p, R_p>`, so no contribution is ever formed; with rows
     /// instead of moments the contributions are formed for a few outputs at a time.
     pub fn new(task: &Task) -> Self {
-        let channels = task.channels();
-        let mut system =
-            Self { gram: Mat::zeros(channels, channels), linear: vec![0.0; channels], energy: 0.0 };
+        let c = task.channels();
+        let mut system = Self { gram: Mat::zeros(c, c), linear: vec![0.0; c], energy: 0.0 };
         for (problem, scale) in task.weighted() {
+            let layout = Layout::new(problem);
             let (gram, linear) = match &problem.statistics {
-                CentredStatistics::Primal(s) => from_moments(problem, s),
-                CentredStatistics::Dual(s) => from_rows(problem, s),
+                CentredStatistics::Primal(s) => from_moments(&layout, s),
+                CentredStatistics::Dual(s) => from_rows(&layout, s),
             };
             system.add(&gram, &linear, problem.energy(), scale);
         }
@@ -64,21 +64,37 @@ impl LassoSystem {
     }
 }
 
-/// The columns of all channels followed by the unowned ones, and the start of each part.
-fn layout(problem: &Problem) -> (Vec<usize>, Vec<usize>) {
-    let order: Vec<usize> = (0..problem.channels()).collect();
-    let (mut columns, mut starts) = problem.columns_in_order(&order);
-    columns.extend_from_slice(&problem.fixed);
-    starts.push(columns.len());
-    (columns, starts)
+/// The columns of the channels followed by the unowned ones, and their weights.
+struct Layout {
+    columns: Vec<usize>,
+    /// Start of each channel and of the unowned columns, and the end.
+    starts: Vec<usize>,
+    weight: Mat<f64>,
 }
 
-fn from_moments(problem: &Problem, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
-    let (columns, starts) = layout(problem);
-    let parts = starts.len() - 1;
-    let weight = gather_rows(problem.weight.as_ref(), &columns);
+impl Layout {
+    fn new(problem: &Problem) -> Self {
+        let channels: Vec<usize> = (0..problem.channels()).collect();
+        let (mut columns, mut starts) = problem.columns_in_order(&channels);
+        columns.extend_from_slice(&problem.fixed);
+        starts.push(columns.len());
+        let weight = gather_rows(problem.weight.as_ref(), &columns);
+        Self { columns, starts, weight }
+    }
+
+    fn parts(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    fn range(&self, part: usize) -> std::ops::Range<usize> {
+        self.starts[part]..self.starts[part + 1]
+    }
+}
+
+fn from_moments(layout: &Layout, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
+    let Layout { columns, starts, weight } = layout;
+    let parts = layout.parts();
     let mut gram = Mat::zeros(parts, parts);
-    let mut linear = vec![0.0; parts];
     let mut row = vec![0.0; columns.len()];
 
     let mut first = 0;
@@ -94,7 +110,7 @@ fn from_moments(problem: &Problem, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
         let mut products = Mat::zeros(below.nrows(), panel.nrows());
         matmul(products.as_mut(), Accum::Replace, below, panel.transpose(), 1.0, Par::Seq);
         for j in first..last {
-            for q in starts[j]..starts[j + 1] {
+            for q in layout.range(j) {
                 let moment = moments.gram.col_as_slice(columns[q]);
                 for (value, &column) in row[top..].iter_mut().zip(&columns[top..]) {
                     *value = moment[column];
@@ -110,36 +126,35 @@ fn from_moments(problem: &Problem, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
     }
     mirror_lower(&mut gram);
 
-    for (i, b) in linear.iter_mut().enumerate() {
-        for &column in &columns[starts[i]..starts[i + 1]] {
-            *b += (0..problem.outputs())
-                .map(|o| problem.weight[(column, o)] * moments.cross[(column, o)])
-                .sum::<f64>();
-        }
-    }
+    let outputs = weight.ncols();
+    let linear = (0..parts)
+        .map(|i| {
+            let entries = layout.range(i).flat_map(|q| (0..outputs).map(move |o| (q, o)));
+            entries.map(|(q, o)| weight[(q, o)] * moments.cross[(columns[q], o)]).sum()
+        })
+        .collect();
     (gram, linear)
 }
 
-fn from_rows(problem: &Problem, rows: &CentredRows) -> (Mat<f64>, Vec<f64>) {
-    let (columns, starts) = layout(problem);
-    let parts = starts.len() - 1;
-    let samples = rows.x.nrows();
-    let width = (PANEL_BYTES / 8 / (samples * parts).max(1)).clamp(1, problem.outputs());
+fn from_rows(layout: &Layout, rows: &CentredRows) -> (Mat<f64>, Vec<f64>) {
+    let parts = layout.parts();
+    let (samples, all) = (rows.x.nrows(), rows.y.ncols());
+    let width = (PANEL_BYTES / 8 / (samples * parts).max(1)).clamp(1, all);
     let mut gram = Mat::zeros(parts, parts);
     let mut linear = vec![0.0; parts];
     let inputs: Vec<Mat<f64>> = (0..parts)
-        .map(|i| crate::linalg::gather_columns(rows.x.as_ref(), &columns[starts[i]..starts[i + 1]]))
+        .map(|i| gather_columns(rows.x.as_ref(), &layout.columns[layout.range(i)]))
         .collect();
-    for first in (0..problem.outputs()).step_by(width) {
-        let outputs = width.min(problem.outputs() - first);
+    for first in (0..all).step_by(width) {
+        let outputs = width.min(all - first);
         // Column i holds Z_i for these outputs, sample by sample.
         let mut contributions = Mat::<f64>::zeros(samples * outputs, parts);
         let response = rows.y.subcols(first, outputs);
-        for i in 0..parts {
-            let owned = &columns[starts[i]..starts[i + 1]];
-            let weight = gather_rows(problem.weight.subcols(first, outputs), owned);
+        for (i, input) in inputs.iter().enumerate() {
+            let range = layout.range(i);
+            let weight = layout.weight.submatrix(range.start, first, range.len(), outputs);
             let mut z = Mat::zeros(samples, outputs);
-            matmul(z.as_mut(), Accum::Replace, &inputs[i], &weight, 1.0, Par::Seq);
+            matmul(z.as_mut(), Accum::Replace, input, weight, 1.0, Par::Seq);
             linear[i] += inner(z.as_ref(), response);
             let column = contributions.col_as_slice_mut(i);
             for o in 0..outputs {

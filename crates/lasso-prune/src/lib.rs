@@ -23,14 +23,16 @@
 //! * [`Problem`] and [`Task`]: a layer, and the set of layers that share the channels to choose from;
 //! * [`Method`] and [`Selector`]: how channels are chosen. `obs` removes one channel at a time,
 //!   exactly in the error after reconstruction ([`eliminate`]); `lasso` follows the exact path of (2)
-//!   ([`lasso_path`]); `lasso-cd` and `lasso-linfa` solve (2) for one `lambda` at a time;
-//!   `first-k` and `max-response` are the baselines of the paper;
+//!   ([`lasso_path`]); `lasso-cd` and `lasso-linfa` solve (2) for one `lambda` at a time. Both end
+//!   with exchanges of single channels while the error of (1) falls ([`exchange`]). `first-k` and
+//!   `max-response` are the baselines of the paper;
 //! * [`error_curve`]: the reconstruction error for every number of channels, without a forward pass;
 //! * [`reconstruct`]: the new weights and the intercept.
 //!
 //! Parameters are those of [`SelectionParams`]. It differs from the authors' code in these points:
 //! all sampled positions take part in the selection, the count is exact (theirs may exceed it by a
-//! tenth), and the path replaces their search for `lambda`.
+//! tenth), the path replaces their search for `lambda`, and exchanges follow (`exchanges(0)` switches
+//! them off).
 //!
 //! # Example
 //!
@@ -77,6 +79,7 @@ mod coordinate_descent;
 #[cfg(feature = "linfa")]
 mod elastic_net;
 mod error_curve;
+mod exchange;
 mod homotopy;
 mod lasso;
 mod lasso_system;
@@ -90,6 +93,7 @@ mod reconstruct;
 mod selector;
 
 pub use error_curve::error_curve;
+pub use exchange::exchange;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{

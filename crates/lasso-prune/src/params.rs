@@ -11,6 +11,7 @@ use crate::selector::{Method, Selector};
 /// | --- | --- | --- | --- |
 /// | `method` | `obs` | how channels are chosen | a name in [`METHODS`](crate::METHODS) |
 /// | `ridge` | `1e-6` | added to the diagonal of `G`, relative to its mean | `>= 0` |
+/// | `exchanges` | 32 | most exchanges of single channels after `obs` or a LASSO | any; 0 for none |
 ///
 /// ```
 /// use lasso_prune::SelectionParams;
@@ -24,6 +25,7 @@ use crate::selector::{Method, Selector};
 pub struct SelectionParams {
     method: String,
     ridge: f64,
+    exchanges: usize,
 }
 
 /// Parameters within their ranges.
@@ -31,11 +33,12 @@ pub struct SelectionParams {
 pub struct ValidSelection {
     method: &'static Method,
     ridge: f64,
+    exchanges: usize,
 }
 
 impl Default for SelectionParams {
     fn default() -> Self {
-        Self { method: "obs".to_owned(), ridge: 1e-6 }
+        Self { method: "obs".to_owned(), ridge: 1e-6, exchanges: 32 }
     }
 }
 
@@ -59,13 +62,21 @@ impl SelectionParams {
         self
     }
 
+    /// Sets how many exchanges may follow a selection ([`exchange`](crate::exchange)).
+    #[must_use]
+    pub fn exchanges(mut self, exchanges: usize) -> Self {
+        self.exchanges = exchanges;
+        self
+    }
+
     /// Checks every parameter.
     ///
     /// # Errors
     /// When the method is unknown or the ridge negative or not finite.
     pub fn check(self) -> Result<ValidSelection> {
         check_ridge(self.ridge)?;
-        Ok(ValidSelection { method: Method::by_name(&self.method)?, ridge: self.ridge })
+        let method = Method::by_name(&self.method)?;
+        Ok(ValidSelection { method, ridge: self.ridge, exchanges: self.exchanges })
     }
 }
 
@@ -78,6 +89,11 @@ impl ValidSelection {
     /// The ridge, relative to the mean diagonal entry of the centred `G`.
     pub fn ridge(&self) -> f64 {
         self.ridge
+    }
+
+    /// Most exchanges after a selection.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges
     }
 
     /// The method, ready to select.

@@ -96,6 +96,11 @@ impl Problem {
         &self.blocks[i]
     }
 
+    /// Weight `1/q` in a joint objective; none when the responses do not vary.
+    pub(crate) fn scale(&self) -> Option<f64> {
+        (self.energy() > 0.0).then(|| 1.0 / self.energy())
+    }
+
     pub(crate) fn mean_x(&self) -> &[f64] {
         match &self.statistics {
             CentredStatistics::Primal(s) => &s.mean_x,
@@ -231,7 +236,12 @@ impl Task {
 
     /// The layers whose responses vary, each with its weight `1/q` in the joint objective.
     pub(crate) fn weighted(&self) -> impl Iterator<Item = (&Problem, f64)> {
-        self.problems.iter().filter(|p| p.energy() > 0.0).map(|p| (p, 1.0 / p.energy()))
+        self.problems.iter().filter_map(|p| p.scale().map(|scale| (p, scale)))
+    }
+
+    /// Which channels are in a list.
+    pub(crate) fn membership(&self, channels: &[usize]) -> Result<Vec<bool>> {
+        membership(channels, self.channels())
     }
 
     /// Checks a wanted channel count.
@@ -247,15 +257,21 @@ impl Task {
     }
 }
 
-/// Checks that `order` names every one of `channels` channels once.
-pub(crate) fn check_order(order: &[usize], channels: usize) -> Result<()> {
-    let mut seen = vec![false; channels];
-    for &i in order {
+/// Which of `count` channels are in a list that must name each at most once.
+pub(crate) fn membership(channels: &[usize], count: usize) -> Result<Vec<bool>> {
+    let mut seen = vec![false; count];
+    for &i in channels {
         match seen.get_mut(i) {
             Some(slot @ false) => *slot = true,
             _ => return Err(Error::invalid(format!("channel {i} is unknown or named twice"))),
         }
     }
+    Ok(seen)
+}
+
+/// Checks that `order` names every one of `channels` channels once.
+pub(crate) fn check_order(order: &[usize], channels: usize) -> Result<()> {
+    membership(order, channels)?;
     if order.len() != channels {
         return Err(Error::invalid(format!("{} of {channels} channels are ordered", order.len())));
     }

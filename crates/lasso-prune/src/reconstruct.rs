@@ -9,7 +9,7 @@ use crate::linalg::{
     add_outer_lower, energy, gather, gather_columns, gather_rows, inner, mirror_lower, singular,
     solve_semidefinite,
 };
-use crate::problem::{CentredStatistics, Problem};
+use crate::problem::{CentredStatistics, Problem, membership};
 
 /// New weights of a layer that reads only the kept channels.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,19 +39,9 @@ pub struct Reconstruction {
 /// statistics are not finite.
 pub fn reconstruct(problem: &Problem, kept: &[usize], ridge: f64) -> Result<Reconstruction> {
     check_ridge(ridge)?;
-    let mut seen = vec![false; problem.channels()];
-    for &i in kept {
-        match seen.get_mut(i) {
-            Some(slot @ false) => *slot = true,
-            _ => return Err(Error::invalid(format!("channel {i} is unknown or named twice"))),
-        }
-    }
+    membership(kept, problem.channels())?;
     let columns = problem.kept_columns(kept);
-    let lambda = problem.absolute_ridge(ridge);
-    let (weight, error) = match &problem.statistics {
-        CentredStatistics::Primal(s) => from_moments(problem, s, &columns, lambda)?,
-        CentredStatistics::Dual(s) => from_rows(problem, s, &columns, lambda)?,
-    };
+    let (weight, error) = solve(problem, &columns, ridge)?;
     let mean_x: Vec<f64> = columns.iter().map(|&c| problem.mean_x()[c]).collect();
     let (p, n) = (columns.len(), problem.outputs());
     let mut flat = Vec::with_capacity(p * n);
@@ -78,7 +68,15 @@ pub(crate) fn check_ridge(ridge: f64) -> Result<()> {
     Ok(())
 }
 
-/// The new weights as `columns x n`, and the squared error on the sample.
+/// The new weights of the given columns as `columns x n`, and the squared error on the sample.
+pub(crate) fn solve(problem: &Problem, columns: &[usize], ridge: f64) -> Result<(Mat<f64>, f64)> {
+    let lambda = problem.absolute_ridge(ridge);
+    match &problem.statistics {
+        CentredStatistics::Primal(s) => from_moments(problem, s, columns, lambda),
+        CentredStatistics::Dual(s) => from_rows(problem, s, columns, lambda),
+    }
+}
+
 fn from_moments(
     problem: &Problem,
     moments: &Centred,

@@ -50,23 +50,23 @@ pub static METHODS: &[Method] = &[
     Method {
         name: "obs",
         summary: "backward elimination, each step exact in the reconstruction error",
-        build: |params| Box::new(Obs { ridge: params.ridge() }),
+        build: |params| Box::new(Obs::new(params)),
     },
     Method {
         name: "lasso",
         summary: "LASSO along its exact path (homotopy)",
-        build: |_| Box::new(Lasso::homotopy()),
+        build: |params| Box::new(Lasso::homotopy(params)),
     },
     Method {
         name: "lasso-cd",
         summary: "LASSO by coordinate descent with bisection of the penalty",
-        build: |_| Box::new(Lasso::coordinate_descent()),
+        build: |params| Box::new(Lasso::coordinate_descent(params)),
     },
     #[cfg(feature = "linfa")]
     Method {
         name: "lasso-linfa",
         summary: "LASSO by linfa-elasticnet with bisection of the penalty",
-        build: |_| Box::new(Lasso::linfa()),
+        build: |params| Box::new(Lasso::linfa(params)),
     },
     Method {
         name: "first-k",

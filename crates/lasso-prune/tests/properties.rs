@@ -7,7 +7,7 @@ use common::{Layer, Random, assert_close};
 use faer::Mat;
 use lasso_prune::{
     LassoSystem, METHODS, Problem, SelectionParams, Selector, Task, eliminate, error_curve,
-    lasso_path, reconstruct,
+    exchange, lasso_path, reconstruct,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -235,6 +235,43 @@ proptest! {
     }
 }
 
+/// Exchanges keep the count, never raise the error, and end where no single exchange helps.
+#[test]
+fn exchanges_reach_a_local_optimum() {
+    for seed in 0..6 {
+        let first = Layer::random(seed, [80, 8, 3, 4], 0.3);
+        let second = Layer::random(seed + 50, [60, 8, 2, 3], 0.3);
+        // The second layer reads one more channel that is not up for selection.
+        let blocks = (0..8).map(|i| if i == 7 { vec![] } else { vec![2 * i, 2 * i + 1] });
+        let second = Problem::new(second.moments(), &second.w, blocks.collect()).unwrap();
+        let task = Task::new(vec![first.problem(), second]).unwrap();
+        let objective = |kept: &[usize]| {
+            let rest = (0..8).filter(|i| !kept.contains(i));
+            let order: Vec<usize> = kept.iter().copied().chain(rest).collect();
+            error_curve(&task, &order, RIDGE).unwrap()[kept.len()]
+        };
+        let start = [0, 1, 2];
+        let mut last = objective(&start);
+        for limit in 1..5 {
+            let value = objective(&exchange(&task, &start, RIDGE, limit).unwrap());
+            assert!(value <= last * (1.0 + 1e-9));
+            last = value;
+        }
+        let kept = exchange(&task, &start, RIDGE, usize::MAX).unwrap();
+        assert_eq!(kept.len(), 3);
+        assert!(objective(&kept) < objective(&start));
+        // The best channel to add, and then the cheapest to remove, is the same one.
+        let best = |sets: Vec<Vec<usize>>| {
+            sets.into_iter().min_by(|a, b| objective(a).total_cmp(&objective(b))).unwrap()
+        };
+        let outside = (0..8).filter(|i| !kept.contains(i));
+        let more = best(outside.map(|i| kept.iter().copied().chain([i]).collect()).collect());
+        let without = |i: usize| more.iter().copied().filter(|&j| j != i).collect::<Vec<_>>();
+        let back = best(more.iter().map(|&i| without(i)).collect());
+        assert!(objective(&back) >= objective(&kept) * (1.0 - 1e-8));
+    }
+}
+
 /// The paper's figure 4 on synthetic layers: better selection, lower error after reconstruction.
 #[test]
 fn better_methods_have_lower_errors_on_average() {
@@ -243,7 +280,8 @@ fn better_methods_have_lower_errors_on_average() {
             .map(|seed| {
                 let layer = Layer::random(seed, [300, 16, 4, 8], 0.2);
                 let task = layer.task();
-                let kept = selector(method).select(&task, 8).unwrap();
+                let params = SelectionParams::new().method(method).exchanges(0).check().unwrap();
+                let kept = params.selector().select(&task, 8).unwrap();
                 reconstruct(&task.problems()[0], &kept, RIDGE).unwrap().relative_error / 20.0
             })
             .sum()

@@ -156,3 +156,28 @@ fn an_engine_says_its_name_and_version() {
         assert!(version.split('.').take(2).all(|part| part.parse::<u32>().is_ok()), "{name}");
     }
 }
+
+#[test]
+fn mutated_models_never_panic() {
+    use rand_chacha::rand_core::RngCore;
+    let whole = model("resnet20_fmnist_folded.onnx");
+    let mut rng = tensor_core::random::stream(0, "hostile models");
+    let inputs =
+        [("input".to_owned(), Tensor::zeros(&[1, 1, 28, 28], DType::F32, &Device::Cpu).unwrap())];
+    for engine in engines() {
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + rng.next_u32() % 3 {
+                // Most of the file is weights; nodes and shapes are at its ends.
+                let span = if rng.next_u32().is_multiple_of(2) { 8_000 } else { bytes.len() };
+                let at = rng.next_u64() as usize % span;
+                bytes[at] = rng.next_u32() as u8;
+            }
+            if let Ok(mut runner) = engine.load(&bytes, 1)
+                && let Err(error) = runner.run(&inputs)
+            {
+                assert_eq!(error.code(), "E0303", "{}: {error}", engine.name());
+            }
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     /// Seed of everything that is drawn at random
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Threads; results do not depend on it [default: all cores]
+    /// Threads; results do not depend on it [default: all cores; bench: 1]
     #[arg(long, value_name = "N", env = "KERF_THREADS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// Shape of an input with open dimensions, such as `images=1x3x224x224` (repeatable)

@@ -64,7 +64,10 @@ impl Task for CheckArgs {
                 "lints": lints,
             }),
             verdict: if errors == 0 { Verdict::Pass } else { Verdict::Fail },
-            hint: lints.first().map(|lint| format!("`kerf explain {}`", lint.code)),
+            hint: lints
+                .iter()
+                .find(|lint| lint.level < Level::Note)
+                .map(|lint| format!("`kerf explain {}`", lint.code)),
         })
     }
 }
@@ -77,6 +80,8 @@ enum Level {
     Error,
     /// It can, with less than the full effect.
     Warning,
+    /// Worth knowing.
+    Note,
 }
 
 /// One problem.
@@ -103,6 +108,7 @@ impl Lint {
         let level = match self.level {
             Level::Error => "error",
             Level::Warning => "warning",
+            Level::Note => "note",
         };
         let mut text = format!("{level}[{}]: {}\n", self.code, self.message.replace('\n', "\n  "));
         for place in self.places.iter().take(SHOWN_PLACES) {
@@ -124,7 +130,10 @@ fn lints(graph: &Graph, shared: &Shared) -> Result<Vec<Lint>> {
     lints.extend(unread(graph));
     let (facts, errors) = run::infer_all(graph, &shared.shapes());
     lints.extend(errors.iter().map(from_error));
-    lints.extend(without_shape(graph, &facts));
+    // One open input leaves nearly all shapes unknown: naming them would say nothing new.
+    if errors.iter().all(|error| error.code() != "E0111") {
+        lints.extend(without_shape(graph, &facts));
+    }
     if errors.is_empty() {
         let channels = channels::analyze(graph, &facts)?;
         lints.extend(frozen(&channels));
@@ -180,7 +189,9 @@ fn unknown_operators(graph: &Graph, shared: &Shared) -> Vec<Lint> {
 fn non_finite(graph: &Graph) -> Option<Lint> {
     let is_bad = |value: &tensor_core::ValueId| {
         graph.initializer(*value).is_some_and(|constant| {
+            // A single infinity is a bound or a padding value, not a weight.
             constant.element().is_float()
+                && constant.count() > 1
                 && constant
                     .to_f64s()
                     .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
@@ -242,5 +253,5 @@ fn frozen(channels: &channels::Channels) -> Option<Lint> {
         .map(|group| format!("{}: {}", group.root, group.frozen.as_deref().unwrap_or_default()))
         .collect();
     let message = format!("{} of {total} channel groups are frozen", places.len());
-    (!places.is_empty()).then(|| Lint::new(Level::Warning, "W0155", message).at(places))
+    (!places.is_empty()).then(|| Lint::new(Level::Note, "W0155", message).at(places))
 }

@@ -1,12 +1,17 @@
 //! One file per command.
 
+mod bench;
 mod check;
+mod engine;
+mod eval;
 mod explain;
 mod groups;
 mod inspect;
+mod latency;
 mod model;
 mod prune;
 mod samples;
+mod verify;
 
 use crate::args::Shared;
 use crate::console::Console;
@@ -26,8 +31,14 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     /// Which channels are tied together, and why must some stay?
     Groups(groups::GroupsArgs),
+    /// How accurate is it?
+    Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Are two models close enough?
+    Verify(Box<verify::VerifyArgs>),
+    /// Is it actually faster here?
+    Bench(bench::BenchArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -39,7 +50,10 @@ impl Command {
             Self::Inspect(args) => args,
             Self::Check(args) => args,
             Self::Groups(args) => args,
+            Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Verify(args) => &**args,
+            Self::Bench(args) => args,
             Self::Explain(args) => args,
         }
     }
@@ -55,6 +69,11 @@ pub(crate) trait Task {
 
     /// The model it reads, if any.
     fn model(&self) -> Option<&Path> {
+        None
+    }
+
+    /// A second model it reads, if any.
+    fn other_model(&self) -> Option<&Path> {
         None
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn layers(report: &PruneReport) -> String {
         "error: squared error of the layer's response, relative to its variance, on the \
          calibration samples,\nafter least squares; the baselines at the same widths\n",
     );
+    text.push_str(&beaten(report));
     if report.folded_batch_norms > 0 {
         text.push_str(&format!("folded {} BatchNormalization nodes\n", report.folded_batch_norms));
     }
@@ -33,6 +34,22 @@ pub(crate) fn layers(report: &PruneReport) -> String {
         ));
     }
     text
+}
+
+/// In how many of the narrowed layers the baselines are worse.
+fn beaten(report: &PruneReport) -> String {
+    let narrowed = report
+        .layers
+        .iter()
+        .filter_map(|layer| Some((layer.error, layer.first_k_error?, layer.max_response_error?)));
+    let errors: Vec<_> = narrowed.collect();
+    let first = errors.iter().filter(|(own, first, _)| own < first).count();
+    let most = errors.iter().filter(|(own, _, most)| own < most).count();
+    let total = errors.len();
+    format!(
+        "lower error than first-k in {first} of {total} narrowed layers, than max-response in \
+         {most}\n"
+    )
 }
 
 fn channels(layer: &LayerReport) -> String {

@@ -1,8 +1,12 @@
 //! Reports of compression runs, for people.
 
+mod comparison;
+mod latency;
 mod layers;
 mod sizes;
 
+pub(crate) use comparison::{comparison, relative};
+pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::layers;
 pub(crate) use sizes::{Sizes, sizes};
 

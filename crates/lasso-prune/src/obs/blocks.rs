@@ -5,7 +5,7 @@ use faer::MatRef;
 /// For every channel `i` two `k x k` matrices: `C_i`, the block of the inverse Hessian (up to a
 /// factor that both share), and `V_i = W_i W_i^T`, the products of its weights over the outputs.
 /// Removing the channel costs `tr(C_i^-1 V_i)`.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     widths: Vec<usize>,
     /// Where a channel's `k * k` entries start, column by column.
     starts: Vec<usize>,
@@ -14,7 +14,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(widths: Vec<usize>) -> Self {
+    pub(crate) fn new(widths: Vec<usize>) -> Self {
         let mut starts = Vec::with_capacity(widths.len());
         let mut total = 0;
         for width in &widths {
@@ -24,12 +24,12 @@ impl Blocks {
         Self { widths, starts, inverse: vec![0.0; total], products: vec![0.0; total] }
     }
 
-    pub(super) fn width(&self, channel: usize) -> usize {
+    pub(crate) fn width(&self, channel: usize) -> usize {
         self.widths[channel]
     }
 
     /// Sets both matrices of a channel; the lower triangles are read.
-    pub(super) fn set(
+    pub(crate) fn set(
         &mut self,
         channel: usize,
         inverse: MatRef<'_, f64>,
@@ -48,7 +48,7 @@ impl Blocks {
 
     /// Follows the update `C_i -= U_i U_i^T`, `W_i -= U_i Q`, given `u = U_i` and
     /// `e = 1/2 U_i Q Q^T - W_i Q^T` (with `W_i` before the update): then `V_i += e u^T + u e^T`.
-    pub(super) fn update(&mut self, channel: usize, u: MatRef<'_, f64>, e: MatRef<'_, f64>) {
+    pub(crate) fn update(&mut self, channel: usize, u: MatRef<'_, f64>, e: MatRef<'_, f64>) {
         let (k, start) = (self.widths[channel], self.starts[channel]);
         let inverse = &mut self.inverse[start..start + k * k];
         let products = &mut self.products[start..start + k * k];
@@ -66,7 +66,7 @@ impl Blocks {
 
     /// `tr(C_i^-1 V_i)`; infinite when `C_i` has no positive pivots left, which means that the error
     /// without the channel is beyond what the numbers can express.
-    pub(super) fn cost(&self, channel: usize) -> f64 {
+    pub(crate) fn cost(&self, channel: usize) -> f64 {
         let k = self.widths[channel];
         let range = self.starts[channel]..self.starts[channel] + k * k;
         let products = &self.products[range.clone()];

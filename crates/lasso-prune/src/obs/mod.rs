@@ -4,9 +4,12 @@ mod blocks;
 mod dual;
 mod primal;
 
+pub(crate) use blocks::Blocks;
+
 use tensor_core::Result;
 
-use crate::obs::blocks::Blocks;
+use crate::exchange::exchange;
+use crate::params::ValidSelection;
 use crate::problem::{CentredStatistics, Task};
 use crate::reconstruct::check_ridge;
 use crate::selector::Selector;
@@ -107,10 +110,16 @@ trait Eliminator {
     }
 }
 
-/// Selection by [`eliminate`].
+/// Selection by [`eliminate`], then [`exchange`].
 pub(crate) struct Obs {
-    /// Relative ridge on `H`.
-    pub(crate) ridge: f64,
+    ridge: f64,
+    exchanges: usize,
+}
+
+impl Obs {
+    pub(crate) fn new(params: &ValidSelection) -> Self {
+        Self { ridge: params.ridge(), exchanges: params.exchanges() }
+    }
 }
 
 impl Selector for Obs {
@@ -122,6 +131,7 @@ impl Selector for Obs {
 
     fn select(&self, task: &Task, keep: usize) -> Result<Vec<usize>> {
         task.check_keep(keep)?;
-        Ok(eliminate(task, keep, self.ridge)?.kept)
+        let elimination = eliminate(task, keep, self.ridge)?;
+        exchange(task, &elimination.kept, self.ridge, self.exchanges)
     }
 }

@@ -127,6 +127,16 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
             }
         }
     }
+    // What no node writes is a graph input.
+    for &value in &graph.inputs {
+        for positions in channels.positions[value.index()].iter().flatten() {
+            for group in per_group(positions).into_keys() {
+                if groups[group].root.is_empty() {
+                    groups[group].root = graph.name(value).to_owned();
+                }
+            }
+        }
+    }
     for (reader, contraction) in channels.contractions.iter().enumerate() {
         let Some(value) = graph.node(contraction.node).input(contraction.input) else { continue };
         let positions = channels.positions(value, contraction.axis).unwrap_or_default();

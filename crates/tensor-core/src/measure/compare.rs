@@ -21,8 +21,9 @@ pub struct OutputComparison {
     pub name: String,
     /// Largest absolute difference.
     pub max_abs: f64,
-    /// Largest absolute difference over the range (max - min) of the reference; `None` when the
-    /// reference is constant.
+    /// Range (max - min) of the reference.
+    pub range: f64,
+    /// Largest absolute difference over the range; `None` when the reference is constant.
     pub max_relative: Option<f64>,
     /// Root of the mean squared difference.
     pub rmse: f64,
@@ -35,6 +36,15 @@ pub struct OutputComparison {
     pub non_finite: u64,
     /// Classification figures, when the output is N x classes (further axes of length 1).
     pub top1: Option<Top1>,
+}
+
+impl OutputComparison {
+    /// Is every difference at most `absolute + relative * range of the reference`, and nothing
+    /// newly NaN or infinite? The absolute part matters for outputs that saturate: the range of a
+    /// sigmoid far below zero is nothing but rounding.
+    pub fn within(&self, relative: f64, absolute: f64) -> bool {
+        self.non_finite == 0 && self.max_abs <= absolute + relative * self.range
+    }
 }
 
 /// Top-1 figures; the first of equal scores wins.
@@ -260,14 +270,16 @@ impl Sums {
     }
 
     fn finish(&self) -> OutputComparison {
-        let range = self.high - self.low;
+        // Without finite values `high - low` is minus infinity.
+        let range = (self.high - self.low).max(0.0);
         let lengths = (self.reference_squares * self.candidate_squares).sqrt();
         let share = |part: u64, whole: u64| part as f64 / whole as f64;
         let accuracy = |right| (self.labelled > 0).then(|| share(right, self.labelled));
         OutputComparison {
             name: self.name.clone(),
             max_abs: self.max_abs,
-            max_relative: (range > 0.0 && range.is_finite()).then(|| self.max_abs / range),
+            range,
+            max_relative: (range > 0.0).then(|| self.max_abs / range),
             rmse: (self.difference_squares / self.count.max(1) as f64).sqrt(),
             cosine: (lengths > 0.0).then(|| (self.products / lengths).clamp(-1.0, 1.0)),
             sqnr_db: (self.difference_squares > 0.0)
@@ -340,6 +352,7 @@ mod tests {
         close(Some(output.rmse), (18.25_f64 / 9.0).sqrt());
         close(output.cosine, 48.0 / (56.0_f64 * 58.25).sqrt());
         close(output.sqnr_db, 10.0 * (56.0_f64 / 18.25).log10());
+        assert!(output.within(0.6, 0.001) && output.within(0.0, 3.0) && !output.within(0.59, 0.0));
         let top1 = output.top1.expect("classes");
         close(Some(top1.agreement), 2.0 / 3.0);
         close(top1.reference_accuracy, 2.0 / 3.0);
@@ -362,6 +375,7 @@ mod tests {
         comparer.add(&r, &named(&[[f32::NAN, 2.5, f32::NAN]]), None).expect("same shapes");
         let output = comparer.finish().expect("one sample").outputs.remove(0);
         assert_eq!((output.non_finite, output.max_abs), (1, 0.5));
+        assert!(!output.within(1.0, 1.0));
     }
 
     #[test]

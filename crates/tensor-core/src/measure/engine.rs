@@ -91,7 +91,7 @@ pub fn engine(choice: Choice) -> Result<Selected> {
             Err(error) => Some(error.message().to_owned()),
         },
     };
-    Ok(Selected { engine: Box::new(Rten), fallback })
+    Ok(Selected { engine: Box::new(Rten::default()), fallback })
 }
 
 /// No such engine here.

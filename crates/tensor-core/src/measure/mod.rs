@@ -13,5 +13,6 @@ pub mod latency;
 mod onnxruntime;
 mod rten;
 pub mod statistics;
+pub mod top_k;
 
 pub use engine::{Choice, Engine, Named, Runner, Selected, engine};

@@ -5,15 +5,32 @@ use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use rten::{DataType, Model, NodeId, RunOptions, ThreadPool, Value, ValueOrView, ValueType};
 use rten_tensor::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const NAME: &str = "rten";
 /// The version in the workspace's manifest; a test holds it against the lock file.
 const VERSION: &str = "0.27.0";
 
-/// The engine.
-pub(super) struct Rten;
+/// The engine, with a thread pool for every number of threads asked for.
+///
+/// Models share a pool: threads of their own would be placed on different cores, and a measurement
+/// would compare cores instead of models.
+#[derive(Default)]
+pub(super) struct Rten {
+    pools: Mutex<BTreeMap<usize, Arc<ThreadPool>>>,
+}
+
+impl Rten {
+    fn pool(&self, threads: usize) -> Arc<ThreadPool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = threads.max(1);
+        let pool =
+            pools.entry(threads).or_insert_with(|| Arc::new(ThreadPool::with_num_threads(threads)));
+        Arc::clone(pool)
+    }
+}
 
 impl Engine for Rten {
     fn name(&self) -> String {
@@ -22,13 +39,13 @@ impl Engine for Rten {
 
     fn load(&self, model: &[u8], threads: usize) -> Result<Box<dyn Runner>> {
         let model = Model::load(model.to_vec()).map_err(|error| refused(NAME, error))?;
-        Loaded::boxed(model, threads)
+        Loaded::boxed(model, self.pool(threads))
     }
 
     fn load_file(&self, model: &Path, threads: usize) -> Result<Box<dyn Runner>> {
         let loaded = Model::load_file(model)
             .map_err(|error| refused(NAME, format!("{}: {error}", model.display())))?;
-        Loaded::boxed(loaded, threads)
+        Loaded::boxed(loaded, self.pool(threads))
     }
 }
 
@@ -42,7 +59,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn boxed(model: Model, threads: usize) -> Result<Box<dyn Runner>> {
+    fn boxed(model: Model, pool: Arc<ThreadPool>) -> Result<Box<dyn Runner>> {
         let names = |ids: &[NodeId]| -> Result<Vec<String>> {
             ids.iter()
                 .map(|&id| {
@@ -53,7 +70,6 @@ impl Loaded {
                 .collect()
         };
         let (inputs, outputs) = (names(model.input_ids())?, names(model.output_ids())?);
-        let pool = Arc::new(ThreadPool::with_num_threads(threads.max(1)));
         let options = RunOptions::default().with_thread_pool(Some(pool));
         Ok(Box::new(Self { model, inputs, outputs, prepared: Vec::new(), options }))
     }

@@ -64,7 +64,12 @@ impl WindowAttributes {
             "SAME_LOWER" => Padding::SameLower,
             other => return Err(Error::invalid(format!("auto_pad `{other}` does not exist"))),
         };
-        Ok(Self { kernel, strides: list("strides")?, dilations: list("dilations")?, padding })
+        let dilations = list("dilations")?;
+        if !matches!(padding, Padding::Explicit(_)) && dilations.iter().any(|&d| d != 1) {
+            return Err(Error::unsupported("auto_pad SAME with dilations: runtimes disagree on it")
+                .hint("export the model with explicit pads"));
+        }
+        Ok(Self { kernel, strides: list("strides")?, dilations, padding })
     }
 
     /// The windows over `spatial` input lengths; `ceil` rounds the number of windows up.

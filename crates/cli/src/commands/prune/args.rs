@@ -1,6 +1,7 @@
 //! Flags of `kerf prune`.
 
 use super::widths::WidthsArg;
+use crate::alignment;
 use crate::args::{BudgetArgs, DataArgs, Shared};
 use crate::units;
 use clap::{Args, ValueEnum};
@@ -133,14 +134,11 @@ impl Serialize for RoundTo {
 }
 
 impl RoundTo {
-    /// Channels that a convolution block of ONNX Runtime's CPU provider holds: 16 with AVX-512,
-    /// else 8.
+    /// The number.
     fn channels(self) -> usize {
         match self {
             Self::To(n) => n,
-            #[cfg(target_arch = "x86_64")]
-            Self::Auto if std::is_x86_feature_detected!("avx512f") => 16,
-            Self::Auto => 8,
+            Self::Auto => alignment::multiple(),
         }
     }
 }

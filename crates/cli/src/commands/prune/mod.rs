@@ -2,19 +2,21 @@
 
 mod args;
 mod plan;
+mod proof;
 mod provenance;
 mod widths;
 
 pub(crate) use args::PruneArgs;
 
 use super::model::{Model, file_name};
-use super::{Context, Outcome, Task, samples};
+use super::{Context, Outcome, Task, Verdict, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
 use crate::output::Target;
 use crate::report::{self, Change, Sizes};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Instant;
 use tensor_core::data::Dataset;
 use tensor_core::{Graph, Result, cost, onnx, run};
 
@@ -59,32 +61,39 @@ impl Task for PruneArgs {
         if self.shared.dry_run {
             return plan::plan(&self.model, &model, &heading);
         }
-        let batches = samples::batches(&model.graph, &set, self.data.batch(), &cx.progress)?;
+        let judged = proof::evaluation_set(self, &model.graph, &set)?;
+        let batches = samples::arrays(&model.graph, &set, self.data.batch(), &cx.progress)?;
         let shapes = self.shared.shapes();
+        let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        cx.console.note(&format!("pruned in {:.1} s", start.elapsed().as_secs_f64()));
         let mut graph = pruned.graph;
         let recipe = provenance::recipe(&self.settings());
-        let identity = input::sha256(&self.model)?;
-        provenance::stamp(&mut graph, &recipe, &identity, self.shared.seed);
+        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
         onnx::write(&graph, &self.output)?;
         let sizes = Change {
             before: sizes(&self.model, &model.graph, &self.shared)?,
             after: sizes(&self.output, &graph, &self.shared)?,
         };
-        let mut text = format!("{} -> {}\n", file_name(&self.model), self.output.display());
-        text.push_str(&heading);
-        text.push('\n');
-        text.push_str(&report::layers(&pruned.report));
-        text.push('\n');
-        text.push_str(&report::sizes(&sizes));
-        text.push_str(&format!("\nreplay  {}\n", cx.replay));
+        let proof = proof::prove(self, &graph, &judged, &sizes, cx)?;
+        let text = format!(
+            "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
+            file_name(&self.model),
+            self.output.display(),
+            report::layers(&pruned.report),
+            report::sizes(&sizes),
+            proof.text(&sizes),
+            cx.replay,
+        );
         let result = json!({
             "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
             "recipe": recipe,
             "sizes": sizes,
             "pruning": pruned.report,
+            "proof": proof,
         });
-        Ok(Outcome::answer(text, result))
+        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        Ok(Outcome { text, result, verdict, hint: None })
     }
 }
 

@@ -1,0 +1,111 @@
+//! `--engine`, and our own executor behind the same interface as the other engines.
+
+use super::samples;
+use crate::args::Shared;
+use crate::console::Console;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::path::Path;
+use std::thread;
+use tensor_core::measure::{self, Choice, Engine, Named, Runner};
+use tensor_core::run::{Array, Session};
+use tensor_core::{Graph, Result, ValueId};
+
+/// What runs the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineArg {
+    /// ONNX Runtime when its library is found, else rten
+    Auto,
+    /// Kerf's own executor
+    Kerf,
+    /// ONNX Runtime
+    Ort,
+    /// The embedded rten
+    Rten,
+}
+
+/// A foreign engine; a fallback is told to the user.
+pub(super) fn foreign(choice: Choice, console: &Console) -> Result<Box<dyn Engine>> {
+    let selected = measure::engine(choice)?;
+    if let Some(why) = &selected.fallback {
+        console.warn(&format!("ONNX Runtime was not found, rten is used: {why}"));
+    }
+    Ok(selected.engine)
+}
+
+/// Threads that an engine may use.
+pub(super) fn threads(shared: &Shared) -> usize {
+    match shared.threads {
+        Some(threads) => threads.into(),
+        None => thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// A loaded model and the name of what runs it.
+pub(super) struct Loaded<'g> {
+    /// Engine name and version.
+    pub(super) engine: String,
+    /// The model.
+    pub(super) runner: Box<dyn Runner + 'g>,
+}
+
+impl EngineArg {
+    /// Loads a model that was read from `path`.
+    pub(super) fn load<'g>(
+        self,
+        path: &Path,
+        graph: &'g Graph,
+        shared: &Shared,
+        console: &Console,
+    ) -> Result<Loaded<'g>> {
+        let choice = match self {
+            Self::Kerf => {
+                let engine = format!("kerf {}", env!("CARGO_PKG_VERSION"));
+                return Ok(Loaded { engine, runner: Box::new(Own::new(graph)?) });
+            }
+            Self::Auto => Choice::Auto,
+            Self::Ort => Choice::OnnxRuntime,
+            Self::Rten => Choice::Rten,
+        };
+        let engine = foreign(choice, console)?;
+        let runner = engine.load_file(path, threads(shared))?;
+        Ok(Loaded { engine: engine.name(), runner })
+    }
+}
+
+/// Our own executor.
+pub(super) struct Own<'g> {
+    graph: &'g Graph,
+    session: Session<'g>,
+    outputs: Vec<String>,
+    prepared: Vec<(ValueId, Array)>,
+}
+
+impl<'g> Own<'g> {
+    /// Makes a graph ready to run.
+    pub(super) fn new(graph: &'g Graph) -> Result<Self> {
+        let outputs = graph.outputs.iter().map(|&value| graph.name(value).to_owned()).collect();
+        Ok(Self { graph, session: Session::new(graph)?, outputs, prepared: Vec::new() })
+    }
+}
+
+impl Runner for Own<'_> {
+    fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    fn prepare(&mut self, inputs: &[Named]) -> Result<()> {
+        self.prepared = samples::in_order(self.graph, inputs)?;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<()> {
+        self.session.run(&self.prepared).map(|_| ())
+    }
+
+    fn run(&mut self, inputs: &[Named]) -> Result<Vec<Named>> {
+        let outputs = self.session.run(&samples::in_order(self.graph, inputs)?)?;
+        Ok(self.outputs.iter().cloned().zip(outputs.into_iter().map(|a| a.tensor)).collect())
+    }
+}

@@ -1,0 +1,210 @@
+//! What is checked and measured after the pruned model was written, by an engine that is not ours.
+
+use super::super::engine::{self, Own};
+use super::super::latency::{self, Plan, Timed};
+use super::super::model::file_name;
+use super::super::{Context, samples};
+use super::PruneArgs;
+use crate::report::{self, Change, Sizes, Weight};
+use serde::Serialize;
+use std::time::Duration;
+use tensor_core::data::Dataset;
+use tensor_core::measure::compare::{self, Comparison};
+use tensor_core::measure::latency::Report;
+use tensor_core::measure::{Choice, Engine};
+use tensor_core::{Error, ErrorKind, Graph, Result};
+
+/// Samples on which the written file is compared with the graph in memory.
+const VERIFIED: usize = 32;
+
+/// Batch sizes to time, the largest first that is affordable beside 1.
+const BATCHES: [usize; 2] = [64, 16];
+
+/// Most multiply-accumulates of one timed run: some tenths of a second.
+const AFFORDABLE: u64 = 10_000_000_000;
+
+/// Everything that is known about the result beyond its size.
+#[derive(Debug, Serialize)]
+pub(super) struct Proof {
+    /// Is the written file what was made? Absent with `--no-verify`.
+    written: Option<Written>,
+    /// Original against pruned on the evaluation samples.
+    evaluation: Evaluation,
+    /// Original against pruned, by batch size; empty with `--no-bench`.
+    latency: Vec<Report>,
+    /// Goals that were not met, in words.
+    pub(super) failures: Vec<String>,
+}
+
+/// The written file in another engine against the graph in memory in ours.
+#[derive(Debug, Serialize)]
+struct Written {
+    engine: String,
+    comparison: Comparison,
+}
+
+/// Original against pruned.
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    engine: String,
+    data: String,
+    comparison: Comparison,
+}
+
+/// The samples that the result is judged on.
+pub(super) fn evaluation_set(
+    args: &PruneArgs,
+    graph: &Graph,
+    calibration: &Dataset,
+) -> Result<Dataset> {
+    let set = match &args.proof.eval_data {
+        Some(path) => args.data.open_path(path, args.proof.eval_labels.clone(), graph)?,
+        None => calibration.clone(),
+    };
+    if args.proof.assert_max_drop.is_some() && !set.has_labels() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "E0207",
+            "`--assert-max-drop` needs labels, and the evaluation samples have none",
+        )
+        .hint("give them with `--eval-labels PATH` or `--labels PATH`"));
+    }
+    Ok(set)
+}
+
+/// Checks and measures the written file.
+pub(super) fn prove(
+    args: &PruneArgs,
+    pruned: &Graph,
+    set: &Dataset,
+    sizes: &Change<Sizes>,
+    cx: &Context,
+) -> Result<Proof> {
+    let engine = engine::foreign(Choice::Auto, cx.console)?;
+    let written = match args.proof.no_verify {
+        true => None,
+        false => Some(written(args, pruned, set, &*engine, cx)?),
+    };
+    let evaluation = evaluation(args, set, &*engine, cx)?;
+    let latency = if args.proof.no_bench { Vec::new() } else { timed(args, pruned, sizes, cx)? };
+    let mut proof = Proof { written, evaluation, latency, failures: Vec::new() };
+    proof.failures = proof.failures(args);
+    Ok(proof)
+}
+
+fn written(
+    args: &PruneArgs,
+    pruned: &Graph,
+    set: &Dataset,
+    engine: &dyn Engine,
+    cx: &Context,
+) -> Result<Written> {
+    let mut read = engine.load_file(&args.output, engine::threads(&args.shared))?;
+    let set = set.first(VERIFIED);
+    let batches = samples::labelled(&set, args.data.batch(), "verify", &cx.progress);
+    let comparison = compare::compare(&mut Own::new(pruned)?, &mut *read, batches)?;
+    Ok(Written { engine: engine.name(), comparison })
+}
+
+fn evaluation(
+    args: &PruneArgs,
+    set: &Dataset,
+    engine: &dyn Engine,
+    cx: &Context,
+) -> Result<Evaluation> {
+    let threads = engine::threads(&args.shared);
+    let mut before = engine.load_file(&args.model, threads)?;
+    let mut after = engine.load_file(&args.output, threads)?;
+    let batches = samples::labelled(set, args.data.batch(), "evaluate", &cx.progress);
+    let comparison = compare::compare(&mut *before, &mut *after, batches)?;
+    let data = args.proof.eval_data.as_deref().unwrap_or(args.data.path());
+    Ok(Evaluation { engine: engine.name(), data: data.display().to_string(), comparison })
+}
+
+fn timed(
+    args: &PruneArgs,
+    pruned: &Graph,
+    sizes: &Change<Sizes>,
+    cx: &Context,
+) -> Result<Vec<Report>> {
+    let models = [
+        Timed::read(&file_name(&args.model), &args.model)?,
+        Timed::read(&file_name(&args.output), &args.output)?,
+    ];
+    let large = BATCHES.into_iter().find(|&b| sizes.before.macs * b as u64 <= AFFORDABLE);
+    let wanted: Vec<usize> = std::iter::once(1).chain(large).collect();
+    let plan = Plan {
+        engine: Choice::Auto,
+        batches: &latency::batches(pruned, &wanted),
+        runs: 100,
+        limit: Duration::from_secs(10),
+    };
+    latency::measure(&models, &plan, &args.shared, cx)
+}
+
+impl Proof {
+    fn failures(&self, args: &PruneArgs) -> Vec<String> {
+        let mut failures = Vec::new();
+        for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
+            let difference = report::relative(output);
+            if difference > args.proof.tolerance || output.non_finite > 0 {
+                failures.push(format!(
+                    "the written file differs from what was made by {difference:.1e} of the range \
+                     of `{}`, more than {:.1e}",
+                    output.name, args.proof.tolerance
+                ));
+            }
+        }
+        for output in &self.evaluation.comparison.outputs {
+            if output.non_finite > 0 {
+                failures.push(format!(
+                    "{} elements of `{}` became NaN or infinite",
+                    output.non_finite, output.name
+                ));
+            }
+        }
+        let top1 = self.evaluation.comparison.outputs.first().and_then(|output| output.top1);
+        if let (Some(most), Some(top1)) = (args.proof.assert_max_drop, top1)
+            && let (Some(before), Some(after)) = (top1.reference_accuracy, top1.candidate_accuracy)
+            && before - after > most
+        {
+            failures.push(format!(
+                "top-1 accuracy drops by {:.2} points, more than {:.2}",
+                (before - after) * 100.0,
+                most * 100.0
+            ));
+        }
+        failures
+    }
+
+    /// For people.
+    pub(super) fn text(&self, sizes: &Change<Sizes>) -> String {
+        let mut text = String::new();
+        if !self.latency.is_empty() {
+            let weight = |s: Sizes| Weight { macs: s.macs, file_bytes: s.file_bytes };
+            let weights = [weight(sizes.before), weight(sizes.after)];
+            text.push_str(&report::latency(&self.latency, &weights));
+            text.push('\n');
+        }
+        let evaluation = &self.evaluation;
+        text.push_str(&format!(
+            "original against pruned on {} ({} samples), by {}\n{}",
+            evaluation.data,
+            evaluation.comparison.samples,
+            evaluation.engine,
+            report::comparison(&evaluation.comparison),
+        ));
+        if let Some(written) = &self.written {
+            let worst = written.comparison.outputs.iter().map(report::relative).fold(0.0, f64::max);
+            text.push_str(&format!(
+                "\nverified  the written file in {} gives what kerf computes, within {worst:.1e} \
+                 of the output range ({} samples)\n",
+                written.engine, written.comparison.samples
+            ));
+        }
+        for failure in &self.failures {
+            text.push_str(&format!("not met  {failure}\n"));
+        }
+        text
+    }
+}

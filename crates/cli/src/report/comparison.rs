@@ -1,0 +1,46 @@
+//! How close the outputs of two models are.
+
+use crate::table::Table;
+use crate::units;
+use tensor_core::measure::compare::{Comparison, OutputComparison};
+
+/// One row per output, then agreement and accuracy where the output is a list of class scores.
+pub(crate) fn comparison(comparison: &Comparison) -> String {
+    let headings = ["output", ">max abs", ">of range", ">RMSE", ">cosine", ">SQNR", ">agreement"];
+    let mut table = Table::new(&headings);
+    for output in &comparison.outputs {
+        table.row([
+            output.name.clone(),
+            format!("{:.2e}", output.max_abs),
+            output.max_relative.map_or("-".to_owned(), |relative| format!("{relative:.2e}")),
+            format!("{:.2e}", output.rmse),
+            output.cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}")),
+            output.sqnr_db.map_or("equal".to_owned(), |ratio| format!("{ratio:.1} dB")),
+            output.top1.map_or(String::new(), |top1| units::percent_fine(top1.agreement)),
+        ]);
+    }
+    let mut text = table.render();
+    for output in &comparison.outputs {
+        if let Some(top1) = output.top1
+            && let (Some(a), Some(b)) = (top1.reference_accuracy, top1.candidate_accuracy)
+        {
+            text.push_str(&format!(
+                "top-1   {} -> {}  ({:+.2} points, {})\n",
+                units::percent_fine(a),
+                units::percent_fine(b),
+                (b - a) * 100.0,
+                output.name
+            ));
+        }
+    }
+    text
+}
+
+/// The largest difference relative to the range; a constant reference allows none.
+pub(crate) fn relative(output: &OutputComparison) -> f64 {
+    match output.max_relative {
+        Some(relative) => relative,
+        None if output.max_abs == 0.0 => 0.0,
+        None => f64::INFINITY,
+    }
+}
