@@ -40,8 +40,8 @@ enum Kind {
 
 impl Kind {
     /// Which axes go: an input from opset 18 on (13 for `ReduceSum`), an attribute before. None
-    /// given means all, unless `noop_with_empty_axes` is set; then the result is the input.
-    fn reduced<T: Operand>(self, cx: &NodeCx, inputs: &Inputs<T>) -> Result<Option<Vec<bool>>> {
+    /// given means all, unless `noop_with_empty_axes` is set.
+    fn reduced<T: Operand>(self, cx: &NodeCx, inputs: &Inputs<T>) -> Result<Vec<bool>> {
         let rank = inputs.required(0)?.dims().len();
         let list = match inputs.get(1) {
             Some(axes) => Some(axes.integers()?),
@@ -50,14 +50,11 @@ impl Kind {
         let mut reduced = vec![false; rank];
         match list.as_deref() {
             None | Some([]) => {
-                if cx.int("noop_with_empty_axes", 0)? != 0 {
-                    return Ok(None);
-                }
-                reduced.fill(true);
+                reduced.fill(cx.int("noop_with_empty_axes", 0)? == 0);
             }
             Some(list) => axes(list, rank)?.into_iter().for_each(|axis| reduced[axis] = true),
         }
-        Ok(Some(reduced))
+        Ok(reduced)
     }
 
     /// The result over integers, reduced to the element type.
@@ -131,17 +128,14 @@ impl Operator for Kind {
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let x = inputs.required(0)?;
         let keep = cx.int("keepdims", 1)? != 0;
-        let dims = match self.reduced(cx, inputs)? {
-            Some(reduced) => reduced_dims(&x.dims, &reduced, keep),
-            None => x.dims.clone(),
-        };
+        let dims = reduced_dims(&x.dims, &self.reduced(cx, inputs)?, keep);
         Ok(vec![Fact::new(x.element, dims)])
     }
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = inputs.required(0)?;
         let keep = cx.int("keepdims", 1)? != 0;
-        let Some(reduced) = self.reduced(cx, inputs)? else { return Ok(vec![x.clone()]) };
+        let reduced = self.reduced(cx, inputs)?;
         let dims = reduced_dims(x.dims(), &reduced, keep);
         let rows = as_rows(&x.tensor, &reduced)?;
         if rows.dtype() != DType::I64 {
@@ -159,10 +153,8 @@ impl Operator for Kind {
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
         let keep = cx.int("keepdims", 1)? != 0;
         let facts = Inputs::new((0..cx.node.inputs.len()).map(|i| flow.fact(i)).collect());
-        let labels = match self.reduced(cx, &facts)? {
-            Some(reduced) => reduced_labels(flow, &reduced, keep, "a reduction runs over it"),
-            None => flow.input(0),
-        };
+        let reduced = self.reduced(cx, &facts)?;
+        let labels = reduced_labels(flow, &reduced, keep, "a reduction runs over it");
         flow.set_output(0, labels);
         Ok(())
     }

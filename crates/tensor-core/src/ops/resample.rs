@@ -76,7 +76,7 @@ impl Axis {
         let (from, to) = (self.from as f64, self.scale * self.from as f64);
         match rules.coordinates {
             Coordinates::HalfPixel => (position + 0.5) / self.scale - 0.5,
-            Coordinates::PytorchHalfPixel if to == 1.0 => -0.5,
+            Coordinates::PytorchHalfPixel if self.to == 1 => 0.0,
             Coordinates::PytorchHalfPixel => (position + 0.5) / self.scale - 0.5,
             Coordinates::HalfPixelSymmetric => {
                 let offset = from / 2.0 * (1.0 - self.to as f64 / to);

@@ -22,19 +22,26 @@ struct Part {
 }
 
 impl Part {
-    /// Clamps as NumPy does.
+    /// Clamps bounds to the axis.
     fn new(axis: usize, length: usize, start: i64, end: i64, step: i64) -> Result<Self> {
         let n = i64::try_from(length).map_err(|_| Error::invalid("axis is too long"))?;
         let from_front = |at: i64| if at < 0 { at.saturating_add(n) } else { at };
-        let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
-        let (start, end) = (from_front(start).clamp(low, high), from_front(end).clamp(low, high));
-        let span = match step {
-            0 => return Err(Error::invalid("a step of 0")),
-            1.. => end - start,
-            _ => start - end,
-        };
+        if step == 0 {
+            return Err(Error::invalid("a step of 0"));
+        }
+        if n == 0 {
+            return Ok(Self { axis, start: 0, step, count: 0 });
+        }
+        // Backwards, only the end may lie before the first position.
+        let high = if step > 0 { n } else { n - 1 };
+        let start = from_front(start).clamp(0, high);
+        let low = if step > 0 { 0 } else { -1 };
+        // ONNX Runtime reads the largest integer as "to the end", in either direction.
+        let open = step < 0 && (end == i64::MAX || end == i64::from(i32::MAX));
+        let end = if open { low } else { from_front(end).clamp(low, high) };
+        let span = if step > 0 { end - start } else { start - end };
         let count = if span <= 0 { 0 } else { (span as u64).div_ceil(step.unsigned_abs()) };
-        Ok(Self { axis, start: start.max(0) as usize, step, count: count as usize })
+        Ok(Self { axis, start: start as usize, step, count: count as usize })
     }
 
     fn indices(&self) -> Vec<usize> {
