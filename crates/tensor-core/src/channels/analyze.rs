@@ -116,7 +116,8 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
             }
         }
     }
-    let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    let computed = graph.nodes.iter().filter(|node| node.op != "Constant");
+    let made = computed.flat_map(|node| node.outputs.iter().flatten());
     for &value in graph.inputs.iter().chain(made) {
         for positions in channels.positions[value.index()].iter().flatten() {
             for group in per_group(positions).into_keys() {
@@ -151,6 +152,7 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
                 group.classes.first().and_then(|&c| channels.classes[c as usize].frozen.clone());
         }
     }
+    groups.sort_by_key(|group| group.readers.first().copied());
     // Group numbers of classes follow the groups that remain.
     let mut kept = Vec::new();
     for group in groups {
