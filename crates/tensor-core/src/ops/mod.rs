@@ -1,4 +1,4 @@
-//! Operators: one file per family, one line per family in [`FAMILIES`].
+//! Operators: one file per family, one line per family in `FAMILIES`.
 //!
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
