@@ -92,7 +92,7 @@ pub(super) fn prove(
             Err(error) => return Err(error),
         }
     }
-    let evaluation = match evaluation(args, set, &*engine, cx) {
+    let evaluation = match evaluation(args, pruned, set, &*engine, cx) {
         Err(error) if is_refusal(&error) => {
             cx.console.warn(&format!("kerf's own executor evaluates instead: {error}"));
             evaluation_by_us(args, pruned, set, cx)?
@@ -129,13 +129,14 @@ fn written(
 ) -> Result<Written> {
     let mut read = engine.load_file(&args.output, engine::threads(&args.shared))?;
     let set = set.first(VERIFIED);
-    let batches = samples::labelled(&set, args.data.batch(), "verify", &cx.progress);
+    let batches = samples::labelled(&set, args.data.batch(pruned), "verify", &cx.progress);
     let comparison = compare::compare(&mut Own::new(pruned)?, &mut *read, batches)?;
     Ok(Written { engine: engine.name(), comparison })
 }
 
 fn evaluation(
     args: &PruneArgs,
+    pruned: &Graph,
     set: &Dataset,
     engine: &dyn Engine,
     cx: &Context,
@@ -143,7 +144,7 @@ fn evaluation(
     let threads = engine::threads(&args.shared);
     let mut before = engine.load_file(&args.model, threads)?;
     let mut after = engine.load_file(&args.output, threads)?;
-    compared(args, set, &mut *before, &mut *after, engine.name(), cx)
+    compared(args, pruned, set, &mut *before, &mut *after, engine.name(), cx)
 }
 
 fn evaluation_by_us(
@@ -154,18 +155,19 @@ fn evaluation_by_us(
 ) -> Result<Evaluation> {
     let original = onnx::read(&args.model)?;
     let (mut before, mut after) = (Own::new(&original)?, Own::new(pruned)?);
-    compared(args, set, &mut before, &mut after, engine::own_name(), cx)
+    compared(args, pruned, set, &mut before, &mut after, engine::own_name(), cx)
 }
 
 fn compared(
     args: &PruneArgs,
+    pruned: &Graph,
     set: &Dataset,
     before: &mut dyn Runner,
     after: &mut dyn Runner,
     engine: String,
     cx: &Context,
 ) -> Result<Evaluation> {
-    let batches = samples::labelled(set, args.data.batch(), "evaluate", &cx.progress);
+    let batches = samples::labelled(set, args.data.batch(pruned), "evaluate", &cx.progress);
     let comparison = compare::compare(before, after, batches)?;
     let data = args.proof.eval_data.as_deref().unwrap_or(args.data.path());
     Ok(Evaluation { engine, data: data.display().to_string(), comparison })
@@ -198,7 +200,7 @@ impl Proof {
         let failures = &mut self.failures;
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
-            if difference > args.proof.tolerance || output.non_finite > 0 {
+            if !output.within(args.proof.tolerance, report::ROUNDING) {
                 failures.push(format!(
                     "the written file differs from what was made by {difference:.1e} of the range \
                      of `{}`, more than {:.1e}",
