@@ -165,7 +165,8 @@ fn compare(found: &Array, expected: &Array, rounded: bool) -> Result<(), String>
     };
     for (i, (a, b)) in values(found).into_iter().zip(values(expected)).enumerate() {
         let same = a == b || (a.is_nan() && b.is_nan());
-        if !same && !((a - b).abs() <= absolute + relative * b.abs()) {
+        let near = (a - b).abs() <= absolute + relative * b.abs();
+        if !same && !near {
             return Err(format!("element {i} is {a}, expected {b}"));
         }
     }

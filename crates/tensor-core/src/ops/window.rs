@@ -66,8 +66,10 @@ impl WindowAttributes {
         };
         let dilations = list("dilations")?;
         if !matches!(padding, Padding::Explicit(_)) && dilations.iter().any(|&d| d != 1) {
-            return Err(Error::unsupported("auto_pad SAME with dilations: runtimes disagree on it")
-                .hint("export the model with explicit pads"));
+            return Err(Error::unsupported(
+                "auto_pad SAME with dilations: runtimes disagree on it",
+            )
+            .hint("export the model with explicit pads"));
         }
         Ok(Self { kernel, strides: list("strides")?, dilations, padding })
     }
