@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | bench`.
 
 mod alone;
 mod bench;
@@ -6,6 +6,7 @@ mod ci;
 mod data;
 mod fixtures;
 mod readme;
+mod results;
 mod step;
 mod tidy;
 mod workspace;
@@ -34,6 +35,8 @@ enum Task {
     /// Make files under fixtures/ again
     #[command(subcommand)]
     Fixtures(fixtures::Fixture),
+    /// Run every prune of the README's results table and write the table
+    Results,
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Task::Ci { only } => ci::run(only.as_deref()),
         Task::Tidy => tidy::run(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
+        Task::Results => results::run(),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

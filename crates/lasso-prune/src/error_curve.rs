@@ -98,7 +98,7 @@ fn from_rows(
         let mut q = x.transpose() * &residual;
         forward_substitute(lower, &mut q);
         explained.push(inner(q.as_ref(), q.as_ref()));
-        add_outer_lower(&mut projection, step.as_ref(), -1.0);
+        add_outer_lower(projection.as_mut(), step.as_ref(), -1.0);
         mirror_lower(&mut projection);
         matmul(residual.as_mut(), Accum::Add, &step, &q, -1.0, Par::Seq);
     }

@@ -1,6 +1,7 @@
 //! Exchange of single channels while the reconstruction error falls.
 
 use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::DenseSolveCore;
 use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
 use faer::{Accum, Mat, Par};
 use tensor_core::Result;
@@ -10,7 +11,7 @@ use crate::linalg::{
     add_outer_lower, cholesky, forward_substitute, gather, gather_rows, mirror_lower, singular,
 };
 use crate::obs::Blocks;
-use crate::problem::{CentredStatistics, Problem, Task};
+use crate::problem::{CentredStatistics, Problem, Task, membership};
 use crate::reconstruct::check_ridge;
 
 /// An exchange has to lower the error by this share to count, so that rounding cannot make the
@@ -90,11 +91,17 @@ struct Tableau {
 
 impl Tableau {
     fn new(problem: &Problem, moments: &Centred, kept: &[usize], ridge: f64) -> Result<Self> {
-        let order: Vec<usize> = (0..problem.channels()).collect();
-        let (mut all, starts) = problem.columns_in_order(&order);
-        let owned = all.len();
-        all.extend_from_slice(&problem.fixed);
-        let columns: Vec<Vec<usize>> = starts.windows(2).map(|w| (w[0]..w[1]).collect()).collect();
+        // Unowned and kept columns first, so that the first sweep is on a leading block.
+        let is_kept = membership(kept, problem.channels())?;
+        let others = (0..problem.channels()).filter(|&i| !is_kept[i]);
+        let order: Vec<usize> = kept.iter().copied().chain(others).collect();
+        let (owned, starts) = problem.columns_in_order(&order);
+        let fixed = problem.fixed.len();
+        let all: Vec<usize> = problem.fixed.iter().copied().chain(owned).collect();
+        let mut columns = vec![Vec::new(); problem.channels()];
+        for (&channel, w) in order.iter().zip(starts.windows(2)) {
+            columns[channel] = (fixed + w[0]..fixed + w[1]).collect();
+        }
         let mut matrix = gather(moments.gram.as_ref(), &all, &all);
         let lambda = problem.absolute_ridge(ridge);
         for i in 0..all.len() {
@@ -103,19 +110,36 @@ impl Tableau {
         let mut tableau = Self {
             matrix,
             response: gather_rows(moments.cross.as_ref(), &all),
-            is_kept: vec![false; columns.len()],
+            is_kept,
             blocks: Blocks::new(columns.iter().map(Vec::len).collect()),
             columns,
         };
-        let mut pivots: Vec<usize> =
-            kept.iter().flat_map(|&i| tableau.columns[i].iter().copied()).collect();
-        pivots.extend(owned..all.len());
-        tableau.sweep(&pivots, 1.0)?;
-        for &i in kept {
-            tableau.is_kept[i] = true;
-        }
+        tableau.sweep_leading(fixed + starts[kept.len()])?;
         tableau.reset_blocks();
         Ok(tableau)
+    }
+
+    /// Sweeps on the first `k` columns of a matrix of which both triangles are filled.
+    fn sweep_leading(&mut self, k: usize) -> Result<()> {
+        let factor = cholesky(self.matrix.submatrix(0, 0, k, k)).ok_or_else(singular)?;
+        let lower = factor.L();
+        let (mut own, others) = self.response.split_at_row_mut(k);
+        let mut solved = own.to_owned();
+        let rest = self.matrix.ncols() - k;
+        let mut right = self.matrix.submatrix(0, k, k, rest).to_owned();
+        forward_substitute(lower, &mut right);
+        forward_substitute(lower, &mut solved);
+        let schur = self.matrix.submatrix_mut(k, k, rest, rest);
+        add_outer_lower(schur, right.transpose(), -1.0);
+        matmul(others, Accum::Add, right.transpose(), &solved, -1.0, Par::Seq);
+        for side in [&mut right, &mut solved] {
+            solve_upper_triangular_in_place(lower.transpose(), side.as_mut(), Par::Seq);
+        }
+        own.copy_from(&solved);
+        self.matrix.submatrix_mut(k, 0, rest, k).copy_from(right.transpose());
+        let inverse = factor.inverse() * faer::Scale(-1.0);
+        self.matrix.submatrix_mut(0, 0, k, k).copy_from(&inverse);
+        Ok(())
     }
 
     /// Moves a channel into (`enters`) or out of the kept ones.
@@ -156,7 +180,7 @@ impl Tableau {
         forward_substitute(lower, &mut rows);
         let mut own = gather_rows(self.response.as_ref(), pivots);
         forward_substitute(lower, &mut own);
-        add_outer_lower(&mut self.matrix, rows.transpose(), -sign);
+        add_outer_lower(self.matrix.as_mut(), rows.transpose(), -sign);
         matmul(self.response.as_mut(), Accum::Add, rows.transpose(), &own, -sign, Par::Seq);
 
         let mut inverse = Mat::identity(k, k);

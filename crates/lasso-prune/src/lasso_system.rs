@@ -161,7 +161,7 @@ fn from_rows(layout: &Layout, rows: &CentredRows) -> (Mat<f64>, Vec<f64>) {
                 column[o * samples..(o + 1) * samples].copy_from_slice(z.col_as_slice(o));
             }
         }
-        add_outer_lower(&mut gram, contributions.transpose(), 1.0);
+        add_outer_lower(gram.as_mut(), contributions.transpose(), 1.0);
     }
     mirror_lower(&mut gram);
     (gram, linear)

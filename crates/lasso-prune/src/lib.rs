@@ -80,6 +80,7 @@ mod coordinate_descent;
 mod elastic_net;
 mod error_curve;
 mod exchange;
+mod held_out;
 mod homotopy;
 mod lasso;
 mod lasso_system;
@@ -94,6 +95,7 @@ mod selector;
 
 pub use error_curve::error_curve;
 pub use exchange::exchange;
+pub use held_out::{best_ridge, error_on};
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{

@@ -4,7 +4,7 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Llt;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::prelude::Solve;
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 use tensor_core::Error;
 
 /// `a[rows, columns]` as a new matrix.
@@ -35,9 +35,9 @@ pub(crate) fn energy(a: MatRef<'_, f64>) -> f64 {
 }
 
 /// Adds `alpha a a^T` to the lower triangle of `dst`.
-pub(crate) fn add_outer_lower(dst: &mut Mat<f64>, a: MatRef<'_, f64>, alpha: f64) {
+pub(crate) fn add_outer_lower(dst: MatMut<'_, f64>, a: MatRef<'_, f64>, alpha: f64) {
     triangular::matmul(
-        dst.as_mut(),
+        dst,
         BlockStructure::TriangularLower,
         Accum::Add,
         a,

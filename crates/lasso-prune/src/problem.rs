@@ -101,6 +101,14 @@ impl Problem {
         (self.energy() > 0.0).then(|| 1.0 / self.energy())
     }
 
+    /// Number of sampled rows.
+    pub fn rows(&self) -> usize {
+        match &self.statistics {
+            CentredStatistics::Primal(s) => s.rows,
+            CentredStatistics::Dual(s) => s.x.nrows(),
+        }
+    }
+
     pub(crate) fn mean_x(&self) -> &[f64] {
         match &self.statistics {
             CentredStatistics::Primal(s) => &s.mean_x,

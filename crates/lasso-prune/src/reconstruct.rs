@@ -140,7 +140,7 @@ fn from_rows(
 /// `a a^T`.
 fn outer(a: MatRef<'_, f64>) -> Mat<f64> {
     let mut product = Mat::zeros(a.nrows(), a.nrows());
-    add_outer_lower(&mut product, a, 1.0);
+    add_outer_lower(product.as_mut(), a, 1.0);
     mirror_lower(&mut product);
     product
 }

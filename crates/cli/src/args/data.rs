@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Layout, Options, PerChannel, Preprocess, Size};
+use tensor_core::graph::Dim;
 use tensor_core::{Graph, Result};
 
 /// Axis order of the model's image input.
@@ -58,9 +59,13 @@ impl DataArgs {
         &self.data
     }
 
-    /// Samples per forward pass.
-    pub(crate) fn batch(&self) -> usize {
-        self.batch as usize
+    /// Samples per forward pass: as asked for, or what the model fixes.
+    pub(crate) fn batch(&self, graph: &Graph) -> usize {
+        let first = graph.inputs.first().and_then(|&input| graph.declared(input));
+        match first.and_then(|declared| declared.dims.as_ref()?.first()) {
+            Some(Dim::Known(fixed)) => *fixed,
+            _ => self.batch as usize,
+        }
     }
 
     /// Was a number of samples asked for?

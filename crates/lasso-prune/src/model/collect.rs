@@ -18,15 +18,37 @@ pub(crate) struct Walk<'a> {
 /// Where and how much to sample.
 #[derive(Clone, Copy)]
 pub(crate) struct Sampling {
-    /// Output positions per sample.
-    pub(crate) positions: usize,
+    /// Output positions per sample; `None` chooses by the layer.
+    pub(crate) positions: Option<usize>,
     pub(crate) seed: u64,
+}
+
+impl Sampling {
+    /// Positions per sample for a layer of `columns` input columns.
+    fn take(self, columns: usize, samples: usize) -> usize {
+        /// As many positions as He et al. 2017 need on plenty of images.
+        const LEAST: usize = 20;
+        /// Rows per column below which held-out errors leave those on the sample.
+        const ROWS_PER_COLUMN: usize = 16;
+        let wanted = (ROWS_PER_COLUMN * columns).div_ceil(samples.max(1));
+        self.positions.unwrap_or(wanted.max(LEAST))
+    }
 }
 
 /// Batches whose rows are in memory at once.
 const WAVE: usize = 8;
 
-/// Statistics of a layer, one per convolution group.
+/// What was collected for one layer.
+pub(crate) struct Collected {
+    /// One pair per convolution group: even and odd samples apart, so that what is fitted on one
+    /// half can be judged on the other.
+    pub(crate) statistics: Vec<[Statistics; 2]>,
+    /// Centred energy of the responses over that of the sum with the shortcut, at most 1: how much
+    /// an error relative to the response weighs in the stream that the layer writes to.
+    pub(crate) share: f64,
+}
+
+/// Collects a layer's statistics.
 ///
 /// Without `current`, inputs come from the original network too. With it, the response is
 /// corrected by what the shortcut lost: `Y + shortcut - shortcut'` (He et al. 2017, section 3.3).
@@ -37,33 +59,35 @@ pub(crate) fn collect(
     mut current: Option<&mut Walk>,
     sampling: Sampling,
     progress: &dyn Progress,
-) -> Result<Vec<Statistics>> {
+) -> Result<Collected> {
     let shape = layer.map.shape();
-    let shortcut = layer.shortcut.filter(|_| current.is_some());
+    let shortcut = layer.shortcut;
     let mut from_original: Vec<ValueId> = vec![layer.output];
     let mut from_current: Vec<ValueId> = vec![layer.input];
+    from_original.extend(shortcut);
+    from_current.extend(shortcut);
     if current.is_none() {
         from_original.push(layer.input);
     }
-    from_original.extend(shortcut);
-    from_current.extend(shortcut);
     let to = layer.node;
     let first = original.replay.prepare(original.graph, facts, to, &from_original)?;
     let second = match &current {
         Some(walk) => Some(walk.replay.prepare(walk.graph, facts, to, &from_current)?),
         None => None,
     };
-    let take = sampling.positions.min(shape.positions);
+    let take = sampling.take(shape.columns(), original.replay.samples()).min(shape.positions);
     let mirrored = if layer.map.bias().is_none() { 2 } else { 1 };
     let expected = original.replay.samples() * take * mirrored;
+    let empty = || {
+        let limits = StatisticsLimits::default();
+        Statistics::new(shape.columns(), shape.group_outputs(), expected, limits)
+    };
     let mut statistics = (0..shape.groups)
-        .map(|_| {
-            let limits = StatisticsLimits::default();
-            Statistics::new(shape.columns(), shape.group_outputs(), expected, limits)
-        })
+        .map(|_| Ok([empty()?, empty()?]))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.in_node(original.graph.describe(to)))?;
     let (mut held_original, mut held_current) = (Vec::new(), Vec::new());
+    let (mut response, mut stream) = (Energy::default(), Energy::default());
     for start in (0..original.replay.batches()).step_by(WAVE) {
         progress::check(progress)?;
         let end = (start + WAVE).min(original.replay.batches());
@@ -76,15 +100,19 @@ pub(crate) fn collect(
             })
             .collect::<Result<_>>()?;
         for batch in rows {
-            for (statistics, (x, y)) in statistics.iter_mut().zip(&batch.rows) {
-                statistics.push(x, y).map_err(|e| e.in_node(original.graph.describe(to)))?;
-                if mirrored == 2 {
-                    // Without a bias to absorb it, the mean is part of the response: mirrored rows
-                    // have mean zero, so that centring changes nothing.
-                    let negated = |rows: &[f32]| rows.iter().map(|v| -v).collect::<Vec<_>>();
-                    statistics.push(&negated(x), &negated(y))?;
+            for (halves, rows) in statistics.iter_mut().zip(&batch.rows) {
+                for (statistics, (x, y)) in halves.iter_mut().zip(rows) {
+                    statistics.push(x, y).map_err(|e| e.in_node(original.graph.describe(to)))?;
+                    if mirrored == 2 {
+                        // Without a bias to absorb it, the mean is part of the response: mirrored
+                        // rows have mean zero, so that centring changes nothing.
+                        let negated = |rows: &[f32]| rows.iter().map(|v| -v).collect::<Vec<_>>();
+                        statistics.push(&negated(x), &negated(y))?;
+                    }
                 }
             }
+            response.merge(&batch.response);
+            stream.merge(&batch.stream);
             held_original.push(batch.original);
             held_current.extend(batch.current);
         }
@@ -93,12 +121,50 @@ pub(crate) fn collect(
     if let (Some(walk), Some(second)) = (&mut current, &second) {
         walk.replay.settle(second, held_current);
     }
-    Ok(statistics)
+    let share = match stream.centred() {
+        Some(stream) if stream > 0.0 => (response.centred().unwrap_or(stream) / stream).min(1.0),
+        _ => 1.0,
+    };
+    Ok(Collected { statistics, share })
+}
+
+/// Sums from which the centred energy of rows follows.
+#[derive(Default)]
+struct Energy {
+    rows: usize,
+    sum: Vec<f64>,
+    square: f64,
+}
+
+impl Energy {
+    fn add(&mut self, row: &[f32]) {
+        self.sum.resize(row.len(), 0.0);
+        self.rows += 1;
+        for (sum, &v) in self.sum.iter_mut().zip(row) {
+            *sum += f64::from(v);
+            self.square += f64::from(v).powi(2);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.sum.resize(other.sum.len().max(self.sum.len()), 0.0);
+        self.rows += other.rows;
+        self.square += other.square;
+        self.sum.iter_mut().zip(&other.sum).for_each(|(mine, other)| *mine += other);
+    }
+
+    fn centred(&self) -> Option<f64> {
+        let mean_square = |sum: &f64| sum * sum / self.rows as f64;
+        (self.rows > 0).then(|| self.square - self.sum.iter().map(mean_square).sum::<f64>())
+    }
 }
 
 struct BatchRows {
-    /// Input and response rows by convolution group.
-    rows: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Energy of the responses, and of their sum with the shortcut.
+    response: Energy,
+    stream: Energy,
+    /// Input and response rows of even and odd samples, by convolution group.
+    rows: Vec<[(Vec<f32>, Vec<f32>); 2]>,
     original: Held,
     current: Option<Held>,
 }
@@ -113,26 +179,24 @@ fn batch_rows(
 ) -> Result<BatchRows> {
     let (mut wanted, held_original) = original.run(first, batch)?.split();
     let mut held_current = None;
-    let (input, correction) = match (current, second) {
+    let (input, shortcut_now) = match (current, second) {
         (Some(current), Some(second)) => {
             let (mut now, held) = current.run(second, batch)?.split();
             held_current = Some(held);
-            let correction = (wanted.len() == 2 && now.len() == 2)
-                .then(|| wanted.pop().zip(now.pop()))
-                .flatten();
-            (now.pop(), correction)
+            let shortcut = (now.len() == 2).then(|| now.pop()).flatten();
+            (now.pop(), shortcut)
         }
         _ => (wanted.pop(), None),
     };
+    let shortcut = (wanted.len() == 2).then(|| wanted.pop()).flatten();
     let (Some(input), Some(output)) = (input, wanted.pop()) else {
         return Err(Error::internal("a layer's input or output was not computed"));
     };
     let x = Samples::new(&input)?;
     let y = Samples::new(&output)?;
-    let correction = match correction {
-        Some((then, now)) => Some((Samples::new(&then)?, Samples::new(&now)?)),
-        None => None,
-    };
+    let then = shortcut.as_ref().map(Samples::new).transpose()?;
+    let now = shortcut_now.as_ref().map(Samples::new).transpose()?;
+    let (mut response, mut stream) = (Energy::default(), Energy::default());
     if x.count != y.count {
         return Err(Error::unsupported(format!(
             "the first axis changes from {} to {} within a layer",
@@ -146,24 +210,33 @@ fn batch_rows(
         (0..x.count).map(|_| choose(&mut rng, shape.positions, take)).collect();
     let mut rows = Vec::with_capacity(shape.groups);
     for group in 0..shape.groups {
-        let mut xs = vec![0.0; x.count * take * p];
-        let mut ys = vec![0.0; x.count * take * n];
-        let mut other = vec![0.0; n];
+        let mut halves = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
+        let (mut row, mut target, mut other) = (vec![0.0; p], vec![0.0; n], vec![0.0; n]);
         let places = chosen.iter().enumerate().flat_map(|(s, c)| c.iter().map(move |&at| (s, at)));
-        for (row, (sample, position)) in places.enumerate() {
-            layer.map.input_row(x.at(sample), position, group, &mut xs[row * p..][..p]);
-            let target = &mut ys[row * n..][..n];
-            layer.map.output_row(y.at(sample), position, group, target);
-            if let Some((then, now)) = &correction {
+        for (sample, position) in places {
+            layer.map.input_row(x.at(sample), position, group, &mut row);
+            layer.map.output_row(y.at(sample), position, group, &mut target);
+            if let Some(then) = &then {
                 layer.map.output_row(then.at(sample), position, group, &mut other);
-                target.iter_mut().zip(&other).for_each(|(t, o)| *t += o);
-                layer.map.output_row(now.at(sample), position, group, &mut other);
-                target.iter_mut().zip(&other).for_each(|(t, o)| *t -= o);
+                let sum: Vec<f32> = target.iter().zip(&other).map(|(t, o)| t + o).collect();
+                response.add(&target);
+                stream.add(&sum);
+                if let Some(now) = &now {
+                    layer.map.output_row(now.at(sample), position, group, &mut other);
+                    target
+                        .iter_mut()
+                        .zip(sum.iter().zip(&other))
+                        .for_each(|(t, (s, o))| *t = s - o);
+                }
             }
+            // Batches may hold one sample each, so parity counts across batches.
+            let (xs, ys) = &mut halves[(batch + sample) % 2];
+            xs.extend_from_slice(&row);
+            ys.extend_from_slice(&target);
         }
-        rows.push((xs, ys));
+        rows.push(halves);
     }
-    Ok(BatchRows { rows, original: held_original, current: held_current })
+    Ok(BatchRows { response, stream, rows, original: held_original, current: held_current })
 }
 
 /// An array split along its first axis.

@@ -1,12 +1,12 @@
 //! Error curves of all sets on the original network: one pass over the data.
 
-use super::collect::{Walk, collect};
+use super::collect::{Collected, Walk, collect};
 use super::layers::Layer;
 use super::scope::Scope;
-use crate::{Problem, Task, error_curve};
+use crate::{Problem, Task, best_ridge};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tensor_core::calibrate::{Replay, Statistics};
+use tensor_core::channels::ClassId;
 use tensor_core::graph::{Graph, Index};
 use tensor_core::progress::Progress;
 use tensor_core::{Error, Result};
@@ -16,7 +16,8 @@ use tensor_core::{Error, Result};
 pub(crate) struct Curve {
     /// Channels of the set, the one to keep longest first.
     pub(crate) order: Vec<usize>,
-    /// Relative error of the readers, averaged, when the first `k` of `order` are kept; `k` from 0.
+    /// Held-out error of the readers, summed, when the first `k` of `order` are kept; `k` from 0.
+    /// Each is relative to the energy of its response, with the shortcut that is added to it.
     pub(crate) error: Vec<f64>,
 }
 
@@ -33,14 +34,36 @@ pub(crate) fn weight_rows(graph: &Graph, index: &Index, layer: &Layer) -> Result
 }
 
 /// Selection problems of a layer for the given classes, one per convolution group.
-pub(crate) fn problems(
-    layer: &Layer,
-    statistics: &[Statistics],
-    weights: &[Vec<f32>],
-    classes: &[u32],
-) -> Result<Vec<Problem>> {
-    let groups = statistics.iter().zip(weights).zip(layer.blocks(classes));
-    groups.map(|((s, weight), blocks)| Problem::new(s.clone(), weight, blocks)).collect()
+pub(crate) struct LayerProblems {
+    /// On all rows.
+    pub(crate) all: Vec<Problem>,
+    /// On even and odd samples.
+    pub(crate) halves: Vec<[Problem; 2]>,
+}
+
+impl LayerProblems {
+    pub(crate) fn new(
+        layer: &Layer,
+        statistics: &[[Statistics; 2]],
+        weights: &[Vec<f32>],
+        classes: &[ClassId],
+    ) -> Result<Self> {
+        let mut problems = Self { all: Vec::new(), halves: Vec::new() };
+        for ((halves, weight), blocks) in statistics.iter().zip(weights).zip(layer.blocks(classes))
+        {
+            let problem = |s: &Statistics| Problem::new(s.clone(), weight, blocks.clone());
+            let mut merged = halves[0].clone();
+            merged.merge(&halves[1])?;
+            problems.all.push(problem(&merged)?);
+            // A single sample cannot be split; it is then judged on itself.
+            let is_split = halves.iter().all(|half| half.rows() > 0);
+            problems.halves.push(match is_split {
+                true => [problem(&halves[0])?, problem(&halves[1])?],
+                false => [problem(&merged)?, problem(&merged)?],
+            });
+        }
+        Ok(problems)
+    }
 }
 
 /// The curve of every set.
@@ -55,28 +78,32 @@ pub(crate) fn curves(
     let selection = &scope.params.selection;
     let index = Index::new(graph);
     let selector = selection.selector();
-    let mut open: BTreeMap<usize, Arc<Vec<Statistics>>> = BTreeMap::new();
+    let mut open: BTreeMap<usize, Collected> = BTreeMap::new();
     let mut curves: Vec<Option<Curve>> = vec![None; sets.len()];
     let is_read = |layer: usize| sets.iter().any(|set| set.readers.contains(&layer));
     let read: Vec<usize> = (0..layers.len()).filter(|&layer| is_read(layer)).collect();
     progress.stage("error curves", read.len());
     for &at in &read {
         let mut walk = Walk { graph, replay: &mut replay };
-        let statistics = collect(&layers[at], facts, &mut walk, None, sampling, progress)?;
-        open.insert(at, Arc::new(statistics));
+        let collected = collect(&layers[at], facts, &mut walk, None, sampling, progress)?;
+        open.insert(at, collected);
         for (set, curve) in sets.iter().zip(&mut curves) {
             let is_complete = set.readers.iter().all(|reader| open.contains_key(reader));
             if curve.is_some() || !is_complete {
                 continue;
             }
-            let mut all = Vec::new();
+            let (mut all, mut readers) = (Vec::new(), Vec::new());
             for reader in &set.readers {
                 let weights = weight_rows(graph, &index, &layers[*reader])?;
-                all.extend(problems(&layers[*reader], &open[reader], &weights, &set.classes)?);
+                let Collected { statistics, share } = &open[reader];
+                let layer =
+                    LayerProblems::new(&layers[*reader], statistics, &weights, &set.classes)?;
+                all.extend(layer.all);
+                readers.push((layer.halves, *share));
             }
             let task = Task::new(all)?.with_producer_norms(set.producer_norms.clone())?;
             let order = selector.order(&task)?;
-            let error = error_curve(&task, &order, selection.ridge())?;
+            let error = held_out_curve(&readers, &order, selection.ridge())?;
             *curve = Some(Curve { order, error });
         }
         open.retain(|reader, _| {
@@ -88,4 +115,39 @@ pub(crate) fn curves(
         .into_iter()
         .map(|curve| curve.ok_or_else(|| Error::internal("a set has no reader")))
         .collect()
+}
+
+/// Widths at which a curve is measured; between them it is interpolated.
+const KNOTS: usize = 16;
+
+/// Held-out error when the first `k` channels of `order` are kept, for each `k` from 0.
+///
+/// Widths are measured from full to narrow, each with the best ridge; a narrower width never has
+/// the smaller error.
+fn held_out_curve(
+    readers: &[(Vec<[Problem; 2]>, f64)],
+    order: &[usize],
+    least: f64,
+) -> Result<Vec<f64>> {
+    let full = order.len();
+    let mut knots: Vec<usize> = (0..=KNOTS).map(|i| i * full / KNOTS).collect();
+    knots.dedup();
+    let mut curve = vec![0.0; full + 1];
+    let mut right: Option<(usize, f64)> = None;
+    for &k in knots.iter().rev() {
+        let mut error = 0.0;
+        for (halves, share) in readers {
+            error += share * best_ridge(halves, &order[..k], least)?.1;
+        }
+        if let Some((next, next_error)) = right {
+            error = error.max(next_error);
+            for (between, value) in curve.iter_mut().enumerate().take(next).skip(k) {
+                let share = (between - k) as f64 / (next - k) as f64;
+                *value = error + share * (next_error - error);
+            }
+        }
+        curve[k] = error;
+        right = Some((k, error));
+    }
+    Ok(curve)
 }

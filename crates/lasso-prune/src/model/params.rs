@@ -55,7 +55,7 @@ pub enum Streams {
 /// | `widths` | `Auto` | how the budget is split over layers | |
 /// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
 /// | `streams` | `Keep` | what happens to residual streams | |
-/// | `positions` | 20 | sampled output positions per image and layer | >= 1 |
+/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | names of groups, parameters or layers to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
 /// | `memory` | 384 MiB | bytes of activations held per network | >= 1 MiB |
@@ -71,8 +71,9 @@ pub struct PruneParams {
     pub round_to: usize,
     /// What happens to residual streams.
     pub streams: Streams,
-    /// Sampled output positions per image and layer.
-    pub positions: usize,
+    /// Sampled output positions per image and layer; `None` takes 20, or as many as give 16 rows
+    /// per input column.
+    pub positions: Option<usize>,
     /// Names to leave alone; `*` matches any text.
     pub exclude: Vec<String>,
     /// Drives the sampling.
@@ -96,7 +97,7 @@ impl Default for PruneParams {
             widths: Widths::Auto,
             round_to: 1,
             streams: Streams::Keep,
-            positions: 20,
+            positions: None,
             exclude: Vec::new(),
             seed: 0,
             memory: 384 << 20,
@@ -123,7 +124,7 @@ impl PruneParams {
         if !(1..=256).contains(&self.round_to) {
             return wrong(format!("channels should round to 1 to 256, but to {}", self.round_to));
         }
-        if self.positions == 0 {
+        if self.positions == Some(0) {
             return wrong("at least one position per image has to be sampled".to_owned());
         }
         if self.memory < 1 << 20 {

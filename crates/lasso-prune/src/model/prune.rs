@@ -66,7 +66,8 @@ pub fn prune(
     let analysis = channels::analyze(graph, &facts)?;
     let layers = find_layers(graph, &facts, &analysis)?;
     let excluded = |name: &str| params.is_excluded(name);
-    let (sets, frozen) = find_sets(graph, &analysis, &layers, params.params.streams, excluded);
+    let (sets, frozen) =
+        find_sets(graph, &facts, &analysis, &layers, params.params.streams, excluded);
     if sets.is_empty() {
         let reasons: Vec<_> = frozen.iter().map(|f| format!("{}: {}", f.name, f.reason)).collect();
         return Err(Error::unsupported(format!(
@@ -163,7 +164,7 @@ fn refit_all(
             let mut from = Walk { graph: scope.graph, replay: &mut original };
             let mut to = Walk { graph: &changed, replay: &mut current };
             let (facts, sampling) = (scope.facts, scope.sampling);
-            let statistics = collect(layer, facts, &mut from, Some(&mut to), sampling, progress)?;
+            let collected = collect(layer, facts, &mut from, Some(&mut to), sampling, progress)?;
             let reads: Vec<Read> = read
                 .iter()
                 .map(|&set| Read {
@@ -172,8 +173,9 @@ fn refit_all(
                     kept: kept[set].clone(),
                 })
                 .collect();
-            let done = refit(&changed, layer, &statistics, &reads, &scope.params.selection)
-                .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
+            let done =
+                refit(&changed, layer, &collected.statistics, &reads, &scope.params.selection)
+                    .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
             for (&set, chosen) in read.iter().zip(done.kept) {
                 kept[set] = Some(chosen);
             }

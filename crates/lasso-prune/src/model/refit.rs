@@ -1,11 +1,11 @@
 //! One layer: choose channels, refit the weight, compare with the baselines.
 
-use super::curves::{problems, weight_rows};
+use super::curves::{LayerProblems, weight_rows};
 use super::layers::Layer;
 use super::report::LayerReport;
 use super::sets::Set;
 use crate::params::{SelectionParams, ValidSelection};
-use crate::{Reconstruction, Task, reconstruct};
+use crate::{Reconstruction, Task, best_ridge, reconstruct};
 use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::graph::{Constant, Graph, Index};
@@ -31,7 +31,7 @@ pub(crate) struct Refitted {
 pub(crate) fn refit(
     graph: &Graph,
     layer: &Layer,
-    statistics: &[Statistics],
+    statistics: &[[Statistics; 2]],
     reads: &[Read],
     selection: &ValidSelection,
 ) -> Result<Refitted> {
@@ -39,7 +39,7 @@ pub(crate) fn refit(
     let weights = weight_rows(graph, &index, layer)?;
     let kept = choose(layer, statistics, &weights, reads, selection)?;
     let fit = Fit::new(layer, statistics, &weights, reads, selection.ridge())?;
-    let solved = fit.solve(&kept)?;
+    let (solved, held_out_error) = fit.solve(&kept)?;
     let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
     let baseline = |name: &str| -> Result<Option<f64>> {
         if !is_cut {
@@ -48,7 +48,7 @@ pub(crate) fn refit(
         let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
         let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
         let kept = choose(layer, statistics, &weights, &anew, &params)?;
-        Ok(Some(fit.error(&fit.solve(&kept)?)))
+        Ok(Some(fit.error(&fit.solve(&kept)?.0)))
     };
     let removed: usize =
         reads.iter().zip(&kept).map(|(read, kept)| positions(layer, read.set, kept)).sum();
@@ -57,8 +57,9 @@ pub(crate) fn refit(
         op: graph.node(layer.node).op.clone(),
         channels_before: layer.map.shape().channels,
         channels_after: layer.map.shape().channels - removed,
-        rows: statistics.first().map_or(0, Statistics::rows),
+        rows: statistics.first().map_or(0, |halves| halves.iter().map(Statistics::rows).sum()),
         error: fit.error(&solved),
+        held_out_error,
         first_k_error: baseline("first-k")?,
         max_response_error: baseline("max-response")?,
     };
@@ -76,7 +77,7 @@ fn positions(layer: &Layer, set: &Set, kept: &[usize]) -> usize {
 
 fn choose(
     layer: &Layer,
-    statistics: &[Statistics],
+    statistics: &[[Statistics; 2]],
     weights: &[Vec<f32>],
     reads: &[Read],
     selection: &ValidSelection,
@@ -87,7 +88,8 @@ fn choose(
             Some(kept) => Ok(kept.clone()),
             None if read.width == read.set.classes.len() => Ok((0..read.width).collect()),
             None => {
-                let task = Task::new(problems(layer, statistics, weights, &read.set.classes)?)?
+                let problems = LayerProblems::new(layer, statistics, weights, &read.set.classes)?;
+                let task = Task::new(problems.all)?
                     .with_producer_norms(read.set.producer_norms.clone())?;
                 selection.selector().select(&task, read.width)
             }
@@ -97,7 +99,7 @@ fn choose(
 
 /// The least-squares problems of a layer, one per convolution group.
 struct Fit {
-    problems: Vec<crate::Problem>,
+    problems: LayerProblems,
     /// Where each set's channels start in the joint list.
     starts: Vec<usize>,
     energies: Vec<f64>,
@@ -107,7 +109,7 @@ struct Fit {
 impl Fit {
     fn new(
         layer: &Layer,
-        statistics: &[Statistics],
+        statistics: &[[Statistics; 2]],
         weights: &[Vec<f32>],
         reads: &[Read],
         ridge: f64,
@@ -118,18 +120,21 @@ impl Fit {
             starts.push(classes.len());
             classes.extend_from_slice(&read.set.classes);
         }
-        let problems = problems(layer, statistics, weights, &classes)?;
-        let energies = problems.iter().map(crate::Problem::energy).collect();
+        let problems = LayerProblems::new(layer, statistics, weights, &classes)?;
+        let energies = problems.all.iter().map(crate::Problem::energy).collect();
         Ok(Self { problems, starts, energies, ridge })
     }
 
-    fn solve(&self, kept: &[Vec<usize>]) -> Result<Vec<Reconstruction>> {
+    /// Solves with the ridge that does best on held-out rows; also returns that held-out error.
+    fn solve(&self, kept: &[Vec<usize>]) -> Result<(Vec<Reconstruction>, f64)> {
         let joint: Vec<usize> = kept
             .iter()
             .zip(&self.starts)
             .flat_map(|(kept, start)| kept.iter().map(move |i| start + i))
             .collect();
-        self.problems.iter().map(|problem| reconstruct(problem, &joint, self.ridge)).collect()
+        let (ridge, held_out) = best_ridge(&self.problems.halves, &joint, self.ridge)?;
+        let fit = |problem| reconstruct(problem, &joint, ridge);
+        Ok((self.problems.all.iter().map(fit).collect::<Result<_>>()?, held_out))
     }
 
     /// Relative error over all groups.

@@ -50,6 +50,9 @@ pub struct LayerReport {
     pub rows: usize,
     /// Error of the chosen channels.
     pub error: f64,
+    /// Error of the chosen channels on held-out rows: fitted on half of the samples, judged on the
+    /// other half.
+    pub held_out_error: f64,
     /// Error when the first channels are kept; absent when the layer keeps all.
     pub first_k_error: Option<f64>,
     /// Error when the channels with the largest filters are kept.

@@ -3,8 +3,10 @@
 use super::layers::Layer;
 use super::params::Streams;
 use std::collections::BTreeMap;
+use tensor_core::ValueId;
 use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::graph::{Graph, Index};
+use tensor_core::run::Facts;
 
 /// What happens to the channels that a set loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub(crate) struct Frozen {
 /// Sorts the groups of a model into sets to prune and groups to leave alone.
 pub(crate) fn find_sets(
     graph: &Graph,
+    facts: &Facts,
     channels: &Channels,
     layers: &[Layer],
     streams: Streams,
@@ -85,7 +88,7 @@ pub(crate) fn find_sets(
             classes,
             readers,
         };
-        match (is_stream(graph, channels, group), streams) {
+        match (is_stream(graph, facts, channels, group), streams) {
             (false, _) | (true, Streams::Prune) => sets.push(set),
             (true, Streams::Keep) => {
                 frozen.push(refuse("it is a shared stream, which is kept".to_owned()));
@@ -106,17 +109,21 @@ pub(crate) fn find_sets(
     (sets, frozen)
 }
 
-/// Is the group made by several layers, as the two sides of a residual addition are?
-fn is_stream(graph: &Graph, channels: &Channels, group: &Group) -> bool {
-    let makers = channels.contractions.iter().filter(|contraction| {
-        let node = graph.node(contraction.node);
-        let (Some((input, _)), Some(axis)) = (contraction.weight, contraction.weight_out) else {
-            return false;
-        };
-        let positions = node.input(input).and_then(|value| channels.positions(value, axis));
-        positions.unwrap_or_default().iter().any(|class| group.classes.contains(class))
-    });
-    makers.count() > 1
+/// Is the group a residual stream: does a sum of two activations carry it?
+fn is_stream(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -> bool {
+    let varies = |value: &&ValueId| facts.get(**value).is_some_and(|fact| !fact.fixed);
+    graph.nodes.iter().filter(|node| matches!(node.op.as_str(), "Add" | "Sub" | "Sum")).any(
+        |node| {
+            let is_sum = node.inputs.iter().flatten().filter(varies).count() > 1;
+            let axes = node.output(0).and_then(|v| Some((v, facts.dims(v)?.len())));
+            is_sum
+                && axes.is_some_and(|(output, rank)| {
+                    (0..rank)
+                        .filter_map(|axis| channels.positions(output, axis))
+                        .any(|positions| positions.iter().any(|c| group.classes.contains(c)))
+                })
+        },
+    )
 }
 
 /// Names a user may call the group by: its root, its parameters, its readers.

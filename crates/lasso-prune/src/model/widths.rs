@@ -86,10 +86,8 @@ fn allowed(full: usize, step: usize) -> Vec<usize> {
 
 fn choice(set: &Set, curve: &Curve, step: usize) -> Choice {
     let widths = allowed(set.classes.len(), step);
-    // A set that many layers read counts once per reader, like the layers of its own would.
-    let readers = set.readers.len() as f64;
     let full = curve.error.last().copied().unwrap_or(0.0);
-    let penalty = widths.iter().map(|&k| readers * (curve.error[k] - full).max(0.0)).collect();
+    let penalty = widths.iter().map(|&k| (curve.error[k] - full).max(0.0)).collect();
     Choice { name: set.name.clone(), widths, penalty }
 }
 

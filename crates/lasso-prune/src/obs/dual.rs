@@ -45,7 +45,7 @@ impl<'a> State<'a> {
     pub(super) fn new(problem: &'a Problem, rows: &'a CentredRows, ridge: f64) -> Result<Self> {
         let samples = rows.x.nrows();
         let mut kernel = Mat::zeros(samples, samples);
-        add_outer_lower(&mut kernel, rows.x.as_ref(), 1.0);
+        add_outer_lower(kernel.as_mut(), rows.x.as_ref(), 1.0);
         for i in 0..samples {
             kernel[(i, i)] += ridge;
         }
@@ -135,7 +135,7 @@ impl Eliminator for State<'_> {
             let (from, width) = (self.offsets[i], self.blocks.width(i));
             self.blocks.update(i, u.subrows(from, width), e.subrows(from, width));
         }
-        add_outer_lower(&mut self.projection, step.as_ref(), 1.0);
+        add_outer_lower(self.projection.as_mut(), step.as_ref(), 1.0);
         mirror_lower(&mut self.projection);
         matmul(self.residual.as_mut(), Accum::Add, &step, &q, 1.0, Par::Seq);
 

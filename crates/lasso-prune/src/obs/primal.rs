@@ -100,7 +100,7 @@ impl State {
             if j < owned { x[(i, j)] } else { fixed[(i, j - owned)] }
         });
         let mut gram = Mat::zeros(all.ncols(), all.ncols());
-        add_outer_lower(&mut gram, all.transpose(), 1.0);
+        add_outer_lower(gram.as_mut(), all.transpose(), 1.0);
         let cross = all.transpose() * &rows.y;
         let widths = problem.blocks.iter().map(Vec::len).collect();
         let mut state = Self::from_parts(gram, &cross, widths, offsets, owned, ridge)?;
@@ -141,7 +141,7 @@ impl State {
     fn flush(&mut self, kept: &[usize]) {
         let factor = self.factor.subcols(0, self.pending);
         let coefficients = self.coefficients.subcols(0, self.pending).transpose();
-        add_outer_lower(&mut self.base, factor, -1.0);
+        add_outer_lower(self.base.as_mut(), factor, -1.0);
         matmul(self.weight.as_mut(), Accum::Add, factor, coefficients, -1.0, Par::Seq);
         self.pending = 0;
         let live: usize = kept.iter().map(|&i| self.blocks.width(i)).sum();

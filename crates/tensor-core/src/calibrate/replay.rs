@@ -5,7 +5,7 @@
 //! allowed, the replay stays where it is and the next move runs from there again.
 
 use crate::graph::Graph;
-use crate::run::{Array, Facts, Session, Tap};
+use crate::run::{Array, Facts, Session};
 use crate::{Error, NodeId, Result, ValueId};
 
 /// Calibration data on its way through a graph.
@@ -35,10 +35,6 @@ pub struct Moved {
     pub wanted: Vec<Array>,
     held: Vec<Array>,
 }
-
-struct Untapped;
-
-impl Tap for Untapped {}
 
 impl Replay {
     /// Starts at the graph inputs; each batch lists them in the graph's order.
@@ -98,7 +94,7 @@ impl Replay {
     pub fn run(&self, step: &Move, batch: usize) -> Result<Moved> {
         let inputs: Vec<_> =
             self.held.iter().copied().zip(self.batches[batch].iter().cloned()).collect();
-        let mut arrays = step.session.run_for(&inputs, &step.targets, &mut Untapped)?;
+        let mut arrays = step.session.fetch(&inputs, &step.targets)?;
         let held = arrays.split_off(step.wanted);
         Ok(Moved { wanted: arrays, held })
     }

@@ -2,7 +2,7 @@
 
 use super::moments::{Moments, check_dimensions};
 use super::rows::{Rows, too_large};
-use crate::Result;
+use crate::{Error, Result};
 
 /// When to keep rows instead of moments, and how much memory a layer's statistics may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,18 @@ impl Statistics {
         match self {
             Self::Moments(moments) => moments.push(x, y),
             Self::Rows(rows) => rows.push(x, y),
+        }
+    }
+
+    /// Adds the statistics of other rows of the same layer.
+    ///
+    /// # Errors
+    /// When the forms or dimensions differ.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        match (self, other) {
+            (Self::Moments(mine), Self::Moments(other)) => mine.merge(other),
+            (Self::Rows(mine), Self::Rows(other)) => mine.merge(other),
+            _ => Err(Error::invalid("moments and rows cannot be merged")),
         }
     }
 

@@ -116,13 +116,13 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
             }
         }
     }
-    for node in &graph.nodes {
-        for &value in node.outputs.iter().flatten() {
-            for positions in channels.positions[value.index()].iter().flatten() {
-                for group in per_group(positions).into_keys() {
-                    if groups[group].root.is_empty() {
-                        groups[group].root = graph.name(value).to_owned();
-                    }
+    let computed = graph.nodes.iter().filter(|node| node.op != "Constant");
+    let made = computed.flat_map(|node| node.outputs.iter().flatten());
+    for &value in graph.inputs.iter().chain(made) {
+        for positions in channels.positions[value.index()].iter().flatten() {
+            for group in per_group(positions).into_keys() {
+                if groups[group].root.is_empty() {
+                    groups[group].root = graph.name(value).to_owned();
                 }
             }
         }
@@ -152,6 +152,7 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
                 group.classes.first().and_then(|&c| channels.classes[c as usize].frozen.clone());
         }
     }
+    groups.sort_by_key(|group| group.readers.first().copied());
     // Group numbers of classes follow the groups that remain.
     let mut kept = Vec::new();
     for group in groups {

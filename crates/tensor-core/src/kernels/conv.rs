@@ -163,7 +163,7 @@ impl Tile<'_> {
 
     /// Applies the epilogue to finished rows.
     #[inline(always)]
-    unsafe fn finish_rows(&self, first: usize, count: usize) {
+    unsafe fn finish_rows<S: Simd>(&self, first: usize, count: usize) {
         let g = self.g;
         let area = g.output_area();
         for row in first..first + count {
@@ -175,7 +175,12 @@ impl Tile<'_> {
                 // SAFETY: no other task writes these rows of this tile.
                 unsafe {
                     let out = self.output.part(start, run.len);
-                    self.finish.write(channel, &sums[run.lane..run.lane + run.len], out, start);
+                    self.finish.write::<S>(
+                        channel,
+                        &sums[run.lane..run.lane + run.len],
+                        out,
+                        start,
+                    );
                 }
             }
         }
@@ -222,7 +227,7 @@ impl Kernel for Tile<'_> {
                         add: term > 0,
                     });
                     if last {
-                        self.finish_rows(row, rows);
+                        self.finish_rows::<S>(row, rows);
                     }
                 }
             }

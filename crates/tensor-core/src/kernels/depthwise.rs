@@ -7,7 +7,8 @@
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::parallel::{Output, filled, for_each, with_scratch};
-use super::simd::{Kernel, Simd, dispatch};
+use super::patches::Run;
+use super::simd::{Fill, Kernel, SECTION, Simd, dispatch};
 use crate::Result;
 
 /// Elements of scratch planes that a band of rows is chosen to need.
@@ -65,8 +66,12 @@ pub(super) fn forward(
 
 /// Layout of the scratch planes of a band.
 struct Plan {
-    /// Phases of rows and columns that a tap reads.
-    phases: Vec<(usize, usize)>,
+    /// Phases of the rows that a tap reads.
+    row_phases: Vec<usize>,
+    /// Number of phases of the columns that a tap reads.
+    column_phases: usize,
+    /// Where each section of a plane's row comes from, by phase of the columns.
+    runs: Vec<Option<Run>>,
     /// Start of each tap's elements in the planes.
     taps: Vec<usize>,
     /// Output rows of a band.
@@ -97,12 +102,17 @@ impl Plan {
                 taps.push(phase * plane + y / g.rows.stride * pitch + x / g.columns.stride);
             }
         }
-        let phases = rows.iter().flat_map(|&y| columns.iter().map(move |&x| (y, x))).collect();
-        Self { phases, taps, band, pitch, plane }
+        let runs = section_runs(&g.columns, &columns, pitch);
+        Self { row_phases: rows, column_phases: columns.len(), runs, taps, band, pitch, plane }
+    }
+
+    /// Elements of all planes.
+    fn planes(&self) -> usize {
+        self.row_phases.len() * self.column_phases * self.plane
     }
 
     fn scratch(&self) -> usize {
-        self.phases.len() * self.plane + self.band * self.pitch + SLACK
+        self.planes() + self.band * self.pitch + SLACK
     }
 }
 
@@ -137,13 +147,14 @@ impl Kernel for Plane<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (g, plan) = (self.g, self.plan);
-        let (planes, sums) = self.scratch.split_at_mut(plan.phases.len() * plan.plane);
+        let (planes, sums) = self.scratch.split_at_mut(plan.planes());
         let width = g.columns.output;
         for first in (0..g.rows.output).step_by(plan.band) {
             let rows = plan.band.min(g.rows.output - first);
-            for (plane, &phase) in planes.chunks_exact_mut(plan.plane).zip(&plan.phases) {
+            for (phase, plane) in planes.chunks_exact_mut(plan.plane).enumerate() {
                 let height = rows + reach(&g.rows);
-                fill_plane(plane, self.input, g, phase, first, height, plan.pitch);
+                // SAFETY: the instruction set is there.
+                unsafe { fill_plane::<S>(plane, self.input, g, plan, phase, first, height) };
             }
             let len = (rows - 1) * plan.pitch + width;
             // SAFETY: planes and sums have slack for whole vectors beyond `len`, and each tap's
@@ -155,53 +166,68 @@ impl Kernel for Plane<'_> {
                 unsafe {
                     let out = self.output.part(start, width);
                     let sums = &sums[row * plan.pitch..][..width];
-                    self.finish.write(self.channel, sums, out, start);
+                    self.finish.write::<S>(self.channel, sums, out, start);
                 }
             }
         }
     }
 }
 
+/// Runs of each section of a plane's row, for the phases of the columns in order.
+fn section_runs(columns: &WindowAxis, phases: &[usize], pitch: usize) -> Vec<Option<Run>> {
+    let mut runs = Vec::new();
+    for &phase in phases {
+        // Element `x` of the plane is input element `x * stride + phase - pad_begin`.
+        let shift = phase as isize - columns.pad_begin as isize;
+        let begin = columns.pad_begin.saturating_sub(phase).div_ceil(columns.stride);
+        let end =
+            (columns.input + columns.pad_begin).saturating_sub(phase).div_ceil(columns.stride);
+        for section in (0..pitch).step_by(SECTION) {
+            let (first, last) = (begin.max(section), end.min(section + SECTION).min(pitch));
+            runs.push((first < last).then(|| Run {
+                offset: (section * columns.stride) as isize + shift,
+                lanes: (((1_u32 << (last - first)) - 1) << (first - section)) as u16,
+            }));
+        }
+    }
+    runs
+}
+
 /// Copies the padded input elements of one phase; row 0 belongs to output row `first`.
+///
+/// # Safety
+/// The instruction set of `S` must be there.
 #[inline(always)]
-fn fill_plane(
+unsafe fn fill_plane<S: Simd>(
     plane: &mut [f32],
     input: &[f32],
     g: &ConvGeometry,
-    phase: (usize, usize),
+    plan: &Plan,
+    phase: usize,
     first: usize,
     height: usize,
-    pitch: usize,
 ) {
-    let (rows, columns) = (&g.rows, &g.columns);
-    let before = columns.pad_begin;
-    let begin = before.saturating_sub(phase.1).div_ceil(columns.stride).min(pitch);
-    let end = (columns.input + before).saturating_sub(phase.1).div_ceil(columns.stride);
-    let end = end.clamp(begin, pitch);
-    for (row, to) in plane.chunks_exact_mut(pitch).take(height).enumerate() {
-        let at = (first + row) * rows.stride + phase.0;
-        let Some(at) = at.checked_sub(rows.pad_begin).filter(|&at| at < rows.input) else {
-            to.fill(0.0);
-            continue;
-        };
-        let from = &input[at * columns.input..][..columns.input];
-        to[..begin].fill(0.0);
-        to[end..].fill(0.0);
-        if begin == end {
-            continue;
-        }
-        let from = &from[begin * columns.stride + phase.1 - before..];
-        match columns.stride {
-            1 => to[begin..end].copy_from_slice(&from[..end - begin]),
-            2 => {
-                for (to, from) in to[begin..end].iter_mut().zip(from.chunks(2)) {
-                    *to = from[0];
-                }
-            }
-            stride => {
-                for (to, from) in to[begin..end].iter_mut().zip(from.iter().step_by(stride)) {
-                    *to = *from;
-                }
+    let sections = plan.pitch.div_ceil(SECTION);
+    let row_phase = plan.row_phases[phase / plan.column_phases];
+    let runs = &plan.runs[phase % plan.column_phases * sections..][..sections];
+    assert!(plane.len() >= height * plan.pitch + SECTION, "a band has slack behind its last row");
+    for row in 0..height {
+        let at = (first + row) * g.rows.stride + row_phase;
+        let at = at.checked_sub(g.rows.pad_begin).filter(|&at| at < g.rows.input);
+        let from = at.map(|at| input[at * g.columns.input..][..g.columns.input].as_ptr());
+        for (section, run) in runs.iter().enumerate() {
+            // SAFETY: a run covers elements of the input row only. A section may reach into the
+            // next row of the plane, which is filled later, or into the slack.
+            unsafe {
+                S::fill_sections(Fill {
+                    runs: if from.is_some() { run.as_slice() } else { &[] },
+                    stride: g.columns.stride,
+                    rows: 1,
+                    source: from.unwrap_or(input.as_ptr()),
+                    source_step: 0,
+                    to: plane.as_mut_ptr().add(row * plan.pitch + section * SECTION),
+                    to_step: 0,
+                });
             }
         }
     }

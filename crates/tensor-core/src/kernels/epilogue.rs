@@ -1,5 +1,6 @@
 //! What follows a convolution while its output is still in cache.
 
+use super::simd::Simd;
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -40,44 +41,46 @@ impl Finish<'_> {
     /// output.
     ///
     /// # Safety
-    /// `out` must be valid for `sums.len()` writes, the residual as long as the whole output.
+    /// The instruction set of `S` must be there, and `out` valid for `sums.len()` writes.
     #[inline(always)]
-    pub(super) unsafe fn write(&self, channel: usize, sums: &[f32], out: *mut f32, start: usize) {
+    pub(super) unsafe fn write<S: Simd>(
+        &self,
+        channel: usize,
+        sums: &[f32],
+        out: *mut f32,
+        start: usize,
+    ) {
         let (factor, shift) = self.affine(channel);
-        // SAFETY: the caller vouches for `out`; the memory may be uninitialized, so it is only
-        // written.
+        let len = sums.len();
+        let residual = self.residual.map(|residual| residual[start..start + len].as_ptr());
+        // SAFETY: all vectors lie within `len` elements; the last one may be partial.
         unsafe {
-            match (self.residual, self.clamp) {
-                (None, None) => {
-                    for (i, sum) in sums.iter().enumerate() {
-                        *out.add(i) = sum * factor + shift;
+            let (factor, shift) = (S::splat(factor), S::splat(shift));
+            let bounds = self.clamp.map(|(low, high)| (S::splat(low), S::splat(high)));
+            let mut at = 0;
+            while at < len {
+                let rest = len - at;
+                let load = |from: *const f32| {
+                    if rest < S::LANES {
+                        S::load_first(from.add(at), rest)
+                    } else {
+                        S::load(from.add(at))
                     }
+                };
+                let mut value = S::mul_add(load(sums.as_ptr()), factor, shift);
+                if let Some(residual) = residual {
+                    value = S::add(value, load(residual));
                 }
-                (None, Some((low, high))) => {
-                    for (i, sum) in sums.iter().enumerate() {
-                        *out.add(i) = clamp(sum * factor + shift, low, high);
-                    }
+                if let Some((low, high)) = bounds {
+                    value = S::at_most(high, S::at_least(low, value));
                 }
-                (Some(residual), None) => {
-                    let residual = &residual[start..start + sums.len()];
-                    for (i, (sum, other)) in sums.iter().zip(residual).enumerate() {
-                        *out.add(i) = sum * factor + shift + other;
-                    }
+                if rest < S::LANES {
+                    S::store_first(out.add(at), value, rest);
+                } else {
+                    S::store(out.add(at), value);
                 }
-                (Some(residual), Some((low, high))) => {
-                    let residual = &residual[start..start + sums.len()];
-                    for (i, (sum, other)) in sums.iter().zip(residual).enumerate() {
-                        *out.add(i) = clamp(sum * factor + shift + other, low, high);
-                    }
-                }
+                at += S::LANES;
             }
         }
     }
-}
-
-/// Limits a value; NaN stays NaN.
-#[inline(always)]
-fn clamp(value: f32, low: f32, high: f32) -> f32 {
-    let value = if value < low { low } else { value };
-    if value > high { high } else { value }
 }

@@ -1,7 +1,7 @@
 //! The fast CPU paths: convolution, depthwise convolution, pooling and matrix products as candle
 //! custom operations.
 //!
-//! Everything rests on one product of small blocks ([`block`]), written once over [`simd::Simd`]
+//! Everything rests on one product of small blocks (`block`), written once over `simd::Simd`
 //! and compiled for AVX-512, AVX2 and any other processor; which one runs is decided at run time.
 //! Work is split over the current rayon pool by output positions only, never along a sum, so
 //! results are the same bits for any number of threads.

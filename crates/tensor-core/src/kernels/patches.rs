@@ -2,7 +2,7 @@
 
 use super::block::{PANEL, SECTIONS};
 use super::geometry::ConvGeometry;
-use super::simd::{SECTION, Simd};
+use super::simd::{Fill, SECTION, Simd};
 
 /// Lanes of a section that read evenly spaced input elements: lane `l` reads element
 /// `offset + l * stride` of the channel.
@@ -120,28 +120,31 @@ impl Patches {
         panel: *mut f32,
     ) {
         let g = &plan.geometry;
-        let (taps, area, stride) = (g.taps(), g.input_area(), g.columns.stride);
-        let (mut channel, mut tap) = (first / taps, first % taps);
-        for term in 0..count {
-            let from = source.wrapping_add(channel * area);
-            for section in 0..self.sections {
-                let place = tap * self.sections + section;
-                let begin = if place == 0 { 0 } else { self.ends[place - 1] as usize };
-                let runs = &self.runs[begin..self.ends[place] as usize];
-                // SAFETY: `locate` made runs from positions inside the input, and the section
-                // lies in row `term` of the panel.
-                unsafe {
-                    S::fill_section(
-                        panel.add(term * PANEL + section * SECTION),
-                        runs,
-                        from,
-                        stride,
-                    );
-                }
+        let (taps, area) = (g.taps(), g.input_area());
+        let mut begin = 0;
+        for (place, &end) in self.ends.iter().enumerate() {
+            let (tap, section) = (place / self.sections, place % self.sections);
+            let runs = &self.runs[begin..end as usize];
+            begin = end as usize;
+            // Terms of this tap are `channel * taps + tap`.
+            let from = first.saturating_sub(tap).div_ceil(taps);
+            let to = (first + count).saturating_sub(tap).div_ceil(taps);
+            if from >= to {
+                continue;
             }
-            tap += 1;
-            if tap == taps {
-                (tap, channel) = (0, channel + 1);
+            let row = from * taps + tap - first;
+            // SAFETY: `locate` made runs from positions inside the input, and rows `row`,
+            // `row + taps`, ... lie in the panel.
+            unsafe {
+                S::fill_sections(Fill {
+                    runs,
+                    stride: g.columns.stride,
+                    rows: to - from,
+                    source: source.wrapping_add(from * area),
+                    source_step: area,
+                    to: panel.add(row * PANEL + section * SECTION),
+                    to_step: taps * PANEL,
+                });
             }
         }
     }

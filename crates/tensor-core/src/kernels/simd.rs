@@ -24,26 +24,54 @@ pub(super) trait Simd {
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
-    /// Fills one section: lane `l` of a run reads `source[run.offset + l * stride]`, lanes of no
-    /// run become zero.
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The larger of a bound and a value; NaN in the value stays.
+    unsafe fn at_least(bound: Self::Vector, value: Self::Vector) -> Self::Vector;
+    /// The smaller of a bound and a value; NaN in the value stays.
+    unsafe fn at_most(bound: Self::Vector, value: Self::Vector) -> Self::Vector;
+    /// Loads the first `count` lanes, fewer than all; the others are zero.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self::Vector;
+    /// Stores the first `count` lanes, fewer than all.
+    unsafe fn store_first(to: *mut f32, vector: Self::Vector, count: usize);
+
+    /// Fills one section of `fill.rows` rows.
     ///
     /// # Safety
-    /// As the trait; every lane that a run covers must be readable, and `to` valid for
-    /// [`SECTION`] elements.
+    /// As the trait; every lane that a run covers must be readable in every row, and [`SECTION`]
+    /// elements writable at the start of every row.
     #[inline(always)]
-    unsafe fn fill_section(to: *mut f32, runs: &[Run], source: *const f32, stride: usize) {
-        // SAFETY: the caller vouches for `to` and for the covered lanes.
-        unsafe {
-            std::ptr::write_bytes(to, 0, SECTION);
-            for run in runs {
-                let from = source.wrapping_offset(run.offset);
-                let first = run.lanes.trailing_zeros() as usize;
-                for lane in first..first + run.lanes.count_ones() as usize {
-                    *to.add(lane) = *from.wrapping_add(lane * stride);
+    unsafe fn fill_sections(fill: Fill) {
+        for row in 0..fill.rows {
+            // SAFETY: the caller vouches for the rows and the covered lanes.
+            unsafe {
+                let to = fill.to.add(row * fill.to_step);
+                std::ptr::write_bytes(to, 0, SECTION);
+                for run in fill.runs {
+                    let from = fill.source.wrapping_add(row * fill.source_step);
+                    let from = from.wrapping_offset(run.offset);
+                    let first = run.lanes.trailing_zeros() as usize;
+                    for lane in first..first + run.lanes.count_ones() as usize {
+                        *to.add(lane) = *from.wrapping_add(lane * fill.stride);
+                    }
                 }
             }
         }
     }
+}
+
+/// Sections to fill: in each row, lane `l` of a run becomes `source[run.offset + l * stride]`, and
+/// lanes of no run become zero.
+#[derive(Clone, Copy)]
+pub(super) struct Fill<'a> {
+    pub(super) runs: &'a [Run],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) source: *const f32,
+    /// Elements between the sources of two rows.
+    pub(super) source_step: usize,
+    pub(super) to: *mut f32,
+    /// Elements between two rows.
+    pub(super) to_step: usize,
 }
 
 /// Code over [`Simd`] that [`dispatch`] compiles once for each instruction set.
@@ -104,11 +132,40 @@ impl Simd for Portable {
     unsafe fn mul_add(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
     }
+
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn at_least(bound: [f32; 4], value: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if value[i] < bound[i] { bound[i] } else { value[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn at_most(bound: [f32; 4], value: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if value[i] > bound[i] { bound[i] } else { value[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> [f32; 4] {
+        // SAFETY: the caller vouches for `count` elements.
+        std::array::from_fn(|lane| if lane < count { unsafe { *from.add(lane) } } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, vector: [f32; 4], count: usize) {
+        for (lane, value) in vector.into_iter().enumerate().take(count) {
+            // SAFETY: the caller vouches for `count` elements.
+            unsafe { to.add(lane).write(value) };
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use super::{Kernel, Run, Simd};
+    use super::{Fill, Kernel, Simd};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f")]
@@ -153,27 +210,111 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn fill_section(to: *mut f32, runs: &[Run], source: *const f32, stride: usize) {
-            // SAFETY: masked loads touch covered lanes only.
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn at_least(bound: __m512, value: __m512) -> __m512 {
+            // Of a NaN and another operand, the instruction returns the second.
+            unsafe { _mm512_max_ps(bound, value) }
+        }
+
+        #[inline(always)]
+        unsafe fn at_most(bound: __m512, value: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(bound, value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(to: *mut f32, vector: __m512, count: usize) {
+            unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, vector) }
+        }
+
+        #[inline(always)]
+        unsafe fn fill_sections(fill: Fill) {
+            // SAFETY: as the caller; masked loads touch covered lanes only.
             unsafe {
-                let mut section = _mm512_setzero_ps();
-                if stride == 1 {
-                    for run in runs {
-                        let from = source.wrapping_offset(run.offset);
-                        section = _mm512_mask_loadu_ps(section, run.lanes, from);
-                    }
-                } else {
-                    let lanes =
-                        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-                    let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
-                    for run in runs {
-                        let from = source.wrapping_offset(run.offset);
-                        section =
-                            _mm512_mask_i32gather_ps::<4>(section, run.lanes, index, from.cast());
+                match (fill.stride, fill.runs.len()) {
+                    (1, 0) => fill_few::<0>(fill),
+                    (1, 1) => fill_few::<1>(fill),
+                    (1, 2) => fill_few::<2>(fill),
+                    (1, 3) => fill_few::<3>(fill),
+                    (1, 4) => fill_few::<4>(fill),
+                    (2, _) => fill_any(fill, |from, lanes| even_lanes(from, lanes)),
+                    (1, _) => fill_any(fill, |from, lanes| _mm512_maskz_loadu_ps(lanes, from)),
+                    (stride, _) => {
+                        let lanes =
+                            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+                        let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+                        fill_any(fill, |from, lanes| {
+                            let zero = _mm512_setzero_ps();
+                            _mm512_mask_i32gather_ps::<4>(zero, lanes, index, from.cast())
+                        });
                     }
                 }
-                _mm512_storeu_ps(to, section);
             }
+        }
+    }
+
+    /// Sections of `N` runs of neighbouring elements.
+    #[inline(always)]
+    unsafe fn fill_few<const N: usize>(fill: Fill) {
+        let mut from = [fill.source; N];
+        let mut lanes = [0; N];
+        for (i, run) in fill.runs.iter().enumerate().take(N) {
+            from[i] = fill.source.wrapping_offset(run.offset);
+            lanes[i] = run.lanes;
+        }
+        for row in 0..fill.rows {
+            // SAFETY: the caller vouches for the covered lanes and the section in each row.
+            unsafe {
+                let mut section = _mm512_setzero_ps();
+                for (from, lanes) in from.iter().zip(lanes) {
+                    let from = from.wrapping_add(row * fill.source_step);
+                    section = _mm512_mask_loadu_ps(section, lanes, from);
+                }
+                _mm512_storeu_ps(fill.to.add(row * fill.to_step), section);
+            }
+        }
+    }
+
+    /// Sections of any number of runs, each read by `load`.
+    #[inline(always)]
+    unsafe fn fill_any(fill: Fill, load: impl Fn(*const f32, u16) -> __m512) {
+        for row in 0..fill.rows {
+            let from = fill.source.wrapping_add(row * fill.source_step);
+            // SAFETY: the caller vouches for the covered lanes and the section in each row.
+            unsafe {
+                let mut section = _mm512_setzero_ps();
+                for run in fill.runs {
+                    let elements = load(from.wrapping_offset(run.offset), run.lanes);
+                    section = _mm512_mask_mov_ps(section, run.lanes, elements);
+                }
+                _mm512_storeu_ps(fill.to.add(row * fill.to_step), section);
+            }
+        }
+    }
+
+    /// Elements `2 l` of the covered lanes `l`.
+    #[inline(always)]
+    unsafe fn even_lanes(from: *const f32, lanes: u16) -> __m512 {
+        // Bit `2 l` for each lane `l`.
+        let mut spread = u32::from(lanes);
+        spread = (spread | spread << 8) & 0x00ff_00ff;
+        spread = (spread | spread << 4) & 0x0f0f_0f0f;
+        spread = (spread | spread << 2) & 0x3333_3333;
+        spread = (spread | spread << 1) & 0x5555_5555;
+        // SAFETY: only elements of covered lanes are touched.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(spread as u16, from);
+            let high = _mm512_maskz_loadu_ps((spread >> 16) as u16, from.wrapping_add(16));
+            let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+            _mm512_permutex2var_ps(low, even, high)
         }
     }
 
@@ -204,6 +345,39 @@ pub(super) mod x86 {
         #[inline(always)]
         unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
             unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn at_least(bound: __m256, value: __m256) -> __m256 {
+            unsafe { _mm256_max_ps(bound, value) }
+        }
+
+        #[inline(always)]
+        unsafe fn at_most(bound: __m256, value: __m256) -> __m256 {
+            unsafe { _mm256_min_ps(bound, value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> __m256 {
+            let mut lanes = [0.0_f32; 8];
+            unsafe {
+                std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
+                _mm256_loadu_ps(lanes.as_ptr())
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(to: *mut f32, vector: __m256, count: usize) {
+            let mut lanes = [0.0_f32; 8];
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), vector);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::broadcast::{self, Plan, choose, zip};
 use super::elementwise::{slice, with_slice};
 use super::operand::{finish, wrap};
-use super::{Entry, Inputs, NodeCx, Operator, passing};
+use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
 use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
@@ -137,6 +137,11 @@ impl Binary {
 }
 
 impl Operator for Binary {
+    fn follower(&self, cx: &NodeCx, _constants: &Inputs<Array>) -> Option<Follower> {
+        let adds = matches!(self, Self::Arithmetic(Arithmetic::Add)) && cx.node.inputs.len() == 2;
+        adds.then_some(Follower::Add)
+    }
+
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         self.check_arity(inputs.len())?;
         let first = inputs.required(0)?;

@@ -1,7 +1,7 @@
 //! Convolution.
 
 use super::window::{WindowAttributes, rows_and_columns};
-use super::{Entry, Inputs, NodeCx, Operator, Prepared};
+use super::{Entry, Fusing, Inputs, NodeCx, Operator, Prepared};
 use crate::calibrate::{Convolution, LinearMap, Window};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
@@ -10,7 +10,7 @@ use crate::kernels::{ConvGeometry, Epilogue, PackedConv, convolution};
 use crate::rewrite::Edit;
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use std::sync::Arc;
 
 pub(super) const OPERATORS: &[Entry] = &[("Conv", &Conv)];
@@ -26,20 +26,11 @@ impl Operator for Conv {
     }
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
-        let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
-        let bias = inputs.get(2).map(float).transpose()?;
-        let geometry = geometry(cx, x.dims(), w.dims(), bias.map(Array::dims))?;
-        let packed = cx.prepared.and_then(|prepared| prepared.downcast_ref::<Arc<PackedConv>>());
-        let output = convolution(
-            &x.tensor,
-            &w.tensor,
-            bias.map(|bias| &bias.tensor),
-            &geometry,
-            packed,
-            Epilogue::default(),
-        )?;
-        let tensor = output.reshape(output_dims(&geometry, x.dims().len()))?;
-        Ok(vec![Array { tensor, element: x.element }])
+        Ok(self.eval_fused(cx, inputs, Epilogue::default())?.into_iter().collect())
+    }
+
+    fn fusing(&self) -> Option<&dyn Fusing> {
+        Some(self)
     }
 
     fn prepare(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {
@@ -51,6 +42,9 @@ impl Operator for Conv {
         };
         if !outputs.is_multiple_of(groups) {
             return Err(Error::invalid(format!("{groups} groups do not divide {outputs} outputs")));
+        }
+        if groups > 1 && rest.first() == Some(&1) {
+            return Ok(None);
         }
         let values = w.to_f32s()?;
         let packed = PackedConv::new(&values, groups, outputs, rest.iter().product());
@@ -114,6 +108,29 @@ impl Operator for Conv {
         let per_output = inputs.get(1).map_or(0, |w| w.dims.iter().skip(1).product::<usize>());
         let count = outputs.first().map_or(0, Fact::count);
         NodeCost { macs: (count as u64).saturating_mul(per_output as u64) }
+    }
+}
+
+impl Fusing for Conv {
+    fn eval_fused(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        epilogue: Epilogue,
+    ) -> Result<Option<Array>> {
+        let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let bias = inputs.get(2).map(float).transpose()?;
+        let geometry = geometry(cx, x.dims(), w.dims(), bias.map(Array::dims))?;
+        let dims = output_dims(&geometry, x.dims().len());
+        let fits = |residual: &Tensor| residual.dims() == dims && residual.dtype() == DType::F32;
+        let scale_fits = epilogue.scale.as_ref().is_none_or(|s| s.0.len() == geometry.out_channels);
+        if !scale_fits || !epilogue.residual.as_ref().is_none_or(fits) {
+            return Ok(None);
+        }
+        let packed = cx.prepared.and_then(|prepared| prepared.downcast_ref::<Arc<PackedConv>>());
+        let bias = bias.map(|bias| &bias.tensor);
+        let output = convolution(&x.tensor, &w.tensor, bias, &geometry, packed, epilogue)?;
+        Ok(Some(Array { tensor: output.reshape(dims)?, element: x.element }))
     }
 }
 

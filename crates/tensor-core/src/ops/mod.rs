@@ -1,4 +1,4 @@
-//! Operators: one file per family, one line per family in [`FAMILIES`].
+//! Operators: one file per family, one line per family in `FAMILIES`.
 //!
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
@@ -10,6 +10,7 @@ mod context;
 mod conv;
 mod conv_transpose;
 mod elementwise;
+mod fusing;
 mod gemm;
 mod join;
 mod matmul;
@@ -34,6 +35,7 @@ mod unary;
 mod window;
 
 pub use context::{Inputs, NodeCx};
+pub use fusing::{Follower, Fusing};
 
 use crate::calibrate::LinearMap;
 use crate::channels::{CutCx, Flow};
@@ -71,6 +73,17 @@ pub trait Operator: Send + Sync {
     /// As [`eval`](Self::eval).
     fn prepare(&self, _cx: &NodeCx, _constants: &Inputs<Array>) -> Result<Option<Prepared>> {
         Ok(None)
+    }
+
+    /// The operator as one that applies what follows it, if it can.
+    fn fusing(&self) -> Option<&dyn Fusing> {
+        None
+    }
+
+    /// What the node does when it follows an operator that can apply it; `constants` are the
+    /// inputs that are known.
+    fn follower(&self, _cx: &NodeCx, _constants: &Inputs<Array>) -> Option<Follower> {
+        None
     }
 
     /// How channel labels pass from inputs to outputs. The default freezes all of them.

@@ -1,7 +1,7 @@
 //! Normalization at inference.
 
 use super::conv::float;
-use super::{Entry, Inputs, NodeCx, Operator};
+use super::{Entry, Follower, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
 use crate::kernels::scale_channels;
 use crate::run::{Array, Fact};
@@ -43,6 +43,12 @@ impl BatchNormalization {
 }
 
 impl Operator for BatchNormalization {
+    fn follower(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Option<Follower> {
+        let &[channels] = constants.get(1)?.dims() else { return None };
+        let (factors, shifts) = Self::scale_and_shift(cx, constants, channels).ok()?;
+        Some(Follower::Scale { factors, shifts })
+    }
+
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         check_inference(cx)?;
         let x = inputs.required(0)?;

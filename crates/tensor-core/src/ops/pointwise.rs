@@ -4,7 +4,7 @@
 use super::binary::boolean;
 use super::elementwise::with_slice;
 use super::operand::{finish, wrap};
-use super::{Entry, Inputs, NodeCx, Operator, passing, unary};
+use super::{Entry, Follower, Inputs, NodeCx, Operator, passing, unary};
 use crate::channels::Flow;
 use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
@@ -53,6 +53,19 @@ impl Clip {
 }
 
 impl Operator for Clip {
+    fn follower(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Option<Follower> {
+        let bound = |input: usize, name, default: f32| {
+            let known = cx.node.input(input).is_none() || constants.get(input).is_some();
+            let bound = Self::bound(cx, constants, input, name).ok().filter(|_| known)?;
+            match bound {
+                Some(bound) => bound.to_f32s().ok()?.first().copied(),
+                None => Some(default),
+            }
+        };
+        let low = bound(1, "min", f32::NEG_INFINITY)?;
+        Some(Follower::Clamp { low, high: bound(2, "max", f32::INFINITY)? })
+    }
+
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         same_shape(inputs, None)
     }

@@ -3,7 +3,7 @@
 use super::elementwise::{fill, slice, with_slice};
 use super::operand::{finish, wrap};
 use super::real::Real;
-use super::{Entry, Inputs, NodeCx, Operator, passing};
+use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
@@ -142,6 +142,10 @@ pub(super) const OPERATORS: &[Entry] = &[
 ];
 
 impl Operator for Unary {
+    fn follower(&self, _cx: &NodeCx, _constants: &Inputs<Array>) -> Option<Follower> {
+        (self.name == "Relu").then_some(Follower::Clamp { low: 0.0, high: f32::INFINITY })
+    }
+
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let x = inputs.required(0)?;
         Ok(vec![Fact::new(x.element, x.dims.clone())])

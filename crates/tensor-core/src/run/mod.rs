@@ -2,6 +2,7 @@
 
 mod array;
 mod facts;
+mod fuse;
 mod session;
 
 pub use array::Array;

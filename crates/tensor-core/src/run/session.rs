@@ -1,6 +1,7 @@
 //! Runs a graph: constants folded once, values freed after their last reader, taps on any value.
 
 use super::Array;
+use super::fuse::{self, Fusion, Stage};
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx, Operator, Prepared};
 use crate::{Error, NodeId, Result, ValueId};
@@ -32,12 +33,11 @@ struct NoTap;
 
 impl Tap for NoTap {}
 
-struct Step {
-    node: NodeId,
-    operator: &'static dyn Operator,
+/// One node that is evaluated.
+pub(super) struct Step {
+    pub(super) node: NodeId,
+    pub(super) operator: &'static dyn Operator,
     prepared: Option<Prepared>,
-    /// Values that no later step reads.
-    free: Vec<ValueId>,
 }
 
 /// A graph made ready to run: constants converted, constant nodes folded, weights prepared.
@@ -45,6 +45,10 @@ pub struct Session<'g> {
     graph: &'g Graph,
     constants: BTreeMap<ValueId, Array>,
     steps: Vec<Step>,
+    /// One stage per step, for taps.
+    separate: Vec<Stage>,
+    /// The stages of a run that nobody looks into.
+    fused: Vec<Stage>,
 }
 
 impl<'g> Session<'g> {
@@ -95,10 +99,11 @@ impl<'g> Session<'g> {
                 continue;
             }
             let prepared = operator.prepare(&cx, &inputs).map_err(|error| cx.locate(error))?;
-            steps.push(Step { node: id, operator, prepared, free: Vec::new() });
+            steps.push(Step { node: id, operator, prepared });
         }
-        plan_frees(graph, targets, &mut steps);
-        Ok(Self { graph, constants, steps })
+        let separate = fuse::separate(graph, &steps, targets);
+        let fused = fuse::fused(graph, &steps, &constants, targets);
+        Ok(Self { graph, constants, steps, separate, fused })
     }
 
     /// Runs on named inputs and returns the graph outputs in order.
@@ -106,7 +111,32 @@ impl<'g> Session<'g> {
     /// # Errors
     /// When an input is missing or has the wrong shape, or a node fails.
     pub fn run(&self, inputs: &[(ValueId, Array)]) -> Result<Vec<Array>> {
-        self.run_for(inputs, &self.graph.outputs, &mut NoTap)
+        self.fetch(inputs, &self.graph.outputs)
+    }
+
+    /// Runs and returns values that the session was prepared for.
+    ///
+    /// Nothing else can be seen, so operators are fused where that saves memory traffic.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and when the session was not prepared for a target.
+    pub fn fetch(&self, inputs: &[(ValueId, Array)], targets: &[ValueId]) -> Result<Vec<Array>> {
+        let mut live: BTreeMap<ValueId, Array> = inputs.iter().cloned().collect();
+        for stage in &self.fused {
+            let covered = match &stage.fusion {
+                Some(fusion) => self.run_fused(stage, fusion, &mut live)?,
+                None => false,
+            };
+            if !covered {
+                for &step in &stage.steps {
+                    self.step(step, &mut live, &mut NoTap)?;
+                }
+            }
+            for value in &stage.free {
+                live.remove(value);
+            }
+        }
+        self.collect(&live, targets)
     }
 
     /// Runs on the model's only input.
@@ -122,7 +152,7 @@ impl<'g> Session<'g> {
         }
     }
 
-    /// Runs and returns the given values, with a tap.
+    /// Runs and returns the given values, with a tap that sees every value.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -137,14 +167,18 @@ impl<'g> Session<'g> {
             tap.after(*value, array)?;
             live.insert(*value, array.clone());
         }
-        for step in &self.steps {
-            let cx =
-                NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(self.graph, step.node) };
-            self.step(step, &cx, &mut live, tap).map_err(|error| cx.locate(error))?;
-            for value in &step.free {
+        for stage in &self.separate {
+            for &step in &stage.steps {
+                self.step(step, &mut live, tap)?;
+            }
+            for value in &stage.free {
                 live.remove(value);
             }
         }
+        self.collect(&live, targets)
+    }
+
+    fn collect(&self, live: &BTreeMap<ValueId, Array>, targets: &[ValueId]) -> Result<Vec<Array>> {
         targets
             .iter()
             .map(|value| {
@@ -155,32 +189,92 @@ impl<'g> Session<'g> {
             .collect()
     }
 
+    /// Runs the steps of a stage as one; false when they do not fit at these shapes.
+    fn run_fused(
+        &self,
+        stage: &Stage,
+        fusion: &Fusion,
+        live: &mut BTreeMap<ValueId, Array>,
+    ) -> Result<bool> {
+        let (Some(&first), Some(&last)) = (stage.steps.first(), stage.steps.last()) else {
+            return Ok(false);
+        };
+        let (first, last) = (&self.steps[first], &self.steps[last]);
+        let (Some(operator), Some(output)) =
+            (first.operator.fusing(), self.graph.node(last.node).output(0))
+        else {
+            return Ok(false);
+        };
+        let cx = self.context(first);
+        let run = || {
+            let inputs = self.inputs(&cx, live)?;
+            let mut epilogue = fusion.epilogue.clone();
+            if let Some(residual) = fusion.residual {
+                epilogue.residual = Some(self.value(residual, live)?.tensor.clone());
+            }
+            operator.eval_fused(&cx, &Inputs::new(inputs), epilogue)
+        };
+        let result = run().map_err(|error| cx.locate(error))?;
+        Ok(result.map(|array| live.insert(output, array)).is_some())
+    }
+
+    fn context<'a>(&'a self, step: &'a Step) -> NodeCx<'a> {
+        NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(self.graph, step.node) }
+    }
+
+    fn value<'a>(
+        &'a self,
+        value: ValueId,
+        live: &'a BTreeMap<ValueId, Array>,
+    ) -> Result<&'a Array> {
+        live.get(&value).or_else(|| self.constants.get(&value)).ok_or_else(|| {
+            Error::invalid(format!("input `{}` was not given", self.graph.name(value)))
+        })
+    }
+
+    fn inputs<'a>(
+        &'a self,
+        cx: &NodeCx,
+        live: &'a BTreeMap<ValueId, Array>,
+    ) -> Result<Vec<Option<&'a Array>>> {
+        let inputs = cx.node.inputs.iter();
+        inputs.map(|value| value.map(|value| self.value(value, live)).transpose()).collect()
+    }
+
     fn step(
         &self,
-        step: &Step,
-        cx: &NodeCx,
+        step: usize,
         live: &mut BTreeMap<ValueId, Array>,
         tap: &mut dyn Tap,
     ) -> Result<()> {
-        let mut replaced: Vec<Option<Array>> = vec![None; cx.node.inputs.len()];
-        let mut read: Vec<Option<&Array>> = Vec::with_capacity(cx.node.inputs.len());
-        for value in &cx.node.inputs {
-            read.push(match value {
-                None => None,
-                Some(value) => Some(
-                    live.get(value).or_else(|| self.constants.get(value)).ok_or_else(|| {
-                        Error::invalid(format!("input `{}` was not given", self.graph.name(*value)))
-                    })?,
-                ),
-            });
-        }
-        for (i, array) in read.iter().enumerate() {
+        let step = &self.steps[step];
+        let cx = self.context(step);
+        self.eval(step, cx, live, tap).map_err(|error| cx.locate(error))
+    }
+
+    fn eval(
+        &self,
+        step: &Step,
+        mut cx: NodeCx,
+        live: &mut BTreeMap<ValueId, Array>,
+        tap: &mut dyn Tap,
+    ) -> Result<()> {
+        let mut inputs = self.inputs(&cx, live)?;
+        let mut replaced: Vec<Option<Array>> = vec![None; inputs.len()];
+        for (i, array) in inputs.iter().enumerate() {
             if let Some(array) = array {
                 replaced[i] = tap.before(step.node, i, array)?;
             }
         }
-        let inputs = read.iter().zip(&replaced).map(|(old, new)| new.as_ref().or(*old)).collect();
-        let outputs = step.operator.eval(cx, &Inputs::new(inputs))?;
+        for (i, new) in replaced.iter().enumerate() {
+            let Some(new) = new else { continue };
+            inputs[i] = Some(new);
+            // What was prepared from a constant does not hold for what takes its place.
+            if cx.node.input(i).is_some_and(|value| self.constants.contains_key(&value)) {
+                cx.prepared = None;
+            }
+        }
+        let outputs = step.operator.eval(&cx, &Inputs::new(inputs))?;
         for (value, array) in cx.node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
                 tap.after(*value, &array)?;
@@ -213,20 +307,4 @@ fn needed_nodes(graph: &Graph, from: &[ValueId], targets: &[ValueId]) -> (Vec<bo
         }
     }
     (needed, wanted)
-}
-
-/// Notes for each step which values it is the last to touch.
-fn plan_frees(graph: &Graph, targets: &[ValueId], steps: &mut [Step]) {
-    let mut seen = vec![false; graph.value_count()];
-    for target in targets {
-        seen[target.index()] = true;
-    }
-    for step in steps.iter_mut().rev() {
-        let node = graph.node(step.node);
-        for value in node.inputs.iter().chain(&node.outputs).flatten() {
-            if !std::mem::replace(&mut seen[value.index()], true) {
-                step.free.push(*value);
-            }
-        }
-    }
 }

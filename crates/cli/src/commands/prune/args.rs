@@ -62,9 +62,9 @@ struct MethodArgs {
     /// Leave layers, parameters or groups alone; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    positions: u32,
+    /// Output positions sampled per image and layer [default: 20, or 16 rows per input column]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    positions: Option<u32>,
     /// Bytes of activations to hold between layers
     #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
     memory: u64,
@@ -174,7 +174,7 @@ impl PruneArgs {
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
             },
-            positions: self.method.positions as usize,
+            positions: self.method.positions.map(|n| n as usize),
             exclude: self.method.freeze.clone(),
             seed: self.shared.seed,
             memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),

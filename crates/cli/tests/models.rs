@@ -1,0 +1,133 @@
+//! `inspect`, `check` and `groups` on real and broken files.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{RESNET, VGG, command, kerf, root};
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+#[test]
+fn inspect_shows_the_network() {
+    let text = kerf(&["inspect", VGG]).success().stdout;
+    let expected = "\
+vgg7_fmnist_folded.onnx  IR 8  opset 17  435 k params  36.4 M MACs  1.66 MiB
+input   input  batchx1x28x28 F32
+output  logits  batchx10 F32
+
+ #  node                           op                 output        MACs  params   activations  channels
+ 0  /features/features.0/Conv      Conv               1x32x28x28   226 k     320      98.0 KiB  g01 32
+ 1  /features/features.2/Relu      Relu               1x32x28x28                      98.0 KiB
+";
+    assert!(text.starts_with(expected), "{text}");
+    let total = text.lines().last().unwrap();
+    assert!(total.contains("total") && total.contains("peak 196 KiB"), "{total}");
+}
+
+#[test]
+fn inspect_json_adds_up() {
+    let document = kerf(&["inspect", RESNET, "--json"]).success().json();
+    assert_eq!(document["schema"], "kerf.inspect/1");
+    assert_eq!(document["tool"]["name"], "kerf");
+    assert_eq!(document["input"]["path"], RESNET);
+    assert_eq!(document["input"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(document["verdict"], "pass");
+    let result = &document["result"];
+    // 31.02 million multiply-accumulates, as the manifest of the network says.
+    assert_eq!(result["macs"], 31_021_952);
+    let nodes = result["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 52);
+    for key in ["macs", "parameters", "parameter_bytes"] {
+        let sum: u64 = nodes.iter().map(|node| node[key].as_u64().unwrap()).sum();
+        assert_eq!(result[key].as_u64().unwrap(), sum, "{key}");
+    }
+    assert_eq!(result["inputs"][0]["dims"], serde_json::json!([1, 1, 28, 28]));
+}
+
+#[test]
+fn shapes_scale_costs() {
+    let macs = |shape: &str| {
+        let run = kerf(&["inspect", RESNET, "--json", "--shape", shape]).success();
+        run.json()["result"]["macs"].as_u64().unwrap()
+    };
+    assert_eq!(macs("input=4x1x28x28"), 4 * macs("input=1x1x28x28"));
+}
+
+#[test]
+fn wrong_shapes_are_errors_that_name_the_input() {
+    for (shape, expected) in [
+        ("input=1x3x28x28", "shape [1, 3, 28, 28] does not fit input `input`"),
+        ("input=28x28", "shape [28, 28] does not fit input `input`"),
+        ("images=1x1x28x28", "the model has no input `images`"),
+    ] {
+        let run = kerf(&["inspect", RESNET, "--shape", shape]).exits(2);
+        assert!(run.stderr.starts_with("error[E0111]: ") && run.stderr.contains(expected));
+    }
+}
+
+#[test]
+fn check_passes_good_models() {
+    let run = kerf(&["check", VGG]).success();
+    assert!(run.stdout.ends_with("19 nodes, 0 errors, 0 warnings\n"), "{}", run.stdout);
+    let document = kerf(&["check", VGG, "--json"]).success().json();
+    assert_eq!((&document["verdict"], &document["result"]["errors"]), (&"pass".into(), &0.into()));
+}
+
+#[test]
+fn groups_name_members_and_reasons() {
+    let text = kerf(&["groups", RESNET]).success().stdout;
+    assert!(text.ends_with("13 groups, 12 prunable, 1 with frozen channels\n"), "{text}");
+    let frozen = kerf(&["groups", RESNET, "--frozen"]).success().stdout;
+    assert_eq!(frozen.lines().count(), 3, "{frozen}");
+    assert!(frozen.contains("axis 1 of `input` carries no channels"), "{frozen}");
+    let root = "/layers/layers.0/conv1/Conv_output_0";
+    let details = kerf(&["groups", RESNET, "--group", root]).success().stdout;
+    let id = details.split_whitespace().next().unwrap();
+    let again = kerf(&["groups", RESNET, "--group", id]).success().stdout;
+    assert_eq!(details, again);
+    assert!(details.contains("16 channels, 16 removable"), "{details}");
+    assert!(details.contains("read    by /layers/layers.0/conv2/Conv"), "{details}");
+    kerf(&["groups", RESNET, "--group", "nonsense"]).exits(2);
+}
+
+#[test]
+fn broken_files_are_errors_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = fs::read(root().join(VGG)).unwrap();
+    let mut flipped = good.clone();
+    for byte in flipped.iter_mut().step_by(997) {
+        *byte ^= 0x55;
+    }
+    for (name, bytes) in [
+        ("empty.onnx", Vec::new()),
+        ("text.onnx", b"not a model at all\n".to_vec()),
+        ("short.onnx", good[..good.len() / 2].to_vec()),
+        ("flipped.onnx", flipped),
+        ("zeros.onnx", vec![0; 4096]),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let path = path.to_str().unwrap();
+        for verb in ["inspect", "check", "groups"] {
+            let run = kerf(&[verb, path, "--json"]);
+            assert!([1, 2].contains(&run.code), "{verb} {name}: {}\n{}", run.code, run.stderr);
+            run.json();
+        }
+    }
+    let run = kerf(&["inspect", folder.path().to_str().unwrap()]).exits(2);
+    assert!(run.stderr.starts_with("error[E0003]: "), "{}", run.stderr);
+}
+
+#[test]
+fn a_pipe_that_closes_early_is_no_error() {
+    let mut child = command(&["inspect", RESNET])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
+}

@@ -1,0 +1,75 @@
+//! Reconstruction judged on rows that it has not seen.
+
+use crate::problem::{CentredStatistics, Problem};
+use crate::reconstruct::{Reconstruction, reconstruct};
+use faer::Mat;
+use tensor_core::Result;
+
+/// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
+const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+
+/// Squared error of a reconstruction on the rows of a problem, relative to their centred energy.
+///
+/// The rows need not be those the reconstruction was fitted on: then this is a held-out error.
+pub fn error_on(problem: &Problem, fit: &Reconstruction) -> f64 {
+    let (p, n) = (fit.columns.len(), fit.intercept.len());
+    let weight = Mat::from_fn(p, n, |i, o| f64::from(fit.weight[o * p + i]));
+    let centred = match &problem.statistics {
+        CentredStatistics::Primal(s) => {
+            let gram = Mat::from_fn(p, p, |i, j| s.gram[(fit.columns[i], fit.columns[j])]);
+            let product = &gram * &weight;
+            let mut error = s.energy;
+            for o in 0..n {
+                for i in 0..p {
+                    let cross = s.cross[(fit.columns[i], o)];
+                    error += weight[(i, o)] * (product[(i, o)] - 2.0 * cross);
+                }
+            }
+            error
+        }
+        CentredStatistics::Dual(s) => {
+            let x = Mat::from_fn(s.x.nrows(), p, |r, i| s.x[(r, fit.columns[i])]);
+            let residual = &s.y - &x * &weight;
+            residual.squared_norm_l2()
+        }
+    };
+    let mean = |o: usize| {
+        let shift: f64 = (0..p).map(|i| weight[(i, o)] * problem.mean_x()[fit.columns[i]]).sum();
+        problem.mean_y()[o] - shift - f64::from(fit.intercept[o])
+    };
+    let offset: f64 = (0..n).map(|o| mean(o).powi(2)).sum();
+    let energy = problem.energy();
+    if energy > 0.0 { (centred.max(0.0) + problem.rows() as f64 * offset) / energy } else { 0.0 }
+}
+
+/// Held-out error of reconstruction with the given channels and ridge: fitted on each half of the
+/// rows, judged on the other, over all layers.
+fn crossed(halves: &[[Problem; 2]], kept: &[usize], ridge: f64) -> Result<f64> {
+    let (mut error, mut energy) = (0.0, 0.0);
+    for half in halves {
+        for (fit, judge) in [(&half[0], &half[1]), (&half[1], &half[0])] {
+            error += error_on(judge, &reconstruct(fit, kept, ridge)?) * judge.energy();
+            energy += judge.energy();
+        }
+    }
+    Ok(if energy > 0.0 { error / energy } else { 0.0 })
+}
+
+/// The ridge with the smallest held-out error, and that error. Ridges below `least` are not tried.
+///
+/// With many more rows than columns the smallest wins; with few rows a large one keeps the weights
+/// near the original ones.
+///
+/// # Errors
+/// As [`reconstruct`].
+pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result<(f64, f64)> {
+    let mut best: Option<(f64, f64)> = None;
+    for ridge in std::iter::once(least).chain(RIDGES.into_iter().filter(|&r| r > least)) {
+        let error = crossed(halves, kept, ridge)?;
+        match best {
+            Some((_, least)) if error > least => break,
+            _ => best = Some((ridge, error)),
+        }
+    }
+    Ok(best.unwrap_or((least, 0.0)))
+}

@@ -1,0 +1,138 @@
+//! Which steps of a session run as one.
+
+use super::Array;
+use super::session::Step;
+use crate::graph::{Graph, Index};
+use crate::kernels::Epilogue;
+use crate::ops::{Follower, Inputs, NodeCx};
+use crate::{NodeId, ValueId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Steps that run as one, or a single step.
+pub(super) struct Stage {
+    /// Indices of the steps, in order.
+    pub(super) steps: Vec<usize>,
+    /// How the first step covers the others; `None` for a single step.
+    pub(super) fusion: Option<Fusion>,
+    /// Values that no later stage reads.
+    pub(super) free: Vec<ValueId>,
+}
+
+/// What the first step of a stage does for the others.
+#[derive(Default)]
+pub(super) struct Fusion {
+    /// What is known before the run.
+    pub(super) epilogue: Epilogue,
+    /// The value that is added.
+    pub(super) residual: Option<ValueId>,
+}
+
+/// One stage for each step.
+pub(super) fn separate(graph: &Graph, steps: &[Step], targets: &[ValueId]) -> Vec<Stage> {
+    let single = |step| Stage { steps: vec![step], fusion: None, free: Vec::new() };
+    let mut stages: Vec<_> = (0..steps.len()).map(single).collect();
+    plan_frees(graph, steps, targets, &mut stages);
+    stages
+}
+
+/// Stages in which convolutions take along what follows them and is read nowhere else.
+///
+/// A stage stands at the place of its last step, where all its inputs exist.
+pub(super) fn fused(
+    graph: &Graph,
+    steps: &[Step],
+    constants: &BTreeMap<ValueId, Array>,
+    targets: &[ValueId],
+) -> Vec<Stage> {
+    let index = Index::new(graph);
+    let step_of: BTreeMap<NodeId, usize> =
+        steps.iter().enumerate().map(|(i, step)| (step.node, i)).collect();
+    let mut taken = vec![false; steps.len()];
+    let mut stages: BTreeMap<usize, Stage> = BTreeMap::new();
+    for first in 0..steps.len() {
+        if taken[first] {
+            continue;
+        }
+        let mut chain = vec![first];
+        let mut fusion = Fusion::default();
+        if steps[first].operator.fusing().is_some() {
+            let mut last = graph.node(steps[first].node);
+            while let [Some(output)] = last.outputs[..]
+                && let [(reader, input)] = *index.readers(output)
+                && !targets.contains(&output)
+                && !graph.outputs.contains(&output)
+                && let Some(&step) = step_of.get(&reader)
+                && !taken[step]
+                && absorb(graph, &steps[step], input, constants, &mut fusion)
+            {
+                chain.push(step);
+                last = graph.node(reader);
+            }
+        }
+        for &step in &chain {
+            taken[step] = true;
+        }
+        let place = chain.last().copied().unwrap_or(first);
+        let fusion = (chain.len() > 1).then_some(fusion);
+        stages.insert(place, Stage { steps: chain, fusion, free: Vec::new() });
+    }
+    let mut stages: Vec<_> = stages.into_values().collect();
+    plan_frees(graph, steps, targets, &mut stages);
+    stages
+}
+
+/// Adds a step to a fusion if it follows the order of an [`Epilogue`].
+fn absorb(
+    graph: &Graph,
+    step: &Step,
+    input: usize,
+    constants: &BTreeMap<ValueId, Array>,
+    fusion: &mut Fusion,
+) -> bool {
+    let cx = NodeCx::new(graph, step.node);
+    let inputs =
+        Inputs::new(cx.node.inputs.iter().map(|v| v.and_then(|v| constants.get(&v))).collect());
+    let epilogue = &mut fusion.epilogue;
+    if epilogue.clamp.is_some() || cx.node.outputs.len() != 1 {
+        return false;
+    }
+    match step.operator.follower(&cx, &inputs) {
+        Some(Follower::Scale { factors, shifts }) if input == 0 => {
+            let free = epilogue.scale.is_none() && fusion.residual.is_none();
+            if free {
+                epilogue.scale = Some(Arc::new((factors, shifts)));
+            }
+            free
+        }
+        Some(Follower::Add) if fusion.residual.is_none() => {
+            // A constant is a bias of another shape than the output, as a rule.
+            let other = cx.node.input(1 - input).filter(|value| !constants.contains_key(value));
+            fusion.residual = other;
+            other.is_some()
+        }
+        Some(Follower::Clamp { low, high }) if input == 0 => {
+            epilogue.clamp = Some((low, high));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Notes for each stage which values it is the last to touch.
+fn plan_frees(graph: &Graph, steps: &[Step], targets: &[ValueId], stages: &mut [Stage]) {
+    let mut seen = vec![false; graph.value_count()];
+    for target in targets {
+        seen[target.index()] = true;
+    }
+    for stage in stages.iter_mut().rev() {
+        for &step in &stage.steps {
+            let node = graph.node(steps[step].node);
+            for value in node.inputs.iter().chain(&node.outputs).flatten() {
+                if !std::mem::replace(&mut seen[value.index()], true) {
+                    stage.free.push(*value);
+                }
+            }
+        }
+    }
+}
