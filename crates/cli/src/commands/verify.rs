@@ -70,7 +70,7 @@ impl Task for VerifyArgs {
         let comparison = compare::compare(
             &mut *first.runner,
             &mut *second.runner,
-            samples::labelled(&set, self.data.batch(), "compare", &cx.progress),
+            samples::labelled(&set, self.data.batch(&a), "compare", &cx.progress),
         )?;
         let failures = self.failures(&comparison);
         let mut text = format!(
