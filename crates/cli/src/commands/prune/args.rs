@@ -183,6 +183,11 @@ impl PruneArgs {
         Ok((params, budget))
     }
 
+    /// The budget, if one was given.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.budget.budget()
+    }
+
     /// The name of the method, for people.
     pub(super) fn method(&self) -> &str {
         &self.method.method
