@@ -107,7 +107,7 @@ impl VerifyArgs {
                 ));
             }
             if let Some(most) = self.tolerance.or(preset)
-                && report::relative(output) > most
+                && !output.within(most, report::ROUNDING)
             {
                 failures.push(format!(
                     "{}: differs by {:.2e} of its range, more than {most:.2e}",

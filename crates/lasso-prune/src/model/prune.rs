@@ -66,7 +66,8 @@ pub fn prune(
     let analysis = channels::analyze(graph, &facts)?;
     let layers = find_layers(graph, &facts, &analysis)?;
     let excluded = |name: &str| params.is_excluded(name);
-    let (sets, frozen) = find_sets(graph, &facts, &analysis, &layers, params.params.streams, excluded);
+    let (sets, frozen) =
+        find_sets(graph, &facts, &analysis, &layers, params.params.streams, excluded);
     if sets.is_empty() {
         let reasons: Vec<_> = frozen.iter().map(|f| format!("{}: {}", f.name, f.reason)).collect();
         return Err(Error::unsupported(format!(
