@@ -144,11 +144,10 @@ fn evaluation(
     engine: &dyn Engine,
     cx: &Context,
 ) -> Result<Evaluation> {
-    let batch = args.data.batch(pruned);
     let threads = engine::threads(&args.shared);
     let mut before = engine.load_file(&args.model, threads)?;
     let mut after = engine.load_file(&args.output, threads)?;
-    compared(args, (set, batch), &mut *before, &mut *after, engine.name(), cx)
+    compared(args, pruned, set, &mut *before, &mut *after, engine.name(), cx)
 }
 
 fn evaluation_by_us(
@@ -159,18 +158,19 @@ fn evaluation_by_us(
 ) -> Result<Evaluation> {
     let original = onnx::read(&args.model)?;
     let (mut before, mut after) = (Own::new(&original)?, Own::new(pruned)?);
-    compared(args, (set, args.data.batch(pruned)), &mut before, &mut after, engine::own_name(), cx)
+    compared(args, pruned, set, &mut before, &mut after, engine::own_name(), cx)
 }
 
 fn compared(
     args: &PruneArgs,
-    (set, batch): (&Dataset, usize),
+    pruned: &Graph,
+    set: &Dataset,
     before: &mut dyn Runner,
     after: &mut dyn Runner,
     engine: String,
     cx: &Context,
 ) -> Result<Evaluation> {
-    let batches = samples::labelled(set, batch, "evaluate", &cx.progress);
+    let batches = samples::labelled(set, args.data.batch(pruned), "evaluate", &cx.progress);
     let comparison = compare::compare(before, after, batches)?;
     let data = args.proof.eval_data.as_deref().unwrap_or(args.data.path());
     Ok(Evaluation { engine, data: data.display().to_string(), comparison })
