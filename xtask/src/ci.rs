@@ -13,7 +13,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     steps.step("clippy", || {
         run_cargo("clippy --release --workspace --all-targets -- -D warnings")
     })?;
-    steps.step("tests", || run_cargo("nextest run --release --workspace"))?;
+    steps.step("tests", || run_cargo("nextest run --release --workspace --no-fail-fast"))?;
     steps.step("doctests", || run_cargo("test --quiet --doc --release --workspace"))?;
     steps.step("docs", || {
         let mut command = cargo();

@@ -2,7 +2,7 @@
 
 use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
-use crate::console::{Console, Exit, error_document, write_stdout};
+use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
 use crate::{input, interrupt, output, shell};
 use clap::parser::ValueSource;
@@ -123,7 +123,7 @@ fn perform(
         output::write_whole(&path, &document)?;
         console.note(&format!("report: {}", path.display()));
     }
-    let text = if shared.json { document } else { outcome.text };
+    let text = if shared.json { document } else { printable(&outcome.text) };
     Ok((text, exit, outcome.hint))
 }
 

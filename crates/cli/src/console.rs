@@ -135,6 +135,7 @@ impl Console {
 
     /// Paints only the label: colours repeat what the words say.
     fn line(&self, color: &str, label: &str, message: &str) {
+        let message = printable(message);
         let line = if self.color && !label.is_empty() {
             format!("\x1b[1;{color}m{label}\x1b[0m{message}\n")
         } else {
@@ -143,6 +144,12 @@ impl Console {
         // Nobody is left to tell when stderr is gone.
         let _ = io::stderr().lock().write_all(line.as_bytes());
     }
+}
+
+/// Without control characters but line breaks: names in a model could steer the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
 }
 
 /// The JSON form of an error.
@@ -157,4 +164,14 @@ pub(crate) fn error_document(error: &Error) -> Value {
             "hint": error.hint_text(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\r\nc\té"), "a\u{fffd}[2Jb\u{fffd}\nc\u{fffd}é");
+    }
 }

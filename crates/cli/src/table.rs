@@ -27,7 +27,8 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        // A line break in a name would tear its row apart.
+        self.rows.push(cells.into_iter().map(|cell| cell.replace('\n', "\u{fffd}")).collect());
     }
 
     /// The text, one line per row, without trailing blanks; empty when there are no rows.

@@ -60,7 +60,7 @@ fn the_table_names_layers_sizes_and_how_to_repeat_it() {
     let run = prune(VGG, &output, &["--params", "60%", "--round-to", "8"]).success();
     for expected in [
         "Goal  keep 60.0% of the parameters   method obs   data fixtures/data/",
-        "layer                       op    input channels   error  first-k  max-response\n",
+        "layer                       op    input channels   error  first-k  max-response  held out\n",
         "/features/features.3/Conv   Conv",
         "\nMACs  ",
         "\nfile, deflated  ",

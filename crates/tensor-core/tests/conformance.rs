@@ -165,7 +165,9 @@ fn compare(found: &Array, expected: &Array, rounded: bool) -> Result<(), String>
     };
     for (i, (a, b)) in values(found).into_iter().zip(values(expected)).enumerate() {
         let same = a == b || (a.is_nan() && b.is_nan());
-        if !same && !((a - b).abs() <= absolute + relative * b.abs()) {
+        // False for NaN too.
+        let close = (a - b).abs() <= absolute + relative * b.abs();
+        if !same && !close {
             return Err(format!("element {i} is {a}, expected {b}"));
         }
     }

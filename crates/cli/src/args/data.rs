@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Layout, Options, PerChannel, Preprocess, Size};
+use tensor_core::graph::Dim;
 use tensor_core::{Graph, Result};
 
 /// Axis order of the model's image input.
@@ -58,9 +59,9 @@ impl DataArgs {
         &self.data
     }
 
-    /// Samples per forward pass.
-    pub(crate) fn batch(&self) -> usize {
-        self.batch as usize
+    /// Samples per forward pass: what the model fixes, else what was asked for.
+    pub(crate) fn batch(&self, graph: &Graph) -> usize {
+        fixed_batch(graph).unwrap_or(self.batch as usize)
     }
 
     /// Was a number of samples asked for?
@@ -108,5 +109,14 @@ impl DataArgs {
         };
         merged.check()?;
         Ok(merged)
+    }
+}
+
+/// The batch that the model's first input fixes, if it does.
+pub(crate) fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let declared = graph.declared(*graph.inputs.first()?)?;
+    match declared.dims.as_ref()?.first()? {
+        Dim::Known(batch) if *batch > 0 => Some(*batch),
+        _ => None,
     }
 }

@@ -61,8 +61,7 @@ impl EngineArg {
     ) -> Result<Loaded<'g>> {
         let choice = match self {
             Self::Kerf => {
-                let engine = format!("kerf {}", env!("CARGO_PKG_VERSION"));
-                return Ok(Loaded { engine, runner: Box::new(Own::new(graph)?) });
+                return Ok(Loaded { engine: own_name(), runner: Box::new(Own::new(graph)?) });
             }
             Self::Auto => Choice::Auto,
             Self::Ort => Choice::OnnxRuntime,
@@ -72,6 +71,11 @@ impl EngineArg {
         let runner = engine.load_file(path, threads(shared))?;
         Ok(Loaded { engine: engine.name(), runner })
     }
+}
+
+/// Name and version of our own executor.
+pub(super) fn own_name() -> String {
+    format!("kerf {}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Our own executor.

@@ -60,7 +60,7 @@ impl Task for EvalArgs {
         set.labels()?;
         let mut loaded = self.engine.load(&self.model, &graph, &self.shared, cx.console)?;
         let mut top = TopK::new(self.top_k as usize);
-        for batch in samples::labelled(&set, self.data.batch(), "evaluate", &cx.progress) {
+        for batch in samples::labelled(&set, self.data.batch(&graph), "evaluate", &cx.progress) {
             let (inputs, labels) = batch?;
             top.add(&loaded.runner.run(&inputs)?, labels.as_deref().unwrap_or_default())?;
         }

@@ -70,7 +70,7 @@ impl Task for VerifyArgs {
         let comparison = compare::compare(
             &mut *first.runner,
             &mut *second.runner,
-            samples::labelled(&set, self.data.batch(), "compare", &cx.progress),
+            samples::labelled(&set, self.data.batch(&a), "compare", &cx.progress),
         )?;
         let failures = self.failures(&comparison);
         let mut text = format!(
@@ -107,7 +107,7 @@ impl VerifyArgs {
                 ));
             }
             if let Some(most) = self.tolerance.or(preset)
-                && report::relative(output) > most
+                && !output.within(most, report::ROUNDING)
             {
                 failures.push(format!(
                     "{}: differs by {:.2e} of its range, more than {most:.2e}",

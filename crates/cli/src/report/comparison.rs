@@ -36,6 +36,10 @@ pub(crate) fn comparison(comparison: &Comparison) -> String {
     text
 }
 
+/// Absolute difference that is nothing but rounding: the range of an output that saturates, such
+/// as a sigmoid far below zero, is smaller still.
+pub(crate) const ROUNDING: f64 = 1e-5;
+
 /// The largest difference relative to the range; a constant reference allows none.
 pub(crate) fn relative(output: &OutputComparison) -> f64 {
     match output.max_relative {

@@ -6,8 +6,15 @@ use lasso_prune::{LayerReport, PruneReport};
 
 /// The layers in execution order, the frozen groups, and how often the baselines were worse.
 pub(crate) fn layers(report: &PruneReport) -> String {
-    let mut table =
-        Table::new(&["layer", "op", ">input channels", ">error", ">first-k", ">max-response"]);
+    let mut table = Table::new(&[
+        "layer",
+        "op",
+        ">input channels",
+        ">error",
+        ">first-k",
+        ">max-response",
+        ">held out",
+    ]);
     for layer in &report.layers {
         table.row([
             layer.key.clone(),
@@ -16,12 +23,14 @@ pub(crate) fn layers(report: &PruneReport) -> String {
             units::percent_fine(layer.error),
             layer.first_k_error.map_or("-".to_owned(), units::percent_fine),
             layer.max_response_error.map_or("-".to_owned(), units::percent_fine),
+            units::percent_fine(layer.held_out_error),
         ]);
     }
     let mut text = table.render();
     text.push_str(
-        "error: squared error of the layer's response, relative to its variance, on the \
-         calibration samples,\nafter least squares; the baselines at the same widths\n",
+        "error: squared error of the layer's response relative to its variance, after least \
+         squares; the baselines at\nthe same widths; held out: fitted on half of the samples, \
+         judged on the other half\n",
     );
     text.push_str(&beaten(report));
     if report.folded_batch_norms > 0 {

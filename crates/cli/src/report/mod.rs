@@ -5,7 +5,7 @@ mod latency;
 mod layers;
 mod sizes;
 
-pub(crate) use comparison::{comparison, relative};
+pub(crate) use comparison::{ROUNDING, comparison, relative};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::layers;
 pub(crate) use sizes::{Sizes, sizes};

@@ -3,8 +3,8 @@
 use super::layers::Layer;
 use super::params::Streams;
 use std::collections::BTreeMap;
-use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::ValueId;
+use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 
@@ -112,16 +112,18 @@ pub(crate) fn find_sets(
 /// Is the group a residual stream: does a sum of two activations carry it?
 fn is_stream(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -> bool {
     let varies = |value: &&ValueId| facts.get(**value).is_some_and(|fact| !fact.fixed);
-    graph.nodes.iter().filter(|node| matches!(node.op.as_str(), "Add" | "Sub" | "Sum")).any(|node| {
-        let is_sum = node.inputs.iter().flatten().filter(varies).count() > 1;
-        let axes = node.output(0).and_then(|v| Some((v, facts.dims(v)?.len())));
-        is_sum
-            && axes.is_some_and(|(output, rank)| {
-                (0..rank)
-                    .filter_map(|axis| channels.positions(output, axis))
-                    .any(|positions| positions.iter().any(|c| group.classes.contains(c)))
-            })
-    })
+    graph.nodes.iter().filter(|node| matches!(node.op.as_str(), "Add" | "Sub" | "Sum")).any(
+        |node| {
+            let is_sum = node.inputs.iter().flatten().filter(varies).count() > 1;
+            let axes = node.output(0).and_then(|v| Some((v, facts.dims(v)?.len())));
+            is_sum
+                && axes.is_some_and(|(output, rank)| {
+                    (0..rank)
+                        .filter_map(|axis| channels.positions(output, axis))
+                        .any(|positions| positions.iter().any(|c| group.classes.contains(c)))
+                })
+        },
+    )
 }
 
 /// Names a user may call the group by: its root, its parameters, its readers.

@@ -17,9 +17,9 @@ pub(super) const OPERATORS: &[Entry] = &[
     ("Div", &Binary::Arithmetic(Arithmetic::Div)),
     ("Pow", &Binary::Arithmetic(Arithmetic::Pow)),
     ("PRelu", &Binary::Arithmetic(Arithmetic::PRelu)),
-    ("Max", &Binary::Arithmetic(Arithmetic::Max)),
-    ("Min", &Binary::Arithmetic(Arithmetic::Min)),
-    ("Sum", &Binary::Arithmetic(Arithmetic::Add)),
+    ("Max", &Binary::Fold(Arithmetic::Max)),
+    ("Min", &Binary::Fold(Arithmetic::Min)),
+    ("Sum", &Binary::Fold(Arithmetic::Add)),
     ("Mean", &Mean),
     ("Mod", &Binary::Arithmetic(Arithmetic::Mod)),
     ("Equal", &Binary::Comparison(Comparison::Equal)),
@@ -68,6 +68,8 @@ enum Logic {
 #[derive(Clone, Copy)]
 enum Binary {
     Arithmetic(Arithmetic),
+    /// The same over one or more inputs.
+    Fold(Arithmetic),
     Comparison(Comparison),
     Logic(Logic),
 }
@@ -75,16 +77,35 @@ enum Binary {
 impl Binary {
     fn output(self, first: ElementType) -> ElementType {
         match self {
-            Self::Arithmetic(_) => first,
+            Self::Arithmetic(_) | Self::Fold(_) => first,
             _ => ElementType::Bool,
+        }
+    }
+
+    fn check_arity(self, inputs: usize) -> Result<()> {
+        match self {
+            Self::Fold(_) if inputs > 0 => Ok(()),
+            Self::Arithmetic(_) | Self::Comparison(_) | Self::Logic(_) if inputs == 2 => Ok(()),
+            _ => Err(Error::invalid(format!("{inputs} inputs"))),
+        }
+    }
+
+    /// The slope of `PRelu` broadcasts to the data, and not the other way round.
+    fn check_slope(self, data: &[usize], output: &[usize]) -> Result<()> {
+        match self {
+            Self::Arithmetic(Arithmetic::PRelu) if output != data => Err(Error::invalid(format!(
+                "the slope does not broadcast to the data of shape {data:?}"
+            ))),
+            _ => Ok(()),
         }
     }
 
     fn pair(self, cx: &NodeCx, a: &Array, b: &Array) -> Result<Array> {
         let plan = Plan::new([a.dims(), b.dims()])?;
+        self.check_slope(a.dims(), &plan.dims)?;
         match self {
             Self::Arithmetic(Arithmetic::Pow) => power(&plan, a, b),
-            Self::Arithmetic(op) => {
+            Self::Arithmetic(op) | Self::Fold(op) => {
                 same_type(a, b)?;
                 let op = match op {
                     Arithmetic::Mod if cx.int("fmod", 0)? != 0 => Arithmetic::Remainder,
@@ -100,7 +121,8 @@ impl Binary {
                 compare(op, &plan, a, b)
             }
             Self::Logic(op) => {
-                same_type(a, b)?;
+                boolean(a)?;
+                boolean(b)?;
                 let f = move |a: i64, b: i64| {
                     i64::from(match op {
                         Logic::And => a != 0 && b != 0,
@@ -121,21 +143,17 @@ impl Operator for Binary {
     }
 
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        self.check_arity(inputs.len())?;
         let first = inputs.required(0)?;
         let shapes: Vec<&[usize]> =
             inputs.iter().flatten().map(|fact| fact.dims.as_slice()).collect();
         let dims = broadcast::shape(&shapes)?;
-        if matches!(self, Self::Arithmetic(Arithmetic::PRelu)) && dims != first.dims {
-            return Err(Error::invalid(format!(
-                "slope of shape {:?} does not broadcast to {:?}",
-                inputs.required(1)?.dims,
-                first.dims
-            )));
-        }
+        self.check_slope(&first.dims, &dims)?;
         Ok(vec![Fact::new(self.output(first.element), dims)])
     }
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        self.check_arity(inputs.len())?;
         let mut result = inputs.required(0)?.clone();
         for i in 1..inputs.len() {
             result = self.pair(cx, &result, inputs.required(i)?)?;
@@ -154,6 +172,14 @@ fn same_type(a: &Array, b: &Array) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("inputs of types {:?} and {:?}", a.element, b.element)))
+}
+
+/// Refuses anything but booleans.
+pub(super) fn boolean(x: &Array) -> Result<()> {
+    match x.element {
+        ElementType::Bool => Ok(()),
+        other => Err(Error::invalid(format!("expected booleans, got {other:?}"))),
+    }
 }
 
 fn i64_result(
@@ -401,18 +427,18 @@ struct Mean;
 
 impl Operator for Mean {
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
-        Binary::Arithmetic(Arithmetic::Add).infer(cx, inputs)
+        Binary::Fold(Arithmetic::Add).infer(cx, inputs)
     }
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
-        let sums = Binary::Arithmetic(Arithmetic::Add).eval(cx, inputs)?;
+        let sums = Binary::Fold(Arithmetic::Add).eval(cx, inputs)?;
         sums.into_iter()
             .map(|sum| finish((sum.tensor / inputs.len() as f64)?, sum.element))
             .collect()
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
-        Binary::Arithmetic(Arithmetic::Add).channels(cx, flow)
+        Binary::Fold(Arithmetic::Add).channels(cx, flow)
     }
 }
 
@@ -427,6 +453,7 @@ impl Operator for Where {
 
     fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let (condition, yes, no) = (inputs.required(0)?, inputs.required(1)?, inputs.required(2)?);
+        boolean(condition)?;
         same_type(yes, no)?;
         let plan = Plan::new([condition.dims(), yes.dims(), no.dims()])?;
         macro_rules! run {

@@ -160,14 +160,23 @@ impl Operator for Gather {
     }
 }
 
+/// The slices `start..start + length`, which are in range, along an axis.
+pub(super) fn part(x: &Tensor, axis: usize, start: usize, length: usize) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    dims[axis] = length;
+    // candle's copies of empty views look at offsets beyond the storage.
+    if dims.contains(&0) {
+        return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
+    }
+    Ok(x.narrow(axis, start, length)?.contiguous()?)
+}
+
 /// The slices at the given indices, which are in range, along an axis.
 pub(super) fn select(x: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
     let consecutive = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    if let (true, Some(&first)) = (consecutive, indices.first()) {
-        return Ok(x.narrow(axis, first, indices.len())?.contiguous()?);
-    }
-    if indices.is_empty() {
-        return Ok(x.narrow(axis, 0, 0)?.contiguous()?);
+    let first = indices.first().copied().unwrap_or(0);
+    if consecutive || x.elem_count() == 0 {
+        return part(x, axis, first, indices.len());
     }
     let indices: Vec<u32> = indices
         .iter()

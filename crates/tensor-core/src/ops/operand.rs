@@ -58,11 +58,12 @@ impl Operand for Array {
 /// Largest number of elements an operator makes, against sizes that lie.
 const MAX_COUNT: usize = 1 << 30;
 
-/// Number of elements of an output, checked before it is allocated.
+/// Number of elements of an output, checked before it is allocated. No axis may be longer than the
+/// largest output either, even where another one is empty.
 pub(super) fn count(dims: &[usize]) -> Result<usize> {
     dims.iter()
         .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
-        .filter(|&count| count <= MAX_COUNT)
+        .filter(|&count| count.max(dims.iter().copied().max().unwrap_or(0)) <= MAX_COUNT)
         .ok_or_else(|| Error::invalid(format!("output shape {dims:?} is too large")))
 }
 

@@ -1,6 +1,6 @@
 //! `Pad`.
 
-use super::join::select;
+use super::join::{part, select};
 use super::operand::{Operand, axes, count, finish};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{Flow, Label};
@@ -128,7 +128,7 @@ impl Operator for Pad {
                 continue;
             }
             let (first, last) = ((-before).clamp(0, n), (n + after).clamp(0, n));
-            let kept = tensor.narrow(axis, first as usize, (last - first).max(0) as usize)?;
+            let kept = part(&tensor, axis, first as usize, (last - first).max(0) as usize)?;
             let fill = |length: i64| -> Result<Tensor> {
                 let mut dims = kept.dims().to_vec();
                 dims[axis] = length.max(0) as usize;

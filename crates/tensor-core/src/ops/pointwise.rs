@@ -1,6 +1,7 @@
 //! Elementwise operators that the tables of `unary` do not fit: `Clip`, `Gelu`, `Identity`,
 //! `Dropout`, `Cast`, `CastLike`, `Not`.
 
+use super::binary::boolean;
 use super::elementwise::with_slice;
 use super::operand::{finish, wrap};
 use super::{Entry, Follower, Inputs, NodeCx, Operator, passing, unary};
@@ -247,6 +248,7 @@ impl Operator for Not {
 
     fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = inputs.required(0)?;
+        boolean(x)?;
         let values: Vec<i64> =
             with_slice::<i64, _>(&x.tensor, |x| x.iter().map(|&v| i64::from(v == 0)).collect())?;
         Ok(vec![Array::new(Tensor::from_vec(values, x.dims(), &Device::Cpu)?, ElementType::Bool)?])

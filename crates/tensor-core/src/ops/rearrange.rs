@@ -6,6 +6,7 @@ use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{Flow, Label, Labels};
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
+use candle_core::Tensor;
 
 /// The operators of this file.
 pub(super) const OPERATORS: &[Entry] =
@@ -175,7 +176,11 @@ impl Operator for Tile {
     fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = inputs.required(0)?;
         let repeats = Self::repeats(inputs)?;
-        Self::dims(x.dims(), &repeats)?;
+        let dims = Self::dims(x.dims(), &repeats)?;
+        if dims.contains(&0) {
+            let empty = Tensor::zeros(dims, x.tensor.dtype(), x.tensor.device())?;
+            return Ok(vec![Array::new(empty, x.element)?]);
+        }
         let mut tensor = x.tensor.clone();
         for (axis, times) in repeats.into_iter().enumerate() {
             if times != 1 {

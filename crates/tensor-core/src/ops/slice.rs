@@ -1,6 +1,6 @@
 //! `Slice` and `Split`.
 
-use super::join::select;
+use super::join;
 use super::operand::{Operand, axes, axis, size, size_constant};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{CutCx, Flow};
@@ -120,9 +120,9 @@ impl Operator for Slice {
         let mut tensor = x.tensor.clone();
         for part in Self::parts(&Self::given(cx, inputs)?, x.dims())? {
             tensor = if part.step == 1 {
-                tensor.narrow(part.axis, part.start.min(x.dims()[part.axis]), part.count)?
+                join::part(&tensor, part.axis, part.start, part.count)?
             } else {
-                select(&tensor, part.axis, &part.indices())?
+                join::select(&tensor, part.axis, &part.indices())?
             };
         }
         Ok(vec![Array::new(tensor.contiguous()?, x.element)?])
@@ -245,7 +245,7 @@ impl Operator for Split {
         let mut start = 0;
         let mut outputs = Vec::with_capacity(parts.len());
         for part in parts {
-            let tensor = x.tensor.narrow(axis, start, part)?.contiguous()?;
+            let tensor = join::part(&x.tensor, axis, start, part)?;
             outputs.push(Array::new(tensor, x.element)?);
             start += part;
         }

@@ -157,15 +157,22 @@ fn set_input(
     constant: Constant,
 ) -> Result<()> {
     let old = graph.node(node).input(input);
-    if let Some(old) = old
-        && graph.initializer(old).is_some()
-        && index.readers(old).len() == 1
-        && !graph.outputs.contains(&old)
-    {
-        let mut constant = constant;
-        constant.encoding = graph.initializer(old).map(|c| c.encoding).unwrap_or_default();
-        graph.set_initializer(old, constant);
-        return Ok(());
+    let alone = |old: &ValueId| index.readers(*old).len() == 1 && !graph.outputs.contains(old);
+    if let Some(old) = old.filter(alone) {
+        if let Some(encoding) = graph.initializer(old).map(|constant| constant.encoding) {
+            let mut constant = constant;
+            constant.encoding = encoding;
+            graph.set_initializer(old, constant);
+            return Ok(());
+        }
+        // Nodes keep their places, so callers can go on using their ids.
+        if let Some(producer) = index.producer(old).map(|id| &mut graph.nodes[id.index()])
+            && producer.op == "Constant"
+            && matches!(producer.attributes.get("value"), Some(Attribute::Tensor(_)))
+        {
+            producer.attributes.set("value", Attribute::Tensor(constant));
+            return Ok(());
+        }
     }
     let base = old.map_or_else(
         || format!("{}_input{input}", graph.key(node)),

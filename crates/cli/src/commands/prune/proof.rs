@@ -6,13 +6,16 @@ use super::super::model::file_name;
 use super::super::{Context, samples};
 use super::PruneArgs;
 use crate::report::{self, Change, Sizes, Weight};
+use crate::units;
+use lasso_prune::{Budget, Limit};
 use serde::Serialize;
 use std::time::Duration;
+use tensor_core::cost::Resource;
 use tensor_core::data::Dataset;
 use tensor_core::measure::compare::{self, Comparison};
 use tensor_core::measure::latency::Report;
-use tensor_core::measure::{Choice, Engine};
-use tensor_core::{Error, ErrorKind, Graph, Result};
+use tensor_core::measure::{Choice, Engine, Runner};
+use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
 /// Samples on which the written file is compared with the graph in memory.
 const VERIFIED: usize = 32;
@@ -81,15 +84,43 @@ pub(super) fn prove(
     cx: &Context,
 ) -> Result<Proof> {
     let engine = engine::foreign(Choice::Auto, cx.console)?;
-    let written = match args.proof.no_verify {
-        true => None,
-        false => Some(written(args, pruned, set, &*engine, cx)?),
+    let mut failures = Vec::new();
+    let mut written_file = None;
+    if !args.proof.no_verify {
+        match written(args, pruned, set, &*engine, cx) {
+            Ok(written) => written_file = Some(written),
+            Err(error) if is_refusal(&error) => {
+                failures.push(format!("the written file could not be checked: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let evaluation = match evaluation(args, pruned, set, &*engine, cx) {
+        Err(error) if is_refusal(&error) => {
+            cx.console.warn(&format!("kerf's own executor evaluates instead: {error}"));
+            evaluation_by_us(args, pruned, set, cx)?
+        }
+        done => done?,
     };
-    let evaluation = evaluation(args, set, &*engine, cx)?;
-    let latency = if args.proof.no_bench { Vec::new() } else { timed(args, pruned, sizes, cx)? };
-    let mut proof = Proof { written, evaluation, latency, failures: Vec::new() };
-    proof.failures = proof.failures(args);
+    let latency = match args.proof.no_bench {
+        true => Ok(Vec::new()),
+        false => timed(args, pruned, sizes, cx),
+    };
+    let latency = match latency {
+        Err(error) if is_refusal(&error) => {
+            cx.console.warn(&format!("latency was not measured: {error}"));
+            Vec::new()
+        }
+        done => done?,
+    };
+    let mut proof = Proof { written: written_file, evaluation, latency, failures };
+    proof.judge(args, sizes);
     Ok(proof)
+}
+
+/// Is it the engine that cannot handle a model? Then what was done so far is still worth having.
+fn is_refusal(error: &Error) -> bool {
+    ["E0302", "E0303"].contains(&error.code())
 }
 
 fn written(
@@ -101,13 +132,14 @@ fn written(
 ) -> Result<Written> {
     let mut read = engine.load_file(&args.output, engine::threads(&args.shared))?;
     let set = set.first(VERIFIED);
-    let batches = samples::labelled(&set, args.data.batch(), "verify", &cx.progress);
+    let batches = samples::labelled(&set, args.data.batch(pruned), "verify", &cx.progress);
     let comparison = compare::compare(&mut Own::new(pruned)?, &mut *read, batches)?;
     Ok(Written { engine: engine.name(), comparison })
 }
 
 fn evaluation(
     args: &PruneArgs,
+    pruned: &Graph,
     set: &Dataset,
     engine: &dyn Engine,
     cx: &Context,
@@ -115,10 +147,33 @@ fn evaluation(
     let threads = engine::threads(&args.shared);
     let mut before = engine.load_file(&args.model, threads)?;
     let mut after = engine.load_file(&args.output, threads)?;
-    let batches = samples::labelled(set, args.data.batch(), "evaluate", &cx.progress);
-    let comparison = compare::compare(&mut *before, &mut *after, batches)?;
+    compared(args, pruned, set, &mut *before, &mut *after, engine.name(), cx)
+}
+
+fn evaluation_by_us(
+    args: &PruneArgs,
+    pruned: &Graph,
+    set: &Dataset,
+    cx: &Context,
+) -> Result<Evaluation> {
+    let original = onnx::read(&args.model)?;
+    let (mut before, mut after) = (Own::new(&original)?, Own::new(pruned)?);
+    compared(args, pruned, set, &mut before, &mut after, engine::own_name(), cx)
+}
+
+fn compared(
+    args: &PruneArgs,
+    pruned: &Graph,
+    set: &Dataset,
+    before: &mut dyn Runner,
+    after: &mut dyn Runner,
+    engine: String,
+    cx: &Context,
+) -> Result<Evaluation> {
+    let batches = samples::labelled(set, args.data.batch(pruned), "evaluate", &cx.progress);
+    let comparison = compare::compare(before, after, batches)?;
     let data = args.proof.eval_data.as_deref().unwrap_or(args.data.path());
-    Ok(Evaluation { engine: engine.name(), data: data.display().to_string(), comparison })
+    Ok(Evaluation { engine, data: data.display().to_string(), comparison })
 }
 
 fn timed(
@@ -142,12 +197,34 @@ fn timed(
     latency::measure(&models, &plan, &args.shared, cx)
 }
 
+/// Says so when the model costs more than was asked for.
+fn exceeded(budget: &Budget, sizes: &Change<Sizes>) -> Option<String> {
+    let (what, before, after) = match budget.resource {
+        Resource::Macs => ("MACs", sizes.before.macs, sizes.after.macs),
+        Resource::Parameters => ("parameters", sizes.before.parameters, sizes.after.parameters),
+        Resource::Bytes => {
+            ("bytes of constants", sizes.before.constant_bytes, sizes.after.constant_bytes)
+        }
+    };
+    let limit = match budget.limit {
+        Limit::Keep(share) => share * before as f64,
+        Limit::AtMost(most) => most,
+    };
+    // The budget itself may round to a fraction of one.
+    (after as f64 > limit + 1.0).then(|| {
+        let shown = units::percent_fine(after as f64 / before.max(1) as f64);
+        format!("{after} {what} remain ({shown}), more than the {limit:.0} asked for")
+    })
+}
+
 impl Proof {
-    fn failures(&self, args: &PruneArgs) -> Vec<String> {
-        let mut failures = Vec::new();
+    /// Adds the goals that were not met.
+    fn judge(&mut self, args: &PruneArgs, sizes: &Change<Sizes>) {
+        let failures = &mut self.failures;
+        failures.extend(args.budget().and_then(|budget| exceeded(&budget, sizes)));
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
-            if difference > args.proof.tolerance || output.non_finite > 0 {
+            if !output.within(args.proof.tolerance, report::ROUNDING) {
                 failures.push(format!(
                     "the written file differs from what was made by {difference:.1e} of the range \
                      of `{}`, more than {:.1e}",
@@ -174,7 +251,6 @@ impl Proof {
                 most * 100.0
             ));
         }
-        failures
     }
 
     /// For people.
