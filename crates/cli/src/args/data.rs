@@ -59,13 +59,9 @@ impl DataArgs {
         &self.data
     }
 
-    /// Samples per forward pass: as asked for, or what the model fixes.
+    /// Samples per forward pass: what the model fixes, else what was asked for.
     pub(crate) fn batch(&self, graph: &Graph) -> usize {
-        let first = graph.inputs.first().and_then(|&input| graph.declared(input));
-        match first.and_then(|declared| declared.dims.as_ref()?.first()) {
-            Some(Dim::Known(fixed)) => *fixed,
-            _ => self.batch as usize,
-        }
+        fixed_batch(graph).unwrap_or(self.batch as usize)
     }
 
     /// Was a number of samples asked for?
@@ -113,5 +109,14 @@ impl DataArgs {
         };
         merged.check()?;
         Ok(merged)
+    }
+}
+
+/// The batch that the model's first input fixes, if it does.
+pub(crate) fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let declared = graph.declared(*graph.inputs.first()?)?;
+    match declared.dims.as_ref()?.first()? {
+        Dim::Known(batch) if *batch > 0 => Some(*batch),
+        _ => None,
     }
 }

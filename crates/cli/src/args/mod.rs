@@ -7,7 +7,7 @@ mod shape;
 mod shared;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
-pub(crate) use data::DataArgs;
+pub(crate) use data::{DataArgs, fixed_batch};
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 
 use crate::commands::{Command, Task};

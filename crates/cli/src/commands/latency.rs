@@ -1,7 +1,7 @@
 //! Timing models in turn on random inputs.
 
 use super::{Context, engine};
-use crate::args::Shared;
+use crate::args::{Shared, fixed_batch};
 use crate::report::{Weight, doubts};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -121,9 +121,5 @@ fn inputs(graph: &Graph, batch: usize, shared: &Shared) -> Result<Vec<Named>> {
 
 /// Batch sizes that a model takes: `wanted`, or the fixed one.
 pub(super) fn batches(graph: &Graph, wanted: &[usize]) -> Vec<usize> {
-    let first = graph.inputs.first().and_then(|&input| graph.declared(input));
-    match first.and_then(|declared| declared.dims.as_ref()?.first()) {
-        Some(Dim::Known(fixed)) => vec![*fixed],
-        _ => wanted.to_vec(),
-    }
+    fixed_batch(graph).map_or_else(|| wanted.to_vec(), |fixed| vec![fixed])
 }

@@ -19,6 +19,8 @@ pub(crate) struct Sizes {
     pub(crate) macs: u64,
     /// Float parameters.
     pub(crate) parameters: u64,
+    /// Bytes of all constants.
+    pub(crate) constant_bytes: u64,
     /// Bytes of the file.
     pub(crate) file_bytes: u64,
     /// Bytes of the file after deflate: what a package or a download holds.
@@ -37,6 +39,7 @@ impl Sizes {
         Ok(Self {
             macs: cost.macs,
             parameters: cost.parameters,
+            constant_bytes: cost.parameter_bytes,
             file_bytes: bytes.len() as u64,
             deflated_bytes: deflated.0,
             peak_activation_bytes: cost.peak_activation_bytes,
@@ -86,6 +89,7 @@ mod tests {
         let before = Sizes {
             macs: 31_020_000,
             parameters: 272_000,
+            constant_bytes: 1 << 20,
             file_bytes: 1 << 20,
             deflated_bytes: 1 << 19,
             peak_activation_bytes: 100_000,

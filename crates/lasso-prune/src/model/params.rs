@@ -54,8 +54,9 @@ pub enum Streams {
 /// | `budget` | keep 50 % of MACs | what the pruned model may cost | share in (0, 1], or > 0 |
 /// | `widths` | `Auto` | how the budget is split over layers | |
 /// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
+/// | `may_round_less` | no | halve `round_to` until the budget can be met | |
 /// | `streams` | `Keep` | what happens to residual streams | |
-/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20, or more where few images meet wide layers | >= 1 |
+/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 40, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | names of groups, parameters or layers to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
 /// | `memory` | 384 MiB | bytes of activations held per network | >= 1 MiB |
@@ -69,9 +70,11 @@ pub struct PruneParams {
     pub widths: Widths,
     /// Channel counts become multiples of this.
     pub round_to: usize,
+    /// Halve `round_to` until the budget can be met.
+    pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
-    /// Sampled output positions per image and layer; `None` takes 20, or as many as give 16 rows
+    /// Sampled output positions per image and layer; `None` takes 40, or as many as give 16 rows
     /// per input column.
     pub positions: Option<usize>,
     /// Names to leave alone; `*` matches any text.
@@ -96,6 +99,7 @@ impl Default for PruneParams {
             budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
             widths: Widths::Auto,
             round_to: 1,
+            may_round_less: false,
             streams: Streams::Keep,
             positions: None,
             exclude: Vec::new(),

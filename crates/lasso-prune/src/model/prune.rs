@@ -9,7 +9,7 @@ use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Kind, Set, find_sets};
-use super::widths::{Goal, choose_widths};
+use super::widths::{Goal, choose_widths, rounding};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
 use tensor_core::channels::{self, identity};
@@ -82,10 +82,17 @@ pub fn prune(
     let sampling = Sampling { positions: params.params.positions, seed: params.params.seed };
     let scope = Scope { graph, facts: &facts, layers: &layers, sets: &sets, params, sampling };
     let goal = Goal::new(graph, &facts, &analysis, &layers, &sets, params.params.budget)?;
+    let round_to = rounding(&sets, &goal, params);
+    if round_to < params.params.round_to {
+        progress.warn(&format!(
+            "the budget cannot be met with multiples of {} channels; {round_to} are used instead",
+            params.params.round_to
+        ));
+    }
     let needs_curves =
         params.params.widths == Widths::Auto || sets.iter().any(|set| set.readers.len() > 1);
     let curves = if needs_curves { curves(&scope, replay.clone(), progress)? } else { Vec::new() };
-    let widths = choose_widths(&sets, &curves, &goal, params)?;
+    let widths = choose_widths(&sets, &curves, &goal, params, round_to)?;
     let (refitted, kept, layer_reports) = refit_all(&scope, replay, &curves, &widths, progress)?;
     let mut cut = cut(&refitted, shapes, &layers, &sets, &kept)?;
     let mask_difference =
@@ -111,6 +118,7 @@ pub fn prune(
         .collect();
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
+        round_to,
         sets,
         layers: layer_reports,
         frozen,

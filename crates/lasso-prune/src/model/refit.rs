@@ -39,7 +39,8 @@ pub(crate) fn refit(
     let weights = weight_rows(graph, &index, layer)?;
     let kept = choose(layer, statistics, &weights, reads, selection)?;
     let fit = Fit::new(layer, statistics, &weights, reads, selection.ridge())?;
-    let (solved, held_out_error) = fit.solve(&kept)?;
+    let (ridge, held_out_error) = fit.best_ridge(&kept)?;
+    let solved = fit.solve(&kept, ridge)?;
     let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
     let baseline = |name: &str| -> Result<Option<f64>> {
         if !is_cut {
@@ -48,7 +49,7 @@ pub(crate) fn refit(
         let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
         let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
         let kept = choose(layer, statistics, &weights, &anew, &params)?;
-        Ok(Some(fit.error(&fit.solve(&kept)?.0)))
+        Ok(Some(fit.error(&fit.solve(&kept, ridge)?)))
     };
     let removed: usize =
         reads.iter().zip(&kept).map(|(read, kept)| positions(layer, read.set, kept)).sum();
@@ -125,16 +126,20 @@ impl Fit {
         Ok(Self { problems, starts, energies, ridge })
     }
 
-    /// Solves with the ridge that does best on held-out rows; also returns that held-out error.
-    fn solve(&self, kept: &[Vec<usize>]) -> Result<(Vec<Reconstruction>, f64)> {
-        let joint: Vec<usize> = kept
-            .iter()
-            .zip(&self.starts)
-            .flat_map(|(kept, start)| kept.iter().map(move |i| start + i))
-            .collect();
-        let (ridge, held_out) = best_ridge(&self.problems.halves, &joint, self.ridge)?;
-        let fit = |problem| reconstruct(problem, &joint, ridge);
-        Ok((self.problems.all.iter().map(fit).collect::<Result<_>>()?, held_out))
+    /// The ridge that does best on held-out rows, and that held-out error.
+    fn best_ridge(&self, kept: &[Vec<usize>]) -> Result<(f64, f64)> {
+        best_ridge(&self.problems.halves, &self.joint(kept), self.ridge)
+    }
+
+    fn solve(&self, kept: &[Vec<usize>], ridge: f64) -> Result<Vec<Reconstruction>> {
+        let joint = self.joint(kept);
+        self.problems.all.iter().map(|problem| reconstruct(problem, &joint, ridge)).collect()
+    }
+
+    /// Kept channels of all sets as places in the joint list.
+    fn joint(&self, kept: &[Vec<usize>]) -> Vec<usize> {
+        let sets = kept.iter().zip(&self.starts);
+        sets.flat_map(|(kept, start)| kept.iter().map(move |i| start + i)).collect()
     }
 
     /// Relative error over all groups.

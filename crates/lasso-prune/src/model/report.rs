@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct PruneReport {
     /// Selection method.
     pub method: String,
+    /// Channel counts are multiples of this.
+    pub round_to: usize,
     /// Channel sets in execution order of their first reader.
     pub sets: Vec<SetReport>,
     /// Refitted layers in execution order.

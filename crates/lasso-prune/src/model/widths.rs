@@ -61,8 +61,8 @@ pub(crate) fn choose_widths(
     curves: &[Curve],
     goal: &Goal,
     params: &ValidPruneParams,
+    step: usize,
 ) -> Result<Vec<usize>> {
-    let step = params.params.round_to;
     match &params.params.widths {
         Widths::Auto => {
             let choices: Vec<Choice> =
@@ -73,6 +73,24 @@ pub(crate) fn choose_widths(
         Widths::Uniform => uniform(sets, goal, step),
         Widths::Given(given) => from_names(sets, given),
     }
+}
+
+/// The multiple that channel counts round to: `round_to`, or the largest half, quarter, ... of it
+/// with which the budget can be met at all, where that is allowed.
+pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> usize {
+    let wanted = params.params.round_to;
+    let smallest = |step: usize| -> Vec<usize> {
+        sets.iter().map(|set| step.min(set.classes.len())).collect()
+    };
+    let is_budgeted = !matches!(params.params.widths, Widths::Given(_));
+    if !params.params.may_round_less || !is_budgeted {
+        return wanted;
+    }
+    let mut step = wanted;
+    while step > 1 && goal.cost.at(&smallest(step)) > goal.limit {
+        step /= 2;
+    }
+    if goal.cost.at(&smallest(step)) > goal.limit { wanted } else { step }
 }
 
 /// Multiples of `step` up to the full width, and the full width.

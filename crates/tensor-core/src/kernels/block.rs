@@ -11,6 +11,12 @@ pub(super) const SECTIONS: usize = PANEL / SECTION;
 /// Rows that are packed together.
 pub(super) const ROWS: usize = 8;
 
+/// Columns up to which lanes run over rows instead of columns.
+const NARROW: usize = 3;
+
+/// Elements behind packed rows that may be read, though they do not count.
+pub(super) const LEFT_SLACK: usize = SECTION;
+
 /// Most terms that are summed in one go, so that a panel of them stays in the first cache level.
 const MAX_DEPTH: usize = 224;
 
@@ -49,7 +55,7 @@ pub(super) struct Block {
     pub(super) columns: usize,
     /// Terms.
     pub(super) depth: usize,
-    /// Packed rows: `rows` values per term.
+    /// Packed rows: `rows` values per term, and [`LEFT_SLACK`] readable elements behind them.
     pub(super) left: *const f32,
     /// Panel: one row of columns per term.
     pub(super) right: *const f32,
@@ -65,9 +71,13 @@ pub(super) struct Block {
 ///
 /// # Safety
 /// The instruction set of `S` must be there, and all pointers valid for the sizes of `Block`,
-/// columns rounded up to whole sections.
+/// columns rounded up to whole sections and rows followed by [`LEFT_SLACK`] elements.
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(block: Block) {
+    if block.columns <= NARROW {
+        // SAFETY: as the caller.
+        return unsafe { multiply_narrow::<S>(block) };
+    }
     let vectors = block.columns.div_ceil(S::LANES);
     let mut row = 0;
     while row < block.rows {
@@ -91,6 +101,39 @@ pub(super) unsafe fn multiply<S: Simd>(block: Block) {
             vector += count;
         }
         row += rows;
+    }
+}
+
+/// Few columns: each lane sums one row, and each column is summed in four interleaved parts.
+#[inline(always)]
+unsafe fn multiply_narrow<S: Simd>(block: Block) {
+    const PARTS: usize = 4;
+    for column in 0..block.columns {
+        for row in (0..block.rows).step_by(S::LANES) {
+            // SAFETY: lanes past the last row read the next terms or the slack and are not used.
+            unsafe {
+                let right =
+                    |term: usize| S::splat(*block.right.add(term * block.right_step + column));
+                let left = |term: usize| S::load(block.left.add(term * block.rows + row));
+                let mut parts = [S::splat(0.0); PARTS];
+                let whole = block.depth / PARTS * PARTS;
+                for term in (0..whole).step_by(PARTS) {
+                    for (i, part) in parts.iter_mut().enumerate() {
+                        *part = S::mul_add(right(term + i), left(term + i), *part);
+                    }
+                }
+                for term in whole..block.depth {
+                    parts[0] = S::mul_add(right(term), left(term), parts[0]);
+                }
+                let sum = S::add(S::add(parts[0], parts[1]), S::add(parts[2], parts[3]));
+                let mut lanes = [0.0_f32; SECTION];
+                S::store(lanes.as_mut_ptr(), sum);
+                for (i, value) in lanes.iter().enumerate().take(S::LANES.min(block.rows - row)) {
+                    let to = block.sums.add((row + i) * PANEL + column);
+                    *to = if block.add { *to + value } else { *value };
+                }
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Convolution as a product of packed weights with panels of input patches.
 
-use super::block::{Block, PANEL, ROWS, depth_step, multiply, pack_rows};
+use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_rows};
 use super::epilogue::Finish;
 use super::geometry::ConvGeometry;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
@@ -11,6 +11,9 @@ use std::cell::RefCell;
 
 /// Output positions that small images are joined to, so that few lanes of a panel stay empty.
 const SET: usize = 768;
+
+/// Most sets that share the location of a tile, so that their inputs stay in cache.
+const MAX_BUNDLE: usize = 8;
 
 /// Most rows of weights that meet a panel before the next panel is gathered.
 const MAX_ROWS: usize = 256;
@@ -38,7 +41,7 @@ impl PackedConv {
     pub fn new(values: &[f32], groups: usize, outputs: usize, depth: usize) -> Self {
         assert_eq!(values.len(), outputs * depth, "elements of the weight");
         let rows = outputs / groups.max(1);
-        let mut packed = vec![0.0; values.len()];
+        let mut packed = vec![0.0; values.len() + LEFT_SLACK];
         for g in 0..groups {
             let range = g * rows * depth..(g + 1) * rows * depth;
             let weight = &values[range.clone()];
@@ -51,7 +54,7 @@ impl PackedConv {
     pub(super) fn fits(&self, g: &ConvGeometry) -> bool {
         self.rows == g.group_outputs()
             && self.depth == g.depth()
-            && self.values.len() == g.weight_count()
+            && self.values.len() == g.weight_count() + LEFT_SLACK
     }
 }
 
@@ -73,7 +76,10 @@ pub(super) fn forward(
     let area = g.output_area();
     let images = SET.div_ceil(area.max(1)).clamp(1, g.batch.max(1));
     let tiles = (images * area).div_ceil(PANEL);
-    let places = g.groups * g.batch.div_ceil(images) * tiles;
+    let sets = g.batch.div_ceil(images);
+    // Sets of equal size share what is located for a tile.
+    let bundle = (sets / (4 * threads())).clamp(1, MAX_BUNDLE);
+    let places = g.groups * sets.div_ceil(bundle) * tiles;
     let blocks = g.group_outputs().div_ceil(ROWS);
     let parts = threads().div_ceil(places.max(1)).min(blocks);
     let rows = (blocks.div_ceil(parts) * ROWS).min(MAX_ROWS);
@@ -84,41 +90,45 @@ pub(super) fn forward(
     // SAFETY: every output position lies in one tile of one set, and every row in one part.
     unsafe {
         filled(g.output_count(), |output| {
-            for_each(places * parts, PANEL * depth * rows, |task| {
+            for_each(places * parts, bundle * PANEL * depth * rows, |task| {
                 let (place, part) = (task / parts, task % parts);
                 let (rest, tile) = (place / tiles, place % tiles);
-                let (group, set) = (rest % g.groups, rest / g.groups);
-                let first_image = set * images;
-                let positions = (g.batch - first_image).min(images) * area;
-                let start = tile * PANEL;
-                if start >= positions {
-                    return;
-                }
+                let (group, first_set) = (rest % g.groups, rest / g.groups * bundle);
                 let first_row = part * rows;
-                let last_row = (first_row + rows).min(g.group_outputs());
-                let len = PANEL.min(positions - start);
-                with_scratch((step + rows) * PANEL, |scratch| {
+                let rows = first_row..(first_row + rows).min(g.group_outputs());
+                let start = tile * PANEL;
+                with_scratch((step + rows.len()) * PANEL, |scratch| {
                     PATCHES.with_borrow_mut(|patches| {
-                        patches.locate(&plan, start, len);
-                        let (panel, sums) = scratch.split_at_mut(step * PANEL);
-                        let rows = first_row..last_row;
-                        let patches = &*patches;
-                        dispatch(Tile {
-                            x,
-                            weight,
-                            g,
-                            plan: &plan,
-                            finish,
-                            output,
-                            patches,
-                            group,
-                            first_image,
-                            rows,
-                            len,
-                            panel,
-                            sums,
-                            step,
-                        });
+                        let mut located = 0;
+                        for set in first_set..(first_set + bundle).min(sets) {
+                            let first_image = set * images;
+                            let positions = (g.batch - first_image).min(images) * area;
+                            let len = PANEL.min(positions.saturating_sub(start));
+                            if len == 0 {
+                                continue;
+                            }
+                            if len != located {
+                                patches.locate(&plan, start, len);
+                                located = len;
+                            }
+                            let (panel, sums) = scratch.split_at_mut(step * PANEL);
+                            dispatch(Tile {
+                                x,
+                                weight,
+                                g,
+                                plan: &plan,
+                                finish,
+                                output,
+                                patches,
+                                group,
+                                first_image,
+                                rows: rows.clone(),
+                                len,
+                                panel,
+                                sums,
+                                step,
+                            });
+                        }
                     });
                 });
             });
@@ -211,7 +221,7 @@ impl Kernel for Tile<'_> {
             for row in self.rows.clone().step_by(ROWS) {
                 // Blocks hold eight rows, counted from the first row of the group.
                 let rows = ROWS.min(g.group_outputs() - row);
-                let left = &weight[row * depth + term * rows..][..terms * rows];
+                let left = &weight[row * depth + term * rows..][..terms * rows + LEFT_SLACK];
                 let sums = &mut self.sums[(row - self.rows.start) * PANEL..][..rows * PANEL];
                 // SAFETY: slices are checked above; a panel in place is a full tile of rows
                 // within one image.

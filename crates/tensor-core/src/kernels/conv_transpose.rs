@@ -1,12 +1,15 @@
 //! Transposed convolution, which is the backward pass of a convolution to its data: a product of
 //! transposed weights with the pixels of the input, added up where the windows overlap.
 
-use super::block::{Block, PANEL, ROWS, depth_step, multiply, pack_rows};
+use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_rows};
 use super::geometry::ConvGeometry;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::simd::{Kernel, Simd, dispatch};
 use crate::Result;
 use std::ops::Range;
+
+/// Sums that the channels of one task may have, as long as they are several.
+const MAX_SUMS: usize = 1 << 18;
 
 /// Most output channels that share one gathered panel.
 const MAX_CHANNELS: usize = 32;
@@ -32,7 +35,7 @@ pub(super) fn backward_data(
     let (channels, taps) = (g.group_inputs(), g.taps());
     let places = g.batch * g.groups;
     let wanted = channels.div_ceil(threads().div_ceil(places.max(1)));
-    let share = wanted.min(MAX_CHANNELS);
+    let share = wanted.min(MAX_CHANNELS).min(MAX_SUMS / (taps * PANEL)).max(1);
     let parts = channels.div_ceil(share);
     let step = depth_step(g.group_outputs());
     // SAFETY: each task writes all elements of its channels.
@@ -67,8 +70,8 @@ pub(super) fn backward_data(
 /// Rows `(channel, tap)` of terms over the output channels, packed channel by channel.
 fn pack(weight: &[f32], g: &ConvGeometry) -> Vec<f32> {
     let (channels, taps, depth) = (g.group_inputs(), g.taps(), g.group_outputs());
-    let mut packed = vec![0.0; weight.len()];
-    for (i, rows) in packed.chunks_exact_mut(taps * depth).enumerate() {
+    let mut packed = vec![0.0; weight.len() + LEFT_SLACK];
+    for (i, rows) in packed[..weight.len()].chunks_exact_mut(taps * depth).enumerate() {
         let (group, channel) = (i / channels, i % channels);
         pack_rows(taps, depth, rows, |tap, k| {
             weight[((group * depth + k) * channels + channel) * taps + tap]
@@ -123,10 +126,11 @@ impl Kernel for Share<'_> {
                 for (i, channel) in self.channels.clone().enumerate() {
                     let weight = &self.packed
                         [(self.group * g.group_inputs() + channel) * taps * depth..]
-                        [..taps * depth];
+                        [..taps * depth + LEFT_SLACK];
                     for tap in (0..taps).step_by(ROWS) {
                         let rows = ROWS.min(taps - tap);
-                        let left = &weight[tap * depth + term * rows..][..terms * rows];
+                        let left =
+                            &weight[tap * depth + term * rows..][..terms * rows + LEFT_SLACK];
                         let sums = &mut self.sums[(i * taps + tap) * PANEL..][..rows * PANEL];
                         // SAFETY: the slices have the sizes of the block.
                         unsafe {

@@ -4,6 +4,7 @@
 //! strides. In these planes every tap is a plain shift, whatever stride and padding, so the sums
 //! of a whole band are one loop over neighbouring elements.
 
+use super::conv::{self, PackedConv};
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::parallel::{Output, filled, for_each, with_scratch};
@@ -13,6 +14,9 @@ use crate::Result;
 
 /// Elements of scratch planes that a band of rows is chosen to need.
 const BAND: usize = 6144;
+
+/// Most elements of scratch memory.
+const MAX_SCRATCH: usize = 1 << 22;
 
 /// Vectors that are summed at once.
 const VECTORS: usize = 4;
@@ -35,6 +39,11 @@ pub(super) fn forward(
         "operands of the depthwise convolution"
     );
     let plan = Plan::new(g);
+    if plan.scratch() > MAX_SCRATCH {
+        // Far dilations: gathering patches needs no planes.
+        let weight = PackedConv::new(weight, g.groups, g.out_channels, g.depth());
+        return conv::forward(x, &weight, g, finish);
+    }
     let channels = g.batch * g.out_channels;
     // SAFETY: each channel's task writes all rows of its channel.
     unsafe {
@@ -108,11 +117,11 @@ impl Plan {
 
     /// Elements of all planes.
     fn planes(&self) -> usize {
-        self.row_phases.len() * self.column_phases * self.plane
+        (self.row_phases.len() * self.column_phases).saturating_mul(self.plane)
     }
 
     fn scratch(&self) -> usize {
-        self.planes() + self.band * self.pitch + SLACK
+        self.planes().saturating_add(self.band * self.pitch + SLACK)
     }
 }
 
@@ -211,22 +220,28 @@ unsafe fn fill_plane<S: Simd>(
     let row_phase = plan.row_phases[phase / plan.column_phases];
     let runs = &plan.runs[phase % plan.column_phases * sections..][..sections];
     assert!(plane.len() >= height * plan.pitch + SECTION, "a band has slack behind its last row");
-    for row in 0..height {
-        let at = (first + row) * g.rows.stride + row_phase;
-        let at = at.checked_sub(g.rows.pad_begin).filter(|&at| at < g.rows.input);
-        let from = at.map(|at| input[at * g.columns.input..][..g.columns.input].as_ptr());
-        for (section, run) in runs.iter().enumerate() {
-            // SAFETY: a run covers elements of the input row only. A section may reach into the
-            // next row of the plane, which is filled later, or into the slack.
+    // Rows of the plane that lie inside the input.
+    let (stride, before) = (g.rows.stride, g.rows.pad_begin);
+    let at = |row: usize| (first + row) * stride + row_phase;
+    let begin = before.saturating_sub(at(0)).div_ceil(stride).min(height);
+    let end = (g.rows.input + before).saturating_sub(at(0)).div_ceil(stride).clamp(begin, height);
+    let source = if begin < end { (at(begin) - before) * g.columns.input } else { 0 };
+    // A row's last section may reach into the start of the next row: the first section, which is
+    // filled last, puts that right.
+    for (section, run) in runs.iter().enumerate().rev() {
+        let parts = [(0, begin, false), (begin, end, true), (end, height, false)];
+        for (from, to, inside) in parts {
+            // SAFETY: runs cover elements of the input rows only, and sections lie in the plane
+            // or its slack.
             unsafe {
                 S::fill_sections(Fill {
-                    runs: if from.is_some() { run.as_slice() } else { &[] },
+                    runs: if inside { run.as_slice() } else { &[] },
                     stride: g.columns.stride,
-                    rows: 1,
-                    source: from.unwrap_or(input.as_ptr()),
-                    source_step: 0,
-                    to: plane.as_mut_ptr().add(row * plan.pitch + section * SECTION),
-                    to_step: 0,
+                    rows: to - from,
+                    source: input.as_ptr().add(source),
+                    source_step: stride * g.columns.input,
+                    to: plane.as_mut_ptr().add(from * plan.pitch + section * SECTION),
+                    to_step: plan.pitch,
                 });
             }
         }

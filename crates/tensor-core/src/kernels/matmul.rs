@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use super::block::{Block, PANEL, ROWS, depth_step, multiply, pack_rows};
+use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_rows};
 use super::geometry::check_count;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
@@ -196,8 +196,8 @@ impl Product {
                     let first_row = row_part * rows;
                     let columns = (part * share * PANEL).min(s.columns)
                         ..((part + 1) * share * PANEL).min(s.columns);
-                    with_scratch(rows * s.inner + rows * PANEL, |scratch| {
-                        let (left, sums) = scratch.split_at_mut(rows * s.inner);
+                    with_scratch(rows * s.inner + LEFT_SLACK + rows * PANEL, |scratch| {
+                        let (left, sums) = scratch.split_at_mut(rows * s.inner + LEFT_SLACK);
                         dispatch(Part {
                             shape: s,
                             a: &a[i * s.rows * s.inner..][..s.rows * s.inner],
@@ -249,7 +249,8 @@ impl Kernel for Part<'_> {
                 let terms = step.min(s.inner - term);
                 for row in (0..count).step_by(ROWS) {
                     let rows = ROWS.min(count - row);
-                    let left = &self.left[row * s.inner + term * rows..][..terms * rows];
+                    let left =
+                        &self.left[row * s.inner + term * rows..][..terms * rows + LEFT_SLACK];
                     let sums = &mut self.sums[row * PANEL..][..rows * PANEL];
                     // SAFETY: the slices have the sizes of the block; panels are whole sections.
                     unsafe {

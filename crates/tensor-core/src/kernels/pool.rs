@@ -2,7 +2,7 @@
 
 use super::geometry::{WindowAxis, check_count};
 use super::parallel::{Output, filled, for_each, with_scratch};
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, SECTION, Simd, dispatch};
 use super::storage::{candle_error, elements};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -69,12 +69,16 @@ impl CustomOp1 for Pool {
         };
         let (area, out_area) = (rows.input * columns.input, rows.output * columns.output);
         let work = out_area * rows.kernel * columns.kernel;
+        // Whole vectors may be computed past the last output.
+        let result = columns.output.next_multiple_of(SECTION);
+        let line = result * columns.stride + columns.kernel * columns.dilation + SECTION;
+        let line = line.max(columns.pad_begin + columns.input);
         // SAFETY: each plane's task writes all its rows.
         let values = unsafe {
             filled(batch * channels * out_area, |output| {
                 for_each(batch * channels, work, |plane| {
-                    with_scratch(columns.input + columns.output, |scratch| {
-                        let (line, result) = scratch.split_at_mut(columns.input);
+                    with_scratch(line + result, |scratch| {
+                        let (line, result) = scratch.split_at_mut(line);
                         dispatch(Plane {
                             pool: self,
                             x: &x[plane * area..(plane + 1) * area],
@@ -125,32 +129,42 @@ impl Kernel for Plane<'_> {
         let maximum = self.pool.pooling == Pooling::Maximum;
         let (rows, columns) = (&self.pool.rows, &self.pool.columns);
         let empty = if maximum { f32::NEG_INFINITY } else { 0.0 };
+        // The padding around the line stays as it is.
+        self.line.fill(empty);
         for row in 0..rows.output {
-            self.line.fill(empty);
-            for tap in 0..rows.kernel {
-                let Some(y) = rows.source(row, tap) else { continue };
-                let from = &self.x[y * columns.input..][..columns.input];
-                for (to, &from) in self.line.iter_mut().zip(from) {
-                    *to = combine(*to, from, maximum);
+            for first in (0..columns.input).step_by(S::LANES) {
+                let rest = columns.input - first;
+                // SAFETY: loads and stores stay within the row of the input and its place in
+                // the line.
+                unsafe {
+                    let mut pooled = S::splat(empty);
+                    for tap in 0..rows.kernel {
+                        let Some(y) = rows.source(row, tap) else { continue };
+                        let from = self.x.as_ptr().add(y * columns.input + first);
+                        let whole = rest >= S::LANES;
+                        let values = if whole { S::load(from) } else { S::load_first(from, rest) };
+                        pooled = combine::<S>(pooled, values, maximum);
+                    }
+                    let to = self.line.as_mut_ptr().add(columns.pad_begin + first);
+                    if rest < S::LANES {
+                        S::store_first(to, pooled, rest);
+                    } else {
+                        S::store(to, pooled);
+                    }
                 }
             }
-            self.result.fill(empty);
-            for tap in 0..columns.kernel {
-                let (begin, end) = columns.inside(tap);
-                if begin == end {
-                    continue;
-                }
-                let first = begin * columns.stride + tap * columns.dilation - columns.pad_begin;
-                let from = &self.line[first..];
-                let to = &mut self.result[begin..end];
-                if columns.stride == 1 {
-                    for (to, &from) in to.iter_mut().zip(from) {
-                        *to = combine(*to, from, maximum);
+            for column in (0..columns.output).step_by(S::LANES) {
+                let from = &self.line[column * columns.stride..];
+                // SAFETY: the line extends a section past what the last vector reads, and the
+                // result is whole sections.
+                unsafe {
+                    let mut pooled = S::splat(empty);
+                    for tap in 0..columns.kernel {
+                        let from = from[tap * columns.dilation..].as_ptr();
+                        let values = S::load_every(from, columns.stride);
+                        pooled = combine::<S>(pooled, values, maximum);
                     }
-                } else {
-                    for (to, from) in to.iter_mut().zip(from.chunks(columns.stride)) {
-                        *to = combine(*to, from[0], maximum);
-                    }
+                    S::store(self.result.as_mut_ptr().add(column), pooled);
                 }
             }
             if !maximum {
@@ -169,15 +183,11 @@ impl Kernel for Plane<'_> {
     }
 }
 
+/// The sum or the larger; NaN among the values does not count as larger.
 #[inline(always)]
-fn combine(a: f32, b: f32, maximum: bool) -> f32 {
-    if !maximum {
-        a + b
-    } else if b > a {
-        b
-    } else {
-        a
-    }
+unsafe fn combine<S: Simd>(pooled: S::Vector, values: S::Vector, maximum: bool) -> S::Vector {
+    // SAFETY: the caller has the instruction set of `S`.
+    unsafe { if maximum { S::at_least(values, pooled) } else { S::add(pooled, values) } }
 }
 
 struct GlobalPool {
@@ -223,5 +233,5 @@ fn mean(values: &[f32]) -> f32 {
 }
 
 fn maximum(values: &[f32]) -> f32 {
-    values.iter().fold(f32::NEG_INFINITY, |a, &b| combine(a, b, true))
+    values.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
 }

@@ -25,14 +25,26 @@ pub(super) trait Simd {
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// The larger of a bound and a value; NaN in the value stays.
+    /// The larger of a bound and a value; the value when either is NaN.
     unsafe fn at_least(bound: Self::Vector, value: Self::Vector) -> Self::Vector;
-    /// The smaller of a bound and a value; NaN in the value stays.
+    /// The smaller of a bound and a value; the value when either is NaN.
     unsafe fn at_most(bound: Self::Vector, value: Self::Vector) -> Self::Vector;
     /// Loads the first `count` lanes, fewer than all; the others are zero.
     unsafe fn load_first(from: *const f32, count: usize) -> Self::Vector;
     /// Stores the first `count` lanes, fewer than all.
     unsafe fn store_first(to: *mut f32, vector: Self::Vector, count: usize);
+
+    /// Loads lane `l` from element `l * stride`; may read up to `LANES * stride` elements.
+    #[inline(always)]
+    unsafe fn load_every(from: *const f32, stride: usize) -> Self::Vector {
+        let mut lanes = [0.0_f32; SECTION];
+        for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+            // SAFETY: the caller vouches for the elements.
+            *lane = unsafe { *from.add(i * stride) };
+        }
+        // SAFETY: a vector is at most a section long.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
 
     /// Fills one section of `fill.rows` rows.
     ///
@@ -140,12 +152,12 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn at_least(bound: [f32; 4], value: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| if value[i] < bound[i] { bound[i] } else { value[i] })
+        std::array::from_fn(|i| if bound[i] > value[i] { bound[i] } else { value[i] })
     }
 
     #[inline(always)]
     unsafe fn at_most(bound: [f32; 4], value: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| if value[i] > bound[i] { bound[i] } else { value[i] })
+        std::array::from_fn(|i| if bound[i] < value[i] { bound[i] } else { value[i] })
     }
 
     #[inline(always)]
@@ -236,6 +248,18 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_every(from: *const f32, stride: usize) -> __m512 {
+            // SAFETY: as the caller.
+            unsafe {
+                match stride {
+                    1 => _mm512_loadu_ps(from),
+                    2 => even_lanes(from, u16::MAX),
+                    _ => _mm512_i32gather_ps::<4>(spaced(stride), from.cast()),
+                }
+            }
+        }
+
+        #[inline(always)]
         unsafe fn fill_sections(fill: Fill) {
             // SAFETY: as the caller; masked loads touch covered lanes only.
             unsafe {
@@ -248,9 +272,7 @@ pub(super) mod x86 {
                     (2, _) => fill_any(fill, |from, lanes| even_lanes(from, lanes)),
                     (1, _) => fill_any(fill, |from, lanes| _mm512_maskz_loadu_ps(lanes, from)),
                     (stride, _) => {
-                        let lanes =
-                            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-                        let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+                        let index = spaced(stride);
                         fill_any(fill, |from, lanes| {
                             let zero = _mm512_setzero_ps();
                             _mm512_mask_i32gather_ps::<4>(zero, lanes, index, from.cast())
@@ -258,6 +280,16 @@ pub(super) mod x86 {
                     }
                 }
             }
+        }
+    }
+
+    /// Lane `l` is `l * stride`.
+    #[inline(always)]
+    unsafe fn spaced(stride: usize) -> __m512i {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+            _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32))
         }
     }
 

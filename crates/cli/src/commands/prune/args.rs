@@ -62,7 +62,7 @@ struct MethodArgs {
     /// Leave layers, parameters or groups alone; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer [default: 20, or 16 rows per input column]
+    /// Output positions sampled per image and layer [default: 40, or 16 rows per input column]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     positions: Option<u32>,
     /// Bytes of activations to hold between layers
@@ -169,6 +169,7 @@ impl PruneArgs {
             budget: budget.unwrap_or(defaults.budget),
             widths,
             round_to: self.method.round_to.channels(),
+            may_round_less: self.method.round_to == RoundTo::Auto,
             streams: match self.method.streams {
                 StreamsArg::Keep => Streams::Keep,
                 StreamsArg::Sample => Streams::Sample,
@@ -180,6 +181,11 @@ impl PruneArgs {
             memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),
         };
         Ok((params, budget))
+    }
+
+    /// The budget, if one was given.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.budget.budget()
     }
 
     /// The name of the method, for people.

@@ -62,8 +62,8 @@ impl Task for PruneArgs {
             return plan::plan(&self.model, &model, &heading);
         }
         let judged = proof::evaluation_set(self, &model.graph, &set)?;
-        let batches =
-            samples::arrays(&model.graph, &set, self.data.batch(&model.graph), &cx.progress)?;
+        let batch = self.data.batch(&model.graph);
+        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
         let shapes = self.shared.shapes();
         let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;

@@ -6,8 +6,11 @@ use super::super::model::file_name;
 use super::super::{Context, samples};
 use super::PruneArgs;
 use crate::report::{self, Change, Sizes, Weight};
+use crate::units;
+use lasso_prune::{Budget, Limit};
 use serde::Serialize;
 use std::time::Duration;
+use tensor_core::cost::Resource;
 use tensor_core::data::Dataset;
 use tensor_core::measure::compare::{self, Comparison};
 use tensor_core::measure::latency::Report;
@@ -111,7 +114,7 @@ pub(super) fn prove(
         done => done?,
     };
     let mut proof = Proof { written: written_file, evaluation, latency, failures };
-    proof.judge(args);
+    proof.judge(args, sizes);
     Ok(proof)
 }
 
@@ -194,10 +197,31 @@ fn timed(
     latency::measure(&models, &plan, &args.shared, cx)
 }
 
+/// Says so when the model costs more than was asked for.
+fn exceeded(budget: &Budget, sizes: &Change<Sizes>) -> Option<String> {
+    let (what, before, after) = match budget.resource {
+        Resource::Macs => ("MACs", sizes.before.macs, sizes.after.macs),
+        Resource::Parameters => ("parameters", sizes.before.parameters, sizes.after.parameters),
+        Resource::Bytes => {
+            ("bytes of constants", sizes.before.constant_bytes, sizes.after.constant_bytes)
+        }
+    };
+    let limit = match budget.limit {
+        Limit::Keep(share) => share * before as f64,
+        Limit::AtMost(most) => most,
+    };
+    // The budget itself may round to a fraction of one.
+    (after as f64 > limit + 1.0).then(|| {
+        let shown = units::percent_fine(after as f64 / before.max(1) as f64);
+        format!("{after} {what} remain ({shown}), more than the {limit:.0} asked for")
+    })
+}
+
 impl Proof {
     /// Adds the goals that were not met.
-    fn judge(&mut self, args: &PruneArgs) {
+    fn judge(&mut self, args: &PruneArgs, sizes: &Change<Sizes>) {
         let failures = &mut self.failures;
+        failures.extend(args.budget().and_then(|budget| exceeded(&budget, sizes)));
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
             if !output.within(args.proof.tolerance, report::ROUNDING) {
