@@ -111,12 +111,14 @@ impl Net<'_> {
         self.node("Reshape", &[x, target], vec![])
     }
 
-    fn reduce_mean(&mut self, x: ValueId, axes: &[i64]) -> ValueId {
+    fn reduce_mean(&mut self, x: ValueId, axes: &[i64], keep: bool) -> ValueId {
+        let mut attributes = vec![("keepdims", int(i64::from(keep)))];
         if self.opset >= 18 {
             let axes = self.sizes(axes);
-            return self.node("ReduceMean", &[x, axes], vec![]);
+            return self.node("ReduceMean", &[x, axes], attributes);
         }
-        self.node("ReduceMean", &[x], vec![("axes", ints(axes))])
+        attributes.push(("axes", ints(axes)));
+        self.node("ReduceMean", &[x], attributes)
     }
 
     fn split(&mut self, x: ValueId, axis: i64, parts: &[i64], stated: bool) -> Vec<ValueId> {
@@ -222,7 +224,7 @@ const PIECES: &[Piece] = &[
         let pooled = if n.draws.coin() {
             n.node("GlobalAveragePool", &[input], vec![])
         } else {
-            n.reduce_mean(input, &[2, 3])
+            n.reduce_mean(input, &[2, 3], true)
         };
         let inner = n.width();
         let squeezed = n.conv_of(pooled, c, inner, 1, 1);
@@ -335,6 +337,82 @@ const PIECES: &[Piece] = &[
         n.x = n.node("DepthToSpace", &[changed], attributes);
         n.channels = inner / 4;
     },
+    // Squeeze and excite through vectors.
+    |n| {
+        let (input, c) = (n.x, n.channels);
+        let pooled = n.reduce_mean(input, &[2, 3], false);
+        let inner = n.width();
+        let (down, up) = (n.weight(&[inner, c]), n.weight(&[c, inner]));
+        let hidden = n.node("Gemm", &[pooled, down], vec![("transB", int(1))]);
+        let hidden = n.node("Relu", &[hidden], vec![]);
+        let gate = n.node("Gemm", &[hidden, up], vec![("transB", int(1))]);
+        let gate = n.node("Sigmoid", &[gate], vec![]);
+        let gate = if n.opset >= 13 {
+            let axes = n.sizes(&[2, 3]);
+            n.node("Unsqueeze", &[gate, axes], vec![])
+        } else {
+            n.node("Unsqueeze", &[gate], vec![("axes", ints(&[2, 3]))])
+        };
+        let (c, s) = (c as i64, n.size as i64);
+        let rows = n.draws.pick(&[1, c]);
+        let target = n.sizes(&[1, rows, s, s]);
+        let wide = n.node("Expand", &[gate, target], vec![]);
+        n.x = n.node("Mul", &[input, wide], vec![]);
+    },
+    // Normalization over the channels, which fixes them.
+    |n| {
+        let input = n.x;
+        let mean = n.reduce_mean(input, &[1], true);
+        n.x = n.node("Sub", &[input, mean], vec![]);
+        let to = n.width();
+        n.conv(to, 1, 1);
+    },
+    // The channels twice.
+    |n| {
+        let repeats = n.sizes(&[1, 2, 1, 1]);
+        let twice = n.node("Tile", &[n.x, repeats], vec![]);
+        let (c, to) = (n.channels, n.width());
+        n.x = n.conv_of(twice, 2 * c, to, 1, 1);
+        n.channels = to;
+    },
+    // A choice between two branches at each position.
+    |n| {
+        let (input, c, s) = (n.x, n.channels, n.size);
+        let chosen = n.draws.integers(s * s, 0, 1);
+        let mask = n.model.constant(common::typed(ElementType::Bool, &[1, 1, s, s], &chosen));
+        let other = n.conv_of(input, c, c, 3, 1);
+        n.x = n.node("Where", &[mask, input, other], vec![]);
+    },
+    // Integer weights with a scale per output channel. Quantized activations are left out: they
+    // turn a rounding difference into a whole step.
+    |n| {
+        let (c, to) = (n.channels, n.width());
+        let values = n.draws.integers(to * c, -100, 100);
+        let weight = n.model.constant(common::typed(ElementType::I8, &[to, c, 1, 1], &values));
+        let zeros = n.draws.integers(to, -3, 3);
+        let zeros = n.model.constant(common::typed(ElementType::I8, &[to], &zeros));
+        let scales = n.vector(&[to], 0.001, 0.01);
+        let weight = n.node("DequantizeLinear", &[weight, scales, zeros], vec![("axis", int(0))]);
+        n.x = n.node("Conv", &[n.x, weight], vec![]);
+        n.channels = to;
+    },
+    // A shape computed at run time from the number of channels.
+    |n| {
+        let (input, s) = (n.x, n.size as i64);
+        let shape = n.node("Shape", &[input], vec![]);
+        let (one, two) = (n.sizes(&[1]), n.sizes(&[2]));
+        let count = n.node("Gather", &[shape, one], vec![]);
+        let part = n.node("Div", &[count, two], vec![]);
+        let rest = n.sizes(&[s, s]);
+        let axis = || vec![("axis", int(0))];
+        let split = n.node("Concat", &[one, two, part, rest], axis());
+        let parts = n.node("Reshape", &[input, split], vec![]);
+        let swapped = n.node("Transpose", &[parts], vec![("perm", ints(&[0, 2, 1, 3, 4]))]);
+        let merged = n.node("Concat", &[one, count, rest], axis());
+        n.x = n.node("Reshape", &[swapped, merged], vec![]);
+        let to = n.width();
+        n.conv(to, 1, 1);
+    },
 ];
 
 /// A random network of the given pieces, with a flatten or a pooled head.
@@ -424,7 +502,7 @@ fn check(draws: Vec<u16>, pieces: &[usize]) -> Result<usize, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::config(1500))]
 
     #[test]
     fn masked_equals_cut(

@@ -90,12 +90,7 @@ fn attributes(draws: &mut Draws) -> Attributes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 40_000,
-        max_shrink_iters: 3000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(common::config(40_000))]
 
     #[test]
     fn nothing_panics(list in prop::collection::vec(any::<u16>(), 120)) {

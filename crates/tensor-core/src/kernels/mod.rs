@@ -23,6 +23,7 @@ mod patches;
 mod pool;
 mod simd;
 mod storage;
+mod widest;
 
 pub use channelwise::scale_channels;
 pub use conv::PackedConv;
@@ -31,6 +32,7 @@ pub use epilogue::Epilogue;
 pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
 pub use pool::{Pooling, global_pool, pool};
+pub use widest::widest;
 
 #[cfg(test)]
 mod reference;

@@ -257,6 +257,18 @@ impl CustomOp1 for Interpolate {
 impl Interpolate {
     fn plane(&self, x: &[f32], y: &mut [f32], inner: usize) {
         let Table { taps, positions, weights, .. } = &*self.table;
+        if inner == 1 && !self.backward {
+            if *taps == 1 {
+                y.iter_mut().zip(positions).for_each(|(y, &source)| *y = x[source]);
+                return;
+            }
+            let entries = positions.chunks(*taps).zip(weights.chunks(*taps));
+            for (y, (positions, weights)) in y.iter_mut().zip(entries) {
+                *y =
+                    positions.iter().zip(weights).map(|(&source, weight)| weight * x[source]).sum();
+            }
+            return;
+        }
         let entries = positions.chunks(*taps).zip(weights.chunks(*taps)).enumerate();
         for (output, (positions, weights)) in entries {
             for (&source, &weight) in positions.iter().zip(weights) {

@@ -5,6 +5,7 @@ use super::operand::{finish, wrap};
 use super::real::Real;
 use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
+use crate::kernels::widest;
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Shape, Tensor};
@@ -40,9 +41,11 @@ macro_rules! loops {
             map: |p, x, y| {
                 let $p: [$type; 2] = p.map(|p| p as $type);
                 let _ = $p;
-                for (y, &$x) in y.iter_mut().zip(x) {
-                    *y = $f;
-                }
+                widest(|| {
+                    for (y, &$x) in y.iter_mut().zip(x) {
+                        *y = $f;
+                    }
+                });
             },
             slope: |p, x, y| {
                 let $p: [$type; 2] = p.map(|p| p as $type);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::collections::BTreeMap;
 use tensor_core::graph::{Attribute, Declared, Dim, Encoding, Graph};
 use tensor_core::run::{Array, infer};
@@ -84,6 +85,16 @@ impl Model {
         self.graph.validate().unwrap();
         self.graph
     }
+}
+
+/// The same cases in every run, unless `PROPTEST_RNG_SEED` asks for others.
+pub(crate) fn config(cases: u32) -> ProptestConfig {
+    let base = ProptestConfig::default();
+    let rng_seed = match base.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        given => given,
+    };
+    ProptestConfig { cases, rng_seed, failure_persistence: None, max_shrink_iters: 3000, ..base }
 }
 
 /// Attributes of a node.

@@ -17,11 +17,7 @@ macro_rules! families {
     ($($name:ident: $cases:literal, $generator:expr;)*) => {
         $(
             proptest! {
-                #![proptest_config(ProptestConfig {
-                    cases: $cases,
-                    failure_persistence: None,
-                    ..ProptestConfig::default()
-                })]
+                #![proptest_config(common::config($cases))]
 
                 #[test]
                 fn $name(list in prop::collection::vec(any::<u16>(), 64)) {
