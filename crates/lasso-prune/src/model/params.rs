@@ -30,8 +30,7 @@ pub enum Widths {
     Auto,
     /// The same share of channels everywhere, as large as the budget allows.
     Uniform,
-    /// Channels to keep by group name (or the name of any parameter or reader of the group);
-    /// groups that are not named stay whole. No budget applies.
+    /// Channels to keep by group name; groups that are not named stay whole. No budget applies.
     Given(BTreeMap<String, usize>),
 }
 
