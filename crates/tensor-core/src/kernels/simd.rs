@@ -96,23 +96,68 @@ pub(super) trait Kernel {
     unsafe fn run<S: Simd>(self);
 }
 
-/// Runs a kernel with the widest vectors of this processor.
-pub(super) fn dispatch<K: Kernel>(kernel: K) {
+/// Instruction sets, from the narrowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Plain Rust.
+    Portable,
+    /// AVX2 with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: AVX-512 was detected.
-            unsafe { x86::run_avx512(kernel) };
-            return;
+    Avx2,
+    /// AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The widest level of this processor.
+    pub(super) fn detected() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: AVX2 and FMA were detected.
-            unsafe { x86::run_avx2(kernel) };
-            return;
+        Self::Portable
+    }
+
+    /// The next narrower level.
+    #[cfg(test)]
+    pub(super) fn below(self) -> Option<Self> {
+        match self {
+            Self::Portable => None,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Some(Self::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Some(Self::Avx2),
         }
     }
-    // SAFETY: plain Rust runs everywhere.
-    unsafe { kernel.run::<Portable>() }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The widest level that kernels on this thread may use.
+    pub(super) static LIMIT: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs a kernel with the widest vectors of this processor.
+pub(super) fn dispatch<K: Kernel>(kernel: K) {
+    let level = Level::detected();
+    #[cfg(test)]
+    let level = LIMIT.get().map_or(level, |limit| level.min(limit));
+    // SAFETY: the level was detected, and a processor has all levels below its own.
+    unsafe {
+        match level {
+            Level::Portable => kernel.run::<Portable>(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::run_avx2(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86::run_avx512(kernel),
+        }
+    }
 }
 
 /// Four lanes in plain Rust.
@@ -176,18 +221,18 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+mod x86 {
     use super::{Fill, Kernel, Simd};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f")]
-    pub(in super::super) unsafe fn run_avx512<K: Kernel>(kernel: K) {
+    pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) {
         // SAFETY: this function has AVX-512.
         unsafe { kernel.run::<Avx512>() }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(in super::super) unsafe fn run_avx2<K: Kernel>(kernel: K) {
+    pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) {
         // SAFETY: this function has AVX2 and FMA.
         unsafe { kernel.run::<Avx2>() }
     }

@@ -3,7 +3,7 @@
 
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
-use super::simd::{Kernel, Portable, Simd};
+use super::simd::{LIMIT, Level};
 use super::{PackedConv, Pooling, ProductShape, global_pool, matrix_product, pool, scale_channels};
 use super::{conv, conv_transpose, depthwise, reference};
 use candle_core::{Device, Tensor};
@@ -25,6 +25,20 @@ fn assert_close(actual: &[f32], expected: &[f64], depth: usize) {
         let close = f64::from(a) == e || (f64::from(a) - e).abs() <= tolerance;
         assert!(close, "element {i}: {a} instead of {e}");
     }
+}
+
+/// Runs a check on every instruction set of this machine, in this thread.
+fn on_each_level(check: impl Fn() + Send + Sync) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    pool.install(|| {
+        let mut level = Some(Level::detected());
+        while let Some(limit) = level {
+            LIMIT.set(Some(limit));
+            check();
+            level = limit.below();
+        }
+        LIMIT.set(None);
+    });
 }
 
 fn axis() -> impl Strategy<Value = WindowAxis> {
@@ -60,8 +74,10 @@ proptest! {
         let finish = Finish { bias: Some(&bias), ..Finish::default() };
         let packed = PackedConv::new(&weight, g.groups, g.out_channels, g.depth());
         let expected = reference::convolution(&x, &weight, Some(&bias), &g);
+on_each_level(|| {
         let actual = conv::forward(&x, &packed, &g, &finish).expect("there is memory");
         assert_close(&actual, &expected, g.depth());
+});
     }
 
     #[test]
@@ -70,8 +86,10 @@ proptest! {
         let x = values(g.input_count(), seed);
         let weight = values(g.weight_count(), seed ^ 1);
         let expected = reference::convolution(&x, &weight, None, &g);
+on_each_level(|| {
         let actual = depthwise::forward(&x, &weight, &g, &Finish::default()).expect("there is memory");
         assert_close(&actual, &expected, g.depth());
+});
     }
 
     #[test]
@@ -80,9 +98,11 @@ proptest! {
         let weight = values(g.weight_count(), seed ^ 1);
         let bias = values(g.in_channels, seed ^ 2);
         let expected = reference::backward_data(&y, &weight, Some(&bias), &g);
+on_each_level(|| {
         let actual = conv_transpose::backward_data(&y, &weight, Some(&bias), &g)
             .expect("there is memory");
         assert_close(&actual, &expected, g.group_outputs() * g.taps());
+});
     }
 
     #[test]
@@ -109,10 +129,12 @@ proptest! {
             }
         }
         let tensor = |v: &[f32]| Tensor::from_slice(v, v.len(), &Device::Cpu).expect("a vector");
+on_each_level(|| {
         let product =
             matrix_product(&tensor(&a), &tensor(&b), &shape, &pairs, None, Some(&tensor(&bias)));
         let actual = product.and_then(|p| p.flatten_all()?.to_vec1()).expect("sizes fit");
         assert_close(&actual, &expected, inner);
+});
     }
 
     #[test]
@@ -122,9 +144,6 @@ proptest! {
         let tensor = Tensor::from_slice(&x, (1, 3, rows.input, columns.input), &Device::Cpu);
         let tensor = tensor.expect("sizes fit");
         for pooling in [Pooling::Maximum, Pooling::Average { include_padding }] {
-            let actual = pool(&tensor, &rows, &columns, pooling);
-            let actual: Vec<f32> =
-                actual.and_then(|p| p.flatten_all()?.to_vec1()).expect("sizes fit");
             let expected: Vec<_> = (0..3 * rows.output * columns.output)
                 .map(|place| {
                     let (rest, column) = (place / columns.output, place % columns.output);
@@ -132,7 +151,12 @@ proptest! {
                     pooled(&x[plane * area..], &rows, &columns, (row, column), pooling)
                 })
                 .collect();
+on_each_level(|| {
+            let actual = pool(&tensor, &rows, &columns, pooling);
+            let actual: Vec<f32> =
+                actual.and_then(|p| p.flatten_all()?.to_vec1()).expect("sizes fit");
             assert_close(&actual, &expected, rows.kernel * columns.kernel);
+});
         }
     }
 }
@@ -188,16 +212,18 @@ fn epilogue_scales_adds_and_clamps() {
         clamp: Some((-1.0, 2.0)),
     };
     let packed = PackedConv::new(&weight, 1, 2, 1);
-    let actual = conv::forward(&x, &packed, &g, &finish).expect("there is memory");
-    let expected: Vec<f64> = (0..60)
-        .map(|i| {
-            let (image, c, at) = (i / 30, i / 15 % 2, i % 15);
-            let sum = f64::from(x[image * 15 + at] * weight[c] + bias[c]);
-            let scaled = sum * f64::from(scale.0[c]) + f64::from(scale.1[c]);
-            (scaled + f64::from(residual[i])).clamp(-1.0, 2.0)
-        })
-        .collect();
-    assert_close(&actual, &expected, 20);
+    on_each_level(|| {
+        let actual = conv::forward(&x, &packed, &g, &finish).expect("there is memory");
+        let expected: Vec<f64> = (0..60)
+            .map(|i| {
+                let (image, c, at) = (i / 30, i / 15 % 2, i % 15);
+                let sum = f64::from(x[image * 15 + at] * weight[c] + bias[c]);
+                let scaled = sum * f64::from(scale.0[c]) + f64::from(scale.1[c]);
+                (scaled + f64::from(residual[i])).clamp(-1.0, 2.0)
+            })
+            .collect();
+        assert_close(&actual, &expected, 20);
+    });
 }
 
 #[test]
@@ -212,8 +238,10 @@ fn clamping_keeps_nan() {
     };
     let packed = PackedConv::new(&[1.0], 1, 1, 1);
     let finish = Finish { clamp: Some((0.0, 6.0)), ..Finish::default() };
-    let y = conv::forward(&[f32::NAN], &packed, &g, &finish).expect("there is memory");
-    assert!(y[0].is_nan());
+    on_each_level(|| {
+        let y = conv::forward(&[f32::NAN], &packed, &g, &finish).expect("there is memory");
+        assert!(y[0].is_nan());
+    });
 }
 
 #[test]
@@ -271,58 +299,5 @@ fn global_pools_and_channel_scales() {
     for (i, (&y, &x)) in scaled.iter().zip(&x).enumerate() {
         let c = i / 35 % 3;
         assert_eq!(y, x * [2.0, -1.0, 0.5][c] + [1.0, 0.0, -3.0][c]);
-    }
-}
-
-/// Runs the block product of one instruction set.
-struct BlockCase<'a>(super::block::Block, &'a mut bool);
-
-impl Kernel for BlockCase<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        *self.1 = true;
-        // SAFETY: the test sized the operands.
-        unsafe { super::block::multiply::<S>(self.0) }
-    }
-}
-
-#[test]
-fn block_products_match_on_every_instruction_set() {
-    use super::block::{Block, LEFT_SLACK, PANEL};
-    let depth = 37;
-    for rows in 1..=8 {
-        let (left, right) = (values(rows * depth + LEFT_SLACK, 8), values(depth * PANEL, 9));
-        let mut expected = vec![0.0_f64; rows * PANEL];
-        for (i, sum) in expected.iter_mut().enumerate() {
-            let (row, column) = (i / PANEL, i % PANEL);
-            *sum = (0..depth)
-                .map(|k| f64::from(left[k * rows + row]) * f64::from(right[k * PANEL + column]))
-                .sum();
-        }
-        let check = |run: &dyn Fn(BlockCase)| {
-            let mut sums = vec![f32::NAN; rows * PANEL];
-            let mut ran = false;
-            let block = Block {
-                rows,
-                columns: PANEL,
-                depth,
-                left: left.as_ptr(),
-                right: right.as_ptr(),
-                right_step: PANEL,
-                sums: sums.as_mut_ptr(),
-                add: false,
-            };
-            run(BlockCase(block, &mut ran));
-            assert!(ran);
-            assert_close(&sums, &expected, depth);
-        };
-        // SAFETY: plain Rust runs everywhere.
-        check(&|case| unsafe { case.run::<Portable>() });
-        check(&|case| super::simd::dispatch(case));
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: AVX2 and FMA were detected.
-            check(&|case| unsafe { super::simd::x86::run_avx2(case) });
-        }
     }
 }

@@ -115,8 +115,8 @@ mod tests {
     fn counts_by_hand() {
         let mut top = TopK::new(2);
         top.add(&named(&[[0.1, 0.7, 0.2], [0.5, 0.3, 0.4]]), &[1, 2]).expect("two rows");
-        // Of equal scores the first wins; a label outside the classes and NaN are wrong.
-        top.add(&named(&[[0.5, 0.5, 0.1], [0.0, 1.0, 2.0]]), &[1, 7]).expect("two rows");
+        // Of equal scores the first wins; NaN is wrong.
+        top.add(&named(&[[0.5, 0.5, 0.1], [0.0, 1.0, 2.0]]), &[1, 0]).expect("two rows");
         top.add(&named(&[[0.0, f32::NAN, 1.0]]), &[1]).expect("one row");
         let accuracy = top.finish().expect("five samples");
         assert_eq!(accuracy, Accuracy { samples: 5, top1: 0.2, k: 2, top_k: 0.6 });
@@ -128,6 +128,7 @@ mod tests {
             TopK::new(1).add(outputs, labels).expect_err("a misfit").code()
         };
         assert_eq!(code(&named(&[[0.0; 3]]), &[1, 2]), "E0304");
+        assert_eq!(code(&named(&[[0.0; 3]]), &[3]), "E0304");
         assert_eq!(code(&[], &[]), "E0304");
         assert_eq!(TopK::new(1).finish().expect_err("nothing added").code(), "E0304");
     }
