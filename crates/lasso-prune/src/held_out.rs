@@ -8,6 +8,10 @@ use tensor_core::Result;
 /// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
 const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 
+/// A larger ridge has to lower the held-out error to this share of the best so far for the search
+/// to go on: one more factorization buys nothing where rows are plenty.
+pub(crate) const WORTH_GOING_ON: f64 = 0.995;
+
 /// The ridges to try, the smallest first; none below `least`.
 pub(crate) fn ridges(least: f64) -> impl Iterator<Item = f64> {
     std::iter::once(least).chain(RIDGES.into_iter().filter(move |&ridge| ridge > least))
@@ -80,7 +84,11 @@ pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result
     for ridge in ridges(least) {
         let error = crossed(&folds, ridge)?;
         match best {
-            Some((_, least)) if error > least => break,
+            Some((_, least)) if error >= least => break,
+            Some((_, least)) if error > WORTH_GOING_ON * least => {
+                best = Some((ridge, error));
+                break;
+            }
             _ => best = Some((ridge, error)),
         }
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tensor_core::Result;
 use tensor_core::calibrate::Centred;
 
-use crate::held_out::{best_ridge, ridges};
+use crate::held_out::{WORTH_GOING_ON, best_ridge, ridges};
 use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner};
 use crate::problem::{CentredStatistics, Problem, check_order};
 use crate::reconstruct::check_ridge;
@@ -55,13 +55,13 @@ pub fn held_out_errors(
         let errors: Vec<Option<Vec<f64>>> =
             folds.par_iter().map(|fold| fold.errors(ridge)).collect();
         let Some(errors) = errors.into_iter().collect::<Option<Vec<_>>>() else { continue };
-        let mut is_better = false;
+        let mut goes_on = false;
         for (i, best) in best.iter_mut().enumerate() {
             let error: f64 = errors.iter().map(|fold| fold[i]).sum();
-            is_better |= error < *best;
+            goes_on |= error < WORTH_GOING_ON * *best;
             *best = best.min(error);
         }
-        if !is_better {
+        if !goes_on {
             break;
         }
     }
