@@ -8,9 +8,15 @@ use tensor_core::Result;
 /// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
 const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 
-/// A larger ridge has to lower the held-out error to this share of the best so far for the search
-/// to go on: one more factorization buys nothing where rows are plenty.
-pub(crate) const WORTH_GOING_ON: f64 = 0.995;
+/// Does a held-out error that one ridge lowered from `best` (infinite for the first) promise more
+/// from the next? One more factorization buys nothing where rows are plenty.
+pub(crate) fn promises_more(best: f64, error: f64) -> bool {
+    /// Share of the error that has to be gained.
+    const GAIN: f64 = 0.005;
+    /// Relative errors below this are as good as none.
+    const SMALL: f64 = 1e-4;
+    best.is_infinite() || best - error > GAIN * best.max(SMALL)
+}
 
 /// The ridges to try, the smallest first; none below `least`.
 pub(crate) fn ridges(least: f64) -> impl Iterator<Item = f64> {
@@ -80,17 +86,16 @@ pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result
         folds.push(Fold { fit: System::new(even, kept)?, judge: odd });
         folds.push(Fold { fit: System::new(odd, kept)?, judge: even });
     }
-    let mut best: Option<(f64, f64)> = None;
+    let (mut best, mut least_error) = (least, f64::INFINITY);
     for ridge in ridges(least) {
         let error = crossed(&folds, ridge)?;
-        match best {
-            Some((_, least)) if error >= least => break,
-            Some((_, least)) if error > WORTH_GOING_ON * least => {
-                best = Some((ridge, error));
-                break;
-            }
-            _ => best = Some((ridge, error)),
+        let goes_on = promises_more(least_error, error);
+        if error < least_error {
+            (best, least_error) = (ridge, error);
+        }
+        if !goes_on {
+            break;
         }
     }
-    Ok(best.unwrap_or((least, 0.0)))
+    Ok((best, least_error))
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tensor_core::Result;
 use tensor_core::calibrate::Centred;
 
-use crate::held_out::{WORTH_GOING_ON, best_ridge, ridges};
+use crate::held_out::{best_ridge, promises_more, ridges};
 use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner};
 use crate::problem::{CentredStatistics, Problem, check_order};
 use crate::reconstruct::check_ridge;
@@ -50,6 +50,7 @@ pub fn held_out_errors(
         folds.push(Fold::new((odd, second), (even, first), order, widths));
     }
     let energy: f64 = folds.iter().map(|fold| fold.judge.energy).sum();
+    let relative = |error: f64| if energy > 0.0 { error / energy } else { 0.0 };
     let mut best = vec![f64::INFINITY; widths.len()];
     for ridge in ridges(least) {
         let errors: Vec<Option<Vec<f64>>> =
@@ -57,15 +58,15 @@ pub fn held_out_errors(
         let Some(errors) = errors.into_iter().collect::<Option<Vec<_>>>() else { continue };
         let mut goes_on = false;
         for (i, best) in best.iter_mut().enumerate() {
-            let error: f64 = errors.iter().map(|fold| fold[i]).sum();
-            goes_on |= error < WORTH_GOING_ON * *best;
+            let error = relative(errors.iter().map(|fold| fold[i]).sum());
+            goes_on |= promises_more(*best, error);
             *best = best.min(error);
         }
         if !goes_on {
             break;
         }
     }
-    Ok(best.into_iter().map(|e| if energy > 0.0 { e / energy } else { 0.0 }).collect())
+    Ok(best)
 }
 
 /// One direction of cross-validation, columns in the order of the channels.
