@@ -27,11 +27,15 @@ impl Sampling {
     /// Positions per sample for a layer of `columns` input columns.
     fn take(self, columns: usize, samples: usize) -> usize {
         /// Neighbouring positions say much the same: more of them cost more than they tell.
-        const LEAST: usize = 20;
+        const FEW: usize = 20;
+        const MANY: usize = 40;
+        /// Columns up to which many positions cost little; the cost grows with their square.
+        const NARROW: usize = 576;
         /// Rows per column below which held-out errors leave those on the sample.
         const ROWS_PER_COLUMN: usize = 16;
+        let usual = (MANY * NARROW / columns.max(1)).clamp(FEW, MANY);
         let wanted = (ROWS_PER_COLUMN * columns).div_ceil(samples.max(1));
-        self.positions.unwrap_or(wanted.max(LEAST))
+        self.positions.unwrap_or(wanted.max(usual))
     }
 }
 
@@ -159,6 +163,12 @@ impl Energy {
     }
 }
 
+/// Which half of the data a sample belongs to. Batches may hold one sample each, so parity counts
+/// across batches.
+pub(crate) fn is_odd(batch: usize, sample: usize) -> bool {
+    (batch + sample) % 2 == 1
+}
+
 struct BatchRows {
     /// Energy of the responses, and of their sum with the shortcut.
     response: Energy,
@@ -229,8 +239,7 @@ fn batch_rows(
                         .for_each(|(t, (s, o))| *t = s - o);
                 }
             }
-            // Batches may hold one sample each, so parity counts across batches.
-            let (xs, ys) = &mut halves[(batch + sample) % 2];
+            let (xs, ys) = &mut halves[usize::from(is_odd(batch, sample))];
             xs.extend_from_slice(&row);
             ys.extend_from_slice(&target);
         }

@@ -3,6 +3,7 @@
 mod collect;
 mod curves;
 mod cut;
+mod effect;
 mod layers;
 mod params;
 mod problems;

@@ -64,6 +64,15 @@ impl Replay {
         self.samples
     }
 
+    /// A replay at the same place with the first of every `stride` batches.
+    pub fn thinned(&self, stride: usize) -> Self {
+        let batches: Vec<_> = self.batches.iter().step_by(stride.max(1)).cloned().collect();
+        let all = self.batches.len().max(1);
+        // Batches are of one size but for the last, which the memory estimate may overlook.
+        let samples = (self.samples * batches.len()).div_ceil(all);
+        Self { held: self.held.clone(), batches, samples, memory: self.memory }
+    }
+
     /// Prepares a move to right before `node`, which also computes `wanted` values (before or
     /// after that place).
     ///
