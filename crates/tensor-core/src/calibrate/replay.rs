@@ -21,7 +21,7 @@ pub struct Replay {
     memory: usize,
 }
 
-/// A move of a [`Replay`]: run it for every batch, then give the results to [`Replay::settle`].
+/// A move of a [`Replay`]: run it for every batch, give each result to [`Replay::advance`], then [`Replay::settle`].
 pub struct Move<'g> {
     session: Session<'g>,
     targets: Vec<ValueId>,
@@ -99,11 +99,18 @@ impl Replay {
         Ok(Moved { wanted: arrays, held })
     }
 
-    /// Takes what all batches computed, in order, as the new place.
-    pub fn settle(&mut self, step: &Move, held: Vec<Held>) {
+    /// Takes what a batch computed in place of what was held for it, so that never more than a few
+    /// batches are held twice. The batch cannot run again before [`settle`](Self::settle).
+    pub fn advance(&mut self, step: &Move, batch: usize, held: Held) {
+        if step.keep {
+            self.batches[batch] = held.0;
+        }
+    }
+
+    /// Takes the new place, once every batch has advanced.
+    pub fn settle(&mut self, step: &Move) {
         if step.keep {
             self.held = step.targets[step.wanted..].to_vec();
-            self.batches = held.into_iter().map(|held| held.0).collect();
         }
     }
 }
@@ -130,9 +137,10 @@ fn live_before(graph: &Graph, facts: &Facts, node: NodeId) -> Vec<ValueId> {
         read[output.index()] = true;
     }
     let made = graph.nodes[..node.index()].iter().flat_map(|n| n.outputs.iter().flatten());
-    let constant = |value: ValueId| facts.get(value).is_some_and(|fact| fact.fixed);
+    // Without a fact a value depends on an unknown operator, so it cannot be computed.
+    let varies = |value: ValueId| facts.get(value).is_some_and(|fact| !fact.fixed);
     let candidates = graph.inputs.iter().chain(made).copied();
-    candidates.filter(|&value| read[value.index()] && !constant(value)).collect()
+    candidates.filter(|&value| read[value.index()] && varies(value)).collect()
 }
 
 fn sample_bytes(facts: &Facts, value: ValueId) -> usize {
