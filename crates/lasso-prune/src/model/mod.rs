@@ -4,7 +4,10 @@ mod collect;
 mod curves;
 mod cut;
 mod layers;
+mod names;
 mod params;
+mod plan;
+mod prepare;
 mod prune;
 mod refit;
 mod report;
@@ -13,5 +16,6 @@ mod sets;
 mod widths;
 
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
+pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
 pub use report::{FrozenReport, LayerReport, PruneReport, SetReport};
