@@ -9,7 +9,7 @@ use crate::args::Shared;
 use crate::report::{self, Weight};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensor_core::measure::Choice;
@@ -45,10 +45,6 @@ pub(crate) struct BenchArgs {
 }
 
 impl Task for BenchArgs {
-    fn name(&self) -> &'static str {
-        "bench"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -59,10 +55,6 @@ impl Task for BenchArgs {
 
     fn other_model(&self) -> Option<&Path> {
         self.against.as_deref()
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {

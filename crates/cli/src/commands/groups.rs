@@ -1,15 +1,16 @@
 //! `kerf groups`: which channels are tied together, and why some must stay.
 
-use super::model::{Model, group_id};
+use super::model::Model;
 use super::{Context, Outcome, Task};
 use crate::args::{OnUnsupported, Shared};
 use crate::table::Table;
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tensor_core::channels::Group;
+use tensor_core::channels::{Group, group_id};
+use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf groups`.
@@ -29,20 +30,12 @@ pub(crate) struct GroupsArgs {
 }
 
 impl Task for GroupsArgs {
-    fn name(&self) -> &'static str {
-        "groups"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
 
     fn model(&self) -> Option<&Path> {
         Some(&self.model)
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
@@ -70,7 +63,8 @@ impl Task for GroupsArgs {
         } else {
             let mut text = overview(&rows);
             text.push_str(&format!(
-                "{total} groups, {} prunable, {with_frozen} with frozen channels\n",
+                "{}, {} prunable, {with_frozen} with frozen channels\n",
+                counted(total, "group"),
                 total - rows_frozen(&model)
             ));
             text
@@ -159,20 +153,26 @@ impl Row {
 
     fn details(&self) -> String {
         let mut text = format!(
-            "{}  {}\n  {} channels, {} removable\n",
-            self.id, self.root, self.channels, self.removable
+            "{}  {}\n  {}, {} removable\n",
+            self.id,
+            self.root,
+            counted(self.channels, "channel"),
+            self.removable
         );
         for member in &self.members {
             text.push_str(&format!(
-                "  cut     axis {} of `{}`, {} positions\n",
-                member.axis, member.parameter, member.positions
+                "  cut     axis {} of `{}`, {}\n",
+                member.axis,
+                member.parameter,
+                counted(member.positions, "position")
             ));
         }
         for reader in &self.readers {
             text.push_str(&format!("  read    by {reader}\n"));
         }
         for frozen in &self.frozen {
-            text.push_str(&format!("  frozen  {} channels: {}\n", frozen.channels, frozen.reason));
+            let channels = counted(frozen.channels, "channel");
+            text.push_str(&format!("  frozen  {channels}: {}\n", frozen.reason));
         }
         text
     }
