@@ -8,6 +8,7 @@ mod names;
 mod params;
 mod plan;
 mod prepare;
+mod problems;
 mod prune;
 mod refit;
 mod report;
