@@ -43,7 +43,7 @@ const MASK_TOLERANCE: f64 = 1e-3;
 /// their input has changed. Last, the channels are removed and the cut is checked.
 ///
 /// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs.
-/// `shapes` are the input shapes for inference, as for [`run::infer`].
+/// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
 ///
 /// # Errors
 /// When the model has no prunable channels (`E0143`), the budget cannot be met (`E0140`), a given

@@ -44,8 +44,9 @@ fn sets(sets: &[PlannedSet]) -> String {
 }
 
 fn costs(plan: &Plan) -> String {
+    type Show = fn(u64) -> String;
     let mut table = Table::new(&["predicted", ">before", ">after", ">kept"]);
-    let rows: [(&str, PlannedCost, fn(u64) -> String); 3] = [
+    let rows: [(&str, PlannedCost, Show); 3] = [
         ("MACs", plan.macs, units::si),
         ("parameters", plan.parameters, units::si),
         ("bytes of constants", plan.bytes, units::bytes),
