@@ -88,7 +88,11 @@ fn groups_name_members_and_reasons() {
     assert_eq!(details, again);
     assert!(details.contains("16 channels, 16 removable"), "{details}");
     assert!(details.contains("read    by /layers/layers.0/conv2/Conv"), "{details}");
-    kerf(&["groups", RESNET, "--group", "nonsense"]).exits(2);
+    let layer = "/layers/layers.0/conv1/Conv";
+    let all = kerf(&["groups", RESNET, "--group", layer]).success().stdout;
+    assert!(all.contains(&details) && all.len() > details.len(), "{all}");
+    let run = kerf(&["groups", RESNET, "--group", "/layers/layer.0/conv1/Conv"]).exits(2);
+    assert!(run.stderr.contains(&format!("the nearest names are `{layer}`")), "{}", run.stderr);
 }
 
 #[test]

@@ -364,22 +364,47 @@ fn data_that_do_not_fit_are_errors() {
     assert!(!output.exists());
 }
 
-/// A limit on file sizes stands for a full disk: the write fails half-way.
+/// A limit on file sizes stands for a full disk: the write fails at once or half-way.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_nothing_behind() {
+    let full = |folder: &Path, kibibytes: u32, extra: &str| {
+        let line = format!(
+            "trap '' XFSZ; ulimit -f {kibibytes}; exec '{}' prune {VGG} -o '{}/o.onnx' \
+             --data {TRAIN} --preprocess {PREPROCESS} --samples 32 --macs 90% --round-to 1 \
+             --method first-k --no-bench {extra}",
+            env!("CARGO_BIN_EXE_kerf"),
+            folder.display()
+        );
+        let mut shell = std::process::Command::new("bash");
+        finish(shell.args(["-c", &line]).current_dir(common::root()))
+    };
+    for kibibytes in [0, 100, 1000] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = full(folder.path(), kibibytes, "").exits(2);
+        assert!(run.stderr.contains("error[E0003]: "), "{}", run.stderr);
+        assert_eq!(file_names(folder.path()), Vec::<String>::new(), "{kibibytes}");
+    }
+    // What was there before stays as it was.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("o.onnx"), "precious").unwrap();
+    full(folder.path(), 1000, "--force").exits(2);
+    assert_eq!(file_names(folder.path()), ["o.onnx"]);
+    assert_eq!(fs::read_to_string(folder.path().join("o.onnx")).unwrap(), "precious");
+}
+
+/// However many samples a pass is asked to take, activations stay within bounds.
+#[test]
+fn batches_follow_the_size_of_activations() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
-    let line = format!(
-        "trap '' XFSZ; ulimit -f 100; exec '{}' prune {VGG} -o '{}' --data {TRAIN} \
-         --preprocess {PREPROCESS} --samples 32 --macs 90% --round-to 1 --no-bench",
-        env!("CARGO_BIN_EXE_kerf"),
-        output.display()
-    );
-    let mut shell = std::process::Command::new("bash");
-    let run = finish(shell.args(["-c", &line]).current_dir(common::root())).exits(2);
-    assert!(run.stderr.contains("error[E0003]: "), "{}", run.stderr);
-    assert_eq!(file_names(folder.path()), Vec::<String>::new());
+    let lines = |batch: &str| {
+        let extra = ["--macs", "80%", "--method", "first-k", "--dry-run", "-v", "--batch", batch];
+        prune(VGG, &output, &extra).success().stderr
+    };
+    // 196 KiB of activations per sample, as `kerf inspect` says, in 32 MiB.
+    assert!(lines("1000").contains("\nbatches of 167 samples\n"), "{}", lines("1000"));
+    assert!(lines("20").contains("\nbatches of 20 samples\n"));
 }
 
 /// Ctrl-C while it works.

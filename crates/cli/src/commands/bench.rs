@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensor_core::measure::Choice;
 use tensor_core::measure::latency::Report;
+use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result, onnx};
 
 /// Arguments of `kerf bench`.
@@ -120,8 +121,9 @@ impl BenchArgs {
         let count = alignment::misaligned(&onnx::read(other)?, multiple);
         Ok((count > 0).then(|| {
             format!(
-                "{count} convolutions of B have channel counts that are no multiple of {multiple}; \
-                 `kerf prune --round-to {multiple}` avoids that"
+                "channel counts of {} in B are no multiple of {multiple}; `kerf prune --round-to \
+                 {multiple}` avoids that",
+                counted(count, "convolution")
             )
         }))
     }

@@ -7,10 +7,10 @@ use crate::table::Table;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tensor_core::channels::{Group, group_id};
-use tensor_core::text::counted;
+use tensor_core::text::{counted, near};
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf groups`.
@@ -21,7 +21,7 @@ pub(crate) struct GroupsArgs {
     /// Only groups with channels that cannot be removed
     #[arg(long)]
     frozen: bool,
-    /// Details of one group: its id, its root, or a parameter in it
+    /// Details of one group: its id, its root, or a layer or parameter in it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     #[command(flatten)]
@@ -43,14 +43,9 @@ impl Task for GroupsArgs {
         model.apply_policy(&self.shared, OnUnsupported::Skip, cx.console)?;
         let mut rows = rows(&model);
         if let Some(name) = &self.group {
-            rows.retain(|row| row.is_named(name));
+            rows.retain(|row| row.names.contains(name));
             if rows.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    "E0122",
-                    format!("no group has the id, root or parameter `{name}`"),
-                )
-                .hint("`kerf groups MODEL` lists all groups"));
+                return Err(unknown(&model, name));
             }
         }
         let total = rows.len();
@@ -73,6 +68,14 @@ impl Task for GroupsArgs {
     }
 }
 
+fn unknown(model: &Model, name: &str) -> Error {
+    let known = rows(model).into_iter().flat_map(|row| row.names).collect::<BTreeSet<_>>();
+    let near = near(name, known.iter().map(String::as_str));
+    let message = format!("no group has the id, root, layer or parameter `{name}`");
+    Error::new(ErrorKind::Invalid, "E0122", message)
+        .hint(format!("the nearest names are {near}; `kerf groups MODEL` lists the groups"))
+}
+
 fn rows_frozen(model: &Model) -> usize {
     model.channels.groups.iter().filter(|group| group.frozen.is_some()).count()
 }
@@ -90,6 +93,9 @@ struct Row {
     readers: Vec<String>,
     /// Reasons of frozen channels, with their number.
     frozen: Vec<Frozen>,
+    /// Everything that the group may be called.
+    #[serde(skip)]
+    names: BTreeSet<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,7 +134,10 @@ fn row(model: &Model, index: usize, group: &Group) -> Row {
     let frozen = reasons
         .into_iter()
         .map(|(reason, channels)| Frozen { reason: reason.to_owned(), channels });
+    let mut names = channels.names(graph, group).all;
+    names.insert(group_id(index));
     Row {
+        names,
         id: group_id(index),
         root: group.root.clone(),
         channels: group.classes.len(),
@@ -140,12 +149,6 @@ fn row(model: &Model, index: usize, group: &Group) -> Row {
 }
 
 impl Row {
-    fn is_named(&self, name: &str) -> bool {
-        self.id == name
-            || self.root == name
-            || self.members.iter().any(|member| member.parameter == name)
-    }
-
     fn reasons(&self) -> String {
         let reasons: Vec<_> = self.frozen.iter().map(|frozen| frozen.reason.as_str()).collect();
         reasons.join("; ")

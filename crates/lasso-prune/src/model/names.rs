@@ -8,7 +8,8 @@ use super::sets::Set;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::{Channels, ClassId, Group, group_id};
 use tensor_core::graph::Graph;
-use tensor_core::{Error, NodeId, Result, ValueId};
+use tensor_core::text::near;
+use tensor_core::{Error, Result, ValueId};
 
 /// The names of one group.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,15 @@ pub(crate) struct Named {
     makes: BTreeSet<String>,
     /// Id, root, layers that make or read the channels, parameters that are cut with them.
     pub(crate) all: BTreeSet<String>,
+}
+
+impl Named {
+    /// Adds the names of a group as one of the two models knows them.
+    fn add(&mut self, (graph, channels): (&Graph, &Channels), group: &Group) {
+        let names = channels.names(graph, group);
+        self.makes.extend(names.makes);
+        self.all.extend(names.all);
+    }
 }
 
 /// The names of the groups of a folded model, in their order.
@@ -37,10 +47,10 @@ impl Names {
         let mut groups = Vec::new();
         for (index, group) in folded.1.groups.iter().enumerate() {
             let mut named = Named { root: group.root.clone(), ..Named::default() };
-            collect(&mut named, folded, group);
+            named.add(folded, group);
             for (i, &origin) in origins.get(&index).into_iter().flatten().enumerate() {
                 let group = &original.1.groups[origin];
-                collect(&mut named, original, group);
+                named.add(original, group);
                 named.all.insert(group_id(origin));
                 if i == 0 {
                     named.id = group_id(origin);
@@ -96,9 +106,14 @@ impl Names {
             ))
             .hint("`kerf groups MODEL` and the table of `kerf prune --dry-run` say why")),
             None => Err(unfit(format!("no group, layer or parameter is named `{name}`"))
-                .hint(near(name, self.known().into_iter()))),
+                .hint(unknown_name(name, self.known().into_iter()))),
         }
     }
+}
+
+/// What to do about a name that is not known.
+pub(crate) fn unknown_name<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    format!("the nearest names are {}; `kerf groups MODEL` lists the groups", near(name, known))
 }
 
 fn unfit(message: String) -> Error {
@@ -130,82 +145,4 @@ fn origins(
         }
     }
     origins
-}
-
-/// Adds the names of a group as one of the two models knows them.
-fn collect(named: &mut Named, (graph, channels): (&Graph, &Channels), group: &Group) {
-    named.all.insert(group.root.clone());
-    let members: BTreeSet<ValueId> = group.parameters.iter().map(|member| member.value).collect();
-    named.all.extend(members.iter().map(|&value| graph.name(value).to_owned()));
-    let key = |node: NodeId| graph.key(node).to_owned();
-    named.all.extend(group.readers.iter().map(|&reader| key(channels.contractions[reader].node)));
-    // Normalisations and slopes are layers too, though they make no channels.
-    for id in graph.node_ids() {
-        if graph.node(id).inputs.iter().flatten().any(|value| members.contains(value)) {
-            named.all.insert(key(id));
-        }
-    }
-    for contraction in &channels.contractions {
-        let (Some((input, _)), Some(axis)) = (contraction.weight, contraction.weight_out) else {
-            continue;
-        };
-        let Some(weight) = graph.node(contraction.node).input(input) else { continue };
-        let made = channels.positions(weight, axis).unwrap_or_default();
-        if made.iter().any(|class| group.classes.contains(class)) {
-            named.makes.insert(key(contraction.node));
-            named.makes.insert(graph.name(weight).to_owned());
-        }
-    }
-    named.all.extend(named.makes.iter().cloned());
-}
-
-/// Most names that an error suggests.
-const SUGGESTED: usize = 4;
-
-/// A hint with the names that are most like a mistyped one.
-pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let mut ranked: Vec<(usize, &str)> =
-        known.map(|other| (distance(name, other), other)).collect();
-    ranked.sort_unstable();
-    let names: Vec<_> =
-        ranked.iter().take(SUGGESTED).map(|(_, other)| format!("`{other}`")).collect();
-    format!("the nearest names are {}; `kerf groups MODEL` lists all", names.join(", "))
-}
-
-/// Edits between two names (Levenshtein); none when one holds the other, ignoring case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    if !a.is_empty() && (b.contains(&a) || a.contains(&b)) {
-        return 0;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &b) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        for (a, b, expected) in [
-            ("conv1", "conv2", 1),
-            ("conv1", "cnov1", 2),
-            ("kitten", "sitting", 3),
-            ("features.0", "/features/features.0/Conv", 0),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-        assert!(near("con2", ["zzz", "conv1", "conv2"].into_iter()).contains("are `conv2`, "));
-    }
 }

@@ -1,6 +1,6 @@
 //! Parameters of pruning a whole model.
 
-use super::names::near;
+use super::names::unknown_name;
 use crate::params::{SelectionParams, ValidSelection};
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::cost::Resource;
@@ -149,7 +149,7 @@ impl ValidPruneParams {
             Some(pattern) => {
                 Err(Error::invalid(format!("no group, layer or parameter matches `{pattern}`"))
                     .code_is("E0142")
-                    .hint(near(pattern, names.iter().copied())))
+                    .hint(unknown_name(pattern, names.iter().copied())))
             }
             None => Ok(()),
         }

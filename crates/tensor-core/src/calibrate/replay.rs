@@ -6,6 +6,7 @@
 
 use crate::graph::Graph;
 use crate::run::{Array, Facts, Session};
+use crate::text::counted;
 use crate::{Error, NodeId, Result, ValueId};
 
 /// Calibration data on its way through a graph.
@@ -44,8 +45,8 @@ impl Replay {
     pub fn new(graph: &Graph, batches: Vec<Vec<Array>>, memory: usize) -> Result<Self> {
         if let Some(batch) = batches.iter().find(|batch| batch.len() != graph.inputs.len()) {
             return Err(Error::invalid(format!(
-                "the model has {} inputs, a batch has {}",
-                graph.inputs.len(),
+                "the model has {}, a batch has {}",
+                counted(graph.inputs.len(), "input"),
                 batch.len()
             )));
         }

@@ -9,11 +9,13 @@ mod analyze;
 mod cut;
 mod flow;
 pub mod identity;
+mod names;
 mod union_find;
 
 pub use analyze::analyze;
 pub use cut::{CutCx, cut};
 pub use flow::{Contraction, Flow, Label, Labels};
+pub use names::GroupNames;
 
 use crate::ValueId;
 use std::sync::Arc;

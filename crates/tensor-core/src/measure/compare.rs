@@ -1,6 +1,7 @@
 //! How close the outputs of two models are, over any number of batches.
 
 use super::engine::{Named, Runner};
+use crate::text::counted;
 use crate::{Error, ErrorKind, Result};
 use candle_core::{DType, Tensor};
 use serde::Serialize;
@@ -107,7 +108,11 @@ pub fn accuracy(
             .ok_or_else(|| mismatch(format!("output `{name}` is no list of class scores")))?;
         let values = values(output)?;
         if labels.len() * classes != values.len() {
-            return Err(mismatch(format!("{} labels for {:?}", labels.len(), output.dims())));
+            return Err(mismatch(format!(
+                "{} for {:?}",
+                counted(labels.len(), "label"),
+                output.dims()
+            )));
         }
         let scores = values.chunks_exact(classes).zip(&labels);
         right += scores.filter(|(scores, label)| argmax(scores) == **label as usize).count() as u64;
@@ -162,8 +167,8 @@ impl Comparer {
     ) -> Result<()> {
         if reference.len() != candidate.len() {
             return Err(mismatch(format!(
-                "the models have {} and {} outputs",
-                reference.len(),
+                "the models have {} and {}",
+                counted(reference.len(), "output"),
                 candidate.len()
             )));
         }
@@ -266,7 +271,11 @@ impl Sums {
         if let Some(labels) = labels
             && labels.len() != rows
         {
-            return Err(mismatch(format!("{} labels for {rows} samples", labels.len())));
+            return Err(mismatch(format!(
+                "{} for {}",
+                counted(labels.len(), "label"),
+                counted(rows, "sample")
+            )));
         }
         for (row, (r, c)) in r.chunks_exact(classes).zip(c.chunks_exact(classes)).enumerate() {
             let (r, c) = (argmax(r), argmax(c));

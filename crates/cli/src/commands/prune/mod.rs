@@ -53,6 +53,7 @@ impl Task for PruneArgs {
             counted(set.len(), "sample")
         );
         let batch = self.batch(&model)?;
+        cx.console.detail(&format!("batches of {}", counted(batch, "sample")));
         let shapes = self.shared.shapes();
         if self.shared.dry_run {
             let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
