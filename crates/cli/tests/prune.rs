@@ -282,7 +282,8 @@ fn few_samples_are_warned_of() {
     let run = |samples: &str| {
         let output = folder.path().join(samples);
         let data = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", samples];
-        let start = ["prune", VGG, "--macs", "80%", "--no-bench", "-o", output.to_str().unwrap()];
+        let start =
+            ["prune", VGG, "--widths", "g07=64", "--no-bench", "-o", output.to_str().unwrap()];
         kerf(&[&start[..], &data].concat()).success().stderr
     };
     assert!(run("1").contains("warning: one calibration sample cannot be split"));
@@ -295,7 +296,7 @@ fn a_fixed_batch_is_kept_to() {
     let folder = tempfile::tempdir().unwrap();
     let (path, output) = (folder.path().join("twelve.onnx"), folder.path().join("o.onnx"));
     changed(VGG, &path, |graph| fix_batch(graph, 12));
-    let document = prune(path.to_str().unwrap(), &output, &["--macs", "80%", "--json"]);
+    let document = prune(path.to_str().unwrap(), &output, &["--widths", "g07=64", "--json"]);
     assert!(document.stderr.contains("the last 4 of 64 samples are left out"));
     let result = &document.success().json()["result"];
     assert_eq!(result["pruning"]["samples"], 60);
@@ -371,8 +372,8 @@ fn a_full_disk_leaves_nothing_behind() {
     let full = |folder: &Path, kibibytes: u32, extra: &str| {
         let line = format!(
             "trap '' XFSZ; ulimit -f {kibibytes}; exec '{}' prune {VGG} -o '{}/o.onnx' \
-             --data {TRAIN} --preprocess {PREPROCESS} --samples 32 --macs 90% --round-to 1 \
-             --method first-k --no-bench {extra}",
+             --data {TRAIN} --preprocess {PREPROCESS} --samples 32 --widths g07=127 \
+             --no-bench {extra}",
             env!("CARGO_BIN_EXE_kerf"),
             folder.display()
         );
