@@ -90,7 +90,6 @@ pub(crate) fn collect(
         .map(|_| Ok([empty()?, empty()?]))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.in_node(original.graph.describe(to)))?;
-    let (mut held_original, mut held_current) = (Vec::new(), Vec::new());
     let (mut response, mut stream) = (Energy::default(), Energy::default());
     for start in (0..original.replay.batches()).step_by(WAVE) {
         progress::check(progress)?;
@@ -103,7 +102,7 @@ pub(crate) fn collect(
                 batch_rows(layer, walks, moves, batch, take, sampling.seed)
             })
             .collect::<Result<_>>()?;
-        for batch in rows {
+        for (number, batch) in (start..end).zip(rows) {
             for (halves, rows) in statistics.iter_mut().zip(&batch.rows) {
                 for (statistics, (x, y)) in halves.iter_mut().zip(rows) {
                     statistics.push(x, y).map_err(|e| e.in_node(original.graph.describe(to)))?;
@@ -117,13 +116,15 @@ pub(crate) fn collect(
             }
             response.merge(&batch.response);
             stream.merge(&batch.stream);
-            held_original.push(batch.original);
-            held_current.extend(batch.current);
+            original.replay.advance(&first, number, batch.original);
+            if let (Some(walk), Some(second), Some(held)) = (&mut current, &second, batch.current) {
+                walk.replay.advance(second, number, held);
+            }
         }
     }
-    original.replay.settle(&first, held_original);
+    original.replay.settle(&first);
     if let (Some(walk), Some(second)) = (&mut current, &second) {
-        walk.replay.settle(second, held_current);
+        walk.replay.settle(second);
     }
     let share = match stream.centred() {
         Some(stream) if stream > 0.0 => (response.centred().unwrap_or(stream) / stream).min(1.0),

@@ -82,7 +82,10 @@ pub(crate) fn curves(
     if !is_weighed {
         return Ok(curves);
     }
-    Ok(weigh(curves, &effects(scope, &start, &trials, progress)?))
+    Ok(match effects(scope, &start, &trials, progress)? {
+        Some(effects) => weigh(curves, &effects),
+        None => curves,
+    })
 }
 
 /// The readers of a set with half of its channels, fitted on even samples.

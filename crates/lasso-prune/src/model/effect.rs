@@ -10,14 +10,16 @@ use tensor_core::rewrite::{self, Edit};
 use tensor_core::run::Array;
 use tensor_core::{Result, ValueId};
 
-/// Batches that effects are measured on, spread over the data.
-const BATCHES: usize = 8;
+/// Samples that effects are measured on, spread over the data.
+const SAMPLES: usize = 256;
 
 /// Squared error of the network's outputs, relative to their centred energy, when the readers of
 /// one set are changed by `trials` and nothing else is; one number per set.
 ///
 /// Only the part of the network behind the first changed layer runs, and only odd samples count:
 /// trials are fitted on even ones.
+///
+/// None when no output can be computed, because each depends on an unknown operator.
 ///
 /// # Errors
 /// When a node fails.
@@ -26,10 +28,15 @@ pub(crate) fn effects(
     replay: &Replay,
     trials: &[Vec<Edit>],
     progress: &dyn Progress,
-) -> Result<Vec<f64>> {
+) -> Result<Option<Vec<f64>>> {
     let Scope { graph, facts, sets, .. } = *scope;
+    let is_real = |value: &ValueId| facts.get(*value).is_some_and(|fact| fact.element.is_float());
+    let outputs: Vec<ValueId> = graph.outputs.iter().copied().filter(is_real).collect();
+    if outputs.is_empty() {
+        return Ok(None);
+    }
     // An odd stride, so that batches of one sample are even and odd in turn.
-    let stride = replay.batches().div_ceil(BATCHES) | 1;
+    let stride = (replay.samples() / SAMPLES) | 1;
     let mut replay = replay.thinned(stride);
     let first = |set: usize| -> Option<&Layer> {
         sets[set].readers.first().map(|&reader| &scope.layers[reader])
@@ -42,32 +49,34 @@ pub(crate) fn effects(
     for set in by_reader {
         progress::check(progress)?;
         let Some(layer) = first(set) else { continue };
-        let wanted: &[ValueId] = if expected.is_empty() { &graph.outputs } else { &[] };
+        let wanted: &[ValueId] = if expected.is_empty() { &outputs } else { &[] };
         let step = replay.prepare(graph, facts, layer.node, wanted)?;
-        let (outputs, held) = run(&replay, &step)?;
-        replay.settle(&step, held);
+        let (values, held): (Vec<_>, Vec<_>) = run(&replay, &step)?.into_iter().unzip();
+        for (batch, held) in held.into_iter().enumerate() {
+            replay.advance(&step, batch, held);
+        }
+        replay.settle(&step);
         if expected.is_empty() {
-            expected = outputs;
+            expected = values;
         }
         let changed = rewrite::apply(graph, &trials[set])?;
-        let trial = replay.prepare(&changed, facts, layer.node, &graph.outputs)?;
-        effects[set] = relative_error(&expected, &run(&replay, &trial)?.0, stride)?;
+        let step = replay.prepare(&changed, facts, layer.node, &outputs)?;
+        let actual: Vec<_> = run(&replay, &step)?.into_iter().map(|(values, _)| values).collect();
+        effects[set] = relative_error(&expected, &actual, stride)?;
         progress.item(graph.key(layer.node));
     }
-    Ok(effects)
+    Ok(Some(effects))
 }
 
-/// The wanted values of a move for every batch, and what the replay may keep.
-fn run(replay: &Replay, step: &Move) -> Result<(Vec<Vec<Array>>, Vec<Held>)> {
-    let moved: Vec<_> = (0..replay.batches())
+/// The wanted values of a move, and what the replay may keep, for every batch.
+fn run(replay: &Replay, step: &Move) -> Result<Vec<(Vec<Array>, Held)>> {
+    (0..replay.batches())
         .into_par_iter()
         .map(|batch| Ok(replay.run(step, batch)?.split()))
-        .collect::<Result<_>>()?;
-    Ok(moved.into_iter().unzip())
+        .collect()
 }
 
-/// Squared difference over centred energy on odd samples, summed over the outputs that are real
-/// numbers.
+/// Squared difference over centred energy on odd samples, summed over the outputs.
 fn relative_error(expected: &[Vec<Array>], actual: &[Vec<Array>], stride: usize) -> Result<f64> {
     let outputs = expected.first().map_or(0, Vec::len);
     let mut sum = 0.0;
@@ -75,9 +84,6 @@ fn relative_error(expected: &[Vec<Array>], actual: &[Vec<Array>], stride: usize)
         let (mut count, mut total, mut square, mut error) = (0, 0.0, 0.0, 0.0);
         for (batch, (expected, actual)) in expected.iter().zip(actual).enumerate() {
             let (expected, actual) = (&expected[output], &actual[output]);
-            if !expected.element.is_float() {
-                continue;
-            }
             let samples = expected.dims().first().copied().unwrap_or(1).max(1);
             let (expected, actual) = (expected.to_f32s()?, actual.to_f32s()?);
             let length = (expected.len() / samples).max(1);
