@@ -102,7 +102,7 @@ pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
     Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, PruneParams,
-    PruneReport, Pruned, SetReport, Streams, ValidPruneParams, Widths, plan, prune,
+    PruneReport, Pruned, RoundingReport, SetReport, Streams, ValidPruneParams, Widths, plan, prune,
 };
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};

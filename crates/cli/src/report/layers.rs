@@ -2,7 +2,7 @@
 
 use crate::table::Table;
 use crate::units;
-use lasso_prune::{FrozenReport, LayerReport, PruneReport};
+use lasso_prune::{FrozenReport, LayerReport, PruneReport, RoundingReport};
 use tensor_core::text::counted;
 
 /// The layers in execution order, the frozen groups, and how often the baselines were worse.
@@ -37,12 +37,25 @@ pub(crate) fn layers(report: &PruneReport) -> String {
          judged on the other half\n",
     );
     text.push_str(&beaten(report));
+    text.push_str(&rounding(report.rounding.as_ref()));
     if report.folded_batch_norms > 0 {
         let nodes = counted(report.folded_batch_norms, "BatchNormalization node");
         text.push_str(&format!("folded {nodes}\n"));
     }
     text.push_str(&frozen(&report.frozen));
     text
+}
+
+/// What rounding the channel counts costs.
+pub(crate) fn rounding(report: Option<&RoundingReport>) -> String {
+    report.map_or_else(String::new, |rounding| {
+        format!(
+            "rounded to multiples of {}: predicted error {}, without rounding {}\n",
+            rounding.to,
+            units::percent_fine(rounding.error),
+            units::percent_fine(rounding.unrounded_error)
+        )
+    })
 }
 
 /// The groups that were left alone, with the reasons.

@@ -7,7 +7,7 @@ mod sizes;
 
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
-pub(crate) use layers::{frozen, layers};
+pub(crate) use layers::{frozen, layers, rounding};
 pub(crate) use sizes::{Sizes, sizes};
 
 use serde::Serialize;

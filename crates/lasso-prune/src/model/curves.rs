@@ -20,9 +20,18 @@ pub(crate) struct Curve {
     /// Channels of the set, the one to keep longest first.
     pub(crate) order: Vec<usize>,
     /// Held-out error of the readers, summed, when the first `k` of `order` are kept; `k` from 0.
-    /// Each is relative to the energy of its response, with the shortcut that is added to it, and
-    /// scaled by what it does to the outputs.
+    /// Each is relative to the energy of its response, with the shortcut that is added to it.
     pub(crate) error: Vec<f64>,
+    /// What an error counts, by what it does to the outputs.
+    pub(crate) weight: f64,
+}
+
+impl Curve {
+    /// Weighed error of a width, above that of the full width.
+    pub(crate) fn penalty(&self, width: usize) -> f64 {
+        let full = self.error.last().copied().unwrap_or(0.0);
+        self.weight * (self.error[width] - full).max(0.0)
+    }
 }
 
 /// The curve of every set.
@@ -68,7 +77,7 @@ pub(crate) fn curves(
             if is_weighed {
                 trials[which] = trial(scope, &index, which, &order, &open)?;
             }
-            *curve = Some(Curve { order, error });
+            *curve = Some(Curve { order, error, weight: 1.0 });
         }
         open.retain(|reader, _| {
             sets.iter().zip(&curves).any(|(s, c)| c.is_none() && s.readers.contains(reader))
@@ -143,10 +152,10 @@ fn held_out_curve(
     Ok(curve)
 }
 
-/// Scales each curve by how much of the layer's error reaches the outputs.
+/// Weighs each curve by how much of the layer's error reaches the outputs.
 ///
 /// The layers behind are refitted later and make up for a part of the error that the trial cannot
-/// see. So the scale is the square root of the ratio: half way, in logarithms, between trusting the
+/// see. So the weight is the square root of the ratio: half way, in logarithms, between trusting the
 /// layer's error and trusting the trial.
 fn weigh(mut curves: Vec<Curve>, effects: &[f64]) -> Vec<Curve> {
     /// Relative errors below this are as good as none.
@@ -154,8 +163,7 @@ fn weigh(mut curves: Vec<Curve>, effects: &[f64]) -> Vec<Curve> {
     for (curve, effect) in curves.iter_mut().zip(effects) {
         let error = curve.error[curve.order.len().div_ceil(2)];
         let ratio = (effect + SMALL) / (error + SMALL);
-        let scale = if ratio.is_finite() { ratio.sqrt() } else { 1.0 };
-        curve.error.iter_mut().for_each(|error| *error *= scale);
+        curve.weight = if ratio.is_finite() { ratio.sqrt() } else { 1.0 };
     }
     curves
 }

@@ -20,4 +20,4 @@ mod widths;
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
-pub use report::{FrozenReport, LayerReport, PruneReport, SetReport};
+pub use report::{FrozenReport, LayerReport, PruneReport, RoundingReport, SetReport};

@@ -2,8 +2,8 @@
 
 use super::params::{Budget, Limit, ValidPruneParams};
 use super::prepare::{Parts, Prepared};
-use super::prune::{NETWORKS, frozen_reports, plan_widths};
-use super::report::FrozenReport;
+use super::prune::{NETWORKS, Planned, frozen_reports, plan_widths};
+use super::report::{FrozenReport, RoundingReport};
 use super::widths::Goal;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ use tensor_core::{Error, Result};
 pub struct Plan {
     /// Channel counts are multiples of this.
     pub round_to: usize,
+    /// What that costs; absent when nothing is rounded or widths do not come from error curves.
+    pub rounding: Option<RoundingReport>,
     /// Sets in execution order of their first reader.
     pub sets: Vec<PlannedSet>,
     /// Groups that are left alone.
@@ -77,7 +79,7 @@ pub fn plan(
     }
     let prepared = Prepared::new(graph, shapes, params, progress)?;
     let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
-    let (curves, widths) = plan_widths(&prepared, params, replay, progress)?;
+    let Planned { curves, widths, rounding } = plan_widths(&prepared, params, replay, progress)?;
     let Parts { sets, frozen, round_to, .. } = &prepared.parts;
     let scope = prepared.scope(params);
     let planned = sets.iter().zip(&widths).enumerate().map(|(i, (set, &after))| PlannedSet {
@@ -98,6 +100,7 @@ pub fn plan(
     };
     Ok(Plan {
         round_to: *round_to,
+        rounding,
         sets: planned.collect(),
         frozen: frozen_reports(frozen),
         macs: cost(Resource::Macs)?,

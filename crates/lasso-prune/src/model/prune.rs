@@ -6,10 +6,10 @@ use super::cut::cut;
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
 use super::refit::{Read, refit};
-use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
+use super::report::{FrozenReport, LayerReport, PruneReport, RoundingReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
-use super::widths::choose_widths;
+use super::widths::{choose_widths, rounding_report};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
 use tensor_core::channels::identity;
@@ -65,7 +65,8 @@ pub fn prune(
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
     let Parts { sets, round_to, .. } = &prepared.parts;
-    let (curves, widths) = plan_widths(&prepared, params, replay.clone(), progress)?;
+    let Planned { curves, widths, rounding } =
+        plan_widths(&prepared, params, replay.clone(), progress)?;
     let (refitted, kept, layer_reports) = refit_all(&scope, replay, &curves, &widths, progress)?;
     let mut cut = cut(&refitted, shapes, &prepared.layers, sets, &kept)?;
     let mask_difference =
@@ -80,6 +81,7 @@ pub fn prune(
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
         round_to: *round_to,
+        rounding,
         sets: set_reports,
         layers: layer_reports,
         frozen: frozen_reports(&prepared.parts.frozen),
@@ -112,21 +114,35 @@ fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     }
 }
 
-/// Error curves, where they are needed, and the width of every set.
+/// Widths, and what they were chosen by.
+pub(crate) struct Planned {
+    /// Empty where they are not needed.
+    pub(crate) curves: Vec<Curve>,
+    /// One per set.
+    pub(crate) widths: Vec<usize>,
+    pub(crate) rounding: Option<RoundingReport>,
+}
+
+/// Chooses the width of every set.
 pub(crate) fn plan_widths(
     prepared: &Prepared,
     params: &ValidPruneParams,
     replay: Replay,
     progress: &dyn Progress,
-) -> Result<(Vec<Curve>, Vec<usize>)> {
+) -> Result<Planned> {
     let Parts { sets, goal, round_to, .. } = &prepared.parts;
     let is_joint = sets.iter().any(|set| set.readers.len() > 1);
-    let curves = match params.params.widths == Widths::Auto || is_joint {
+    let is_automatic = params.params.widths == Widths::Auto;
+    let curves = match is_automatic || is_joint {
         true => curves(&prepared.scope(params), replay, progress)?,
         false => Vec::new(),
     };
     let widths = choose_widths(sets, &prepared.names, &curves, goal, params, *round_to)?;
-    Ok((curves, widths))
+    let rounding = match is_automatic && *round_to > 1 {
+        true => Some(rounding_report(sets, &curves, goal, &widths, *round_to)?),
+        false => None,
+    };
+    Ok(Planned { curves, widths, rounding })
 }
 
 fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {

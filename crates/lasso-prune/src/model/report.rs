@@ -9,6 +9,8 @@ pub struct PruneReport {
     pub method: String,
     /// Channel counts are multiples of this.
     pub round_to: usize,
+    /// What that costs; absent when nothing is rounded or widths do not come from error curves.
+    pub rounding: Option<RoundingReport>,
     /// Channel sets in execution order of their first reader.
     pub sets: Vec<SetReport>,
     /// Refitted layers in execution order.
@@ -21,6 +23,17 @@ pub struct PruneReport {
     pub folded_batch_norms: usize,
     /// Largest difference of masked and cut model, relative to the output range.
     pub mask_difference: f64,
+}
+
+/// What rounding channel counts costs, predicted from the error curves.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoundingReport {
+    /// Channel counts are multiples of this.
+    pub to: usize,
+    /// Sum over the sets of their held-out error, weighed by its effect on the outputs.
+    pub error: f64,
+    /// The same for the best widths without rounding, under the same budget.
+    pub unrounded_error: f64,
 }
 
 /// One set of channels.

@@ -4,6 +4,7 @@ use super::curves::Curve;
 use super::layers::Layer;
 use super::names::Names;
 use super::params::{Budget, Limit, ValidPruneParams, Widths};
+use super::report::RoundingReport;
 use super::sets::{Kind, Set};
 use std::collections::BTreeMap;
 use tensor_core::budget::{Choice, allocate};
@@ -89,6 +90,30 @@ pub(crate) fn choose_widths(
     }
 }
 
+/// What rounding the widths costs, where error curves tell.
+///
+/// # Errors
+/// As [`choose_widths`].
+pub(crate) fn rounding_report(
+    sets: &[Set],
+    curves: &[Curve],
+    goal: &Goal,
+    widths: &[usize],
+    step: usize,
+) -> Result<RoundingReport> {
+    /// Widths per set that are tried without rounding: more would not move the sum visibly.
+    const WIDTHS: usize = 64;
+    let choices: Vec<Choice> = sets
+        .iter()
+        .zip(curves)
+        .map(|(set, curve)| choice(set, curve, (set.classes.len() / WIDTHS).max(1)))
+        .collect();
+    let picks = allocate(&choices, |widths| goal.cost.at(widths), goal.limit)?;
+    let unrounded = choices.iter().zip(picks).map(|(choice, pick)| choice.penalty[pick]).sum();
+    let rounded = curves.iter().zip(widths).map(|(curve, &width)| curve.penalty(width)).sum();
+    Ok(RoundingReport { to: step, error: rounded, unrounded_error: unrounded })
+}
+
 /// The multiple that channel counts round to: `round_to`, or the largest half, quarter, ... of it
 /// with which the budget can be met at all, where that is allowed.
 pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> usize {
@@ -115,8 +140,7 @@ fn allowed(full: usize, step: usize) -> Vec<usize> {
 
 fn choice(set: &Set, curve: &Curve, step: usize) -> Choice {
     let widths = allowed(set.classes.len(), step);
-    let full = curve.error.last().copied().unwrap_or(0.0);
-    let penalty = widths.iter().map(|&k| (curve.error[k] - full).max(0.0)).collect();
+    let penalty = widths.iter().map(|&k| curve.penalty(k)).collect();
     Choice { name: set.name.clone(), widths, penalty }
 }
 

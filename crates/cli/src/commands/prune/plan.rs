@@ -15,6 +15,7 @@ use tensor_core::text::counted;
 pub(super) fn outcome(path: &Path, graph: &Graph, heading: &str, plan: &Plan) -> Outcome {
     let mut text = format!("{}  opset {}\n{heading}\n", file_name(path), graph.opset());
     text.push_str(&sets(&plan.sets));
+    text.push_str(&report::rounding(plan.rounding.as_ref()));
     text.push_str(&report::frozen(&plan.frozen));
     text.push('\n');
     text.push_str(&costs(plan));
