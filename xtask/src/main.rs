@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | side-by-side | bench`.
 
 mod alone;
 mod bench;
@@ -7,6 +7,7 @@ mod data;
 mod fixtures;
 mod readme;
 mod results;
+mod side_by_side;
 mod step;
 mod tidy;
 mod workspace;
@@ -37,6 +38,12 @@ enum Task {
     Fixtures(fixtures::Fixture),
     /// Run every prune of the README's results table and write the table
     Results,
+    /// Time pruning against the straightforward Python version
+    SideBySide {
+        /// A Python with PyTorch, scikit-learn and onnx
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -51,6 +58,7 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results => results::run(),
+        Task::SideBySide { python } => side_by_side::run(&python),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

@@ -102,12 +102,12 @@ impl VerifyArgs {
         for output in &comparison.outputs {
             if output.non_finite > 0 {
                 failures.push(format!(
-                    "{}: {} elements of B are NaN or infinite",
+                    "{}: {} elements are NaN or infinite in A or B only",
                     output.name, output.non_finite
                 ));
             }
             if let Some(most) = self.tolerance.or(preset)
-                && !output.within(most, report::ROUNDING)
+                && !output.within(most, report::ROUNDING.min(most))
             {
                 failures.push(format!(
                     "{}: differs by {:.2e} of its range, more than {most:.2e}",

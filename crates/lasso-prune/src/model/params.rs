@@ -139,6 +139,19 @@ impl PruneParams {
 }
 
 impl ValidPruneParams {
+    /// Checks that each excluded pattern matches a name.
+    pub(crate) fn check_excluded(&self, names: &[String]) -> Result<()> {
+        let unmatched = |pattern: &&String| !names.iter().any(|name| matches(pattern, name));
+        match self.params.exclude.iter().find(unmatched) {
+            Some(pattern) => {
+                Err(Error::invalid(format!("no layer, parameter or group matches `{pattern}`"))
+                    .code_is("E0142")
+                    .hint("`kerf inspect MODEL` lists the layers, `kerf groups MODEL` the groups"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Does a name match one of the excluded patterns?
     pub(crate) fn is_excluded(&self, name: &str) -> bool {
         self.params.exclude.iter().any(|pattern| matches(pattern, name))

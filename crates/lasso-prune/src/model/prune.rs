@@ -8,7 +8,7 @@ use super::params::{ValidPruneParams, Widths};
 use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
-use super::sets::{Kind, Set, find_sets};
+use super::sets::{Kind, Set, find_sets, names};
 use super::widths::{Goal, choose_widths, rounding};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
@@ -65,6 +65,9 @@ pub fn prune(
     let facts = run::infer(graph, shapes)?;
     let analysis = channels::analyze(graph, &facts)?;
     let layers = find_layers(graph, &facts, &analysis)?;
+    let known: Vec<String> =
+        analysis.groups.iter().flat_map(|group| names(graph, &analysis, group)).collect();
+    params.check_excluded(&known)?;
     let excluded = |name: &str| params.is_excluded(name);
     let (sets, frozen) =
         find_sets(graph, &facts, &analysis, &layers, params.params.streams, excluded);

@@ -4,7 +4,7 @@ use super::layers::Layer;
 use super::params::Streams;
 use std::collections::BTreeMap;
 use tensor_core::ValueId;
-use tensor_core::channels::{Channels, ClassId, Group};
+use tensor_core::channels::{Channels, ClassId, Contraction, Group};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 
@@ -126,13 +126,27 @@ fn is_stream(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -
     )
 }
 
-/// Names a user may call the group by: its root, its parameters, its readers.
-fn names(graph: &Graph, channels: &Channels, group: &Group) -> Vec<String> {
+/// Does a layer write the channels of a group?
+fn makes(graph: &Graph, channels: &Channels, layer: &Contraction, group: &Group) -> bool {
+    let (Some((input, _)), Some(axis)) = (layer.weight, layer.weight_out) else { return false };
+    let value = graph.node(layer.node).input(input);
+    let positions = value.and_then(|value| channels.positions(value, axis));
+    positions.unwrap_or_default().iter().any(|class| group.classes.contains(class))
+}
+
+/// Names a user may call the group by: its root, its parameters, the layers that write or read it.
+pub(crate) fn names(graph: &Graph, channels: &Channels, group: &Group) -> Vec<String> {
     let parameters = group.parameters.iter().map(|member| graph.name(member.value));
     let readers = group.readers.iter().map(|&r| graph.key(channels.contractions[r].node));
+    let makers = channels
+        .contractions
+        .iter()
+        .filter(|maker| makes(graph, channels, maker, group))
+        .map(|maker| graph.key(maker.node));
     std::iter::once(group.root.as_str())
         .chain(parameters)
         .chain(readers)
+        .chain(makers)
         .map(str::to_owned)
         .collect()
 }

@@ -127,7 +127,7 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
             "E0140",
             format!("budget {:.0} cannot be met: attainable is {low:.0} to {high:.0}", goal.limit),
         )
-        .hint("raise the budget, or allow smaller widths with `--round-to 1`"));
+        .hint("raise the budget, round to fewer channels (`--round-to`), or prune streams too (`--streams prune`)"));
     }
     let (mut low, mut high) = (0.0, 1.0);
     if goal.cost.at(&at(high)) <= goal.limit {

@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::ops::{self, NodeCx};
 use crate::run::Facts;
 use crate::{Result, ValueId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Labels a graph and collects what can be removed.
@@ -33,6 +33,7 @@ pub fn analyze(graph: &Graph, facts: &Facts) -> Result<Channels> {
             None => flow.barrier("the operator is unknown".to_owned()),
         }
     }
+    freeze_counted(&mut flow);
     for &output in &graph.outputs {
         let reason = format!("it reaches graph output `{}`", graph.name(output));
         for labels in flow.labels[output.index()].clone().into_iter().flatten() {
@@ -40,6 +41,48 @@ pub fn analyze(graph: &Graph, facts: &Facts) -> Result<Channels> {
         }
     }
     Ok(collect(flow))
+}
+
+/// Freezes values whose dimensions end up as numbers to compute with: a `Shape` is harmless while
+/// only sizes are made of it, but a cast to float means the model divides by a channel count.
+fn freeze_counted(flow: &mut Flow) {
+    let graph = flow.graph;
+    let mut sources: Vec<BTreeSet<ValueId>> = vec![BTreeSet::new(); graph.value_count()];
+    for node in &graph.nodes {
+        let mut reached = BTreeSet::new();
+        match (node.op.as_str(), node.input(0)) {
+            ("Shape" | "Size", Some(input)) => {
+                reached.insert(input);
+            }
+            _ => {
+                for value in node.inputs.iter().flatten() {
+                    let is_integer =
+                        flow.facts.get(*value).is_some_and(|fact| !fact.element.is_float());
+                    if is_integer {
+                        reached.extend(&sources[value.index()]);
+                    }
+                }
+            }
+        }
+        if node.op == "Cast" {
+            let output = node.output(0).and_then(|value| flow.facts.get(value));
+            if output.is_some_and(|fact| fact.element.is_float()) {
+                for &value in &reached {
+                    flow.freeze_value(value, "its size is used as a number");
+                }
+            }
+        }
+        let makes_integers = node
+            .outputs
+            .iter()
+            .flatten()
+            .all(|value| flow.facts.get(*value).is_some_and(|fact| !fact.element.is_float()));
+        if makes_integers {
+            for value in node.outputs.iter().flatten() {
+                sources[value.index()] = reached.clone();
+            }
+        }
+    }
 }
 
 fn collect(mut flow: Flow) -> Channels {

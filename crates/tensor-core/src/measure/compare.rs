@@ -32,7 +32,7 @@ pub struct OutputComparison {
     /// Signal (reference) to difference, in dB: 10 lg(sum r^2 / sum (r - c)^2); `None` when the
     /// difference is zero.
     pub sqnr_db: Option<f64>,
-    /// Elements that are NaN or infinite in the candidate but not in the reference.
+    /// Elements that are NaN or infinite in one of the two only.
     pub non_finite: u64,
     /// Classification figures, when the output is N x classes (further axes of length 1).
     pub top1: Option<Top1>,
@@ -40,7 +40,7 @@ pub struct OutputComparison {
 
 impl OutputComparison {
     /// Is every difference at most `absolute + relative * range of the reference`, and nothing
-    /// newly NaN or infinite? The absolute part matters for outputs that saturate: the range of a
+    /// NaN or infinite in one of the two only? The absolute part matters for outputs that saturate: the range of a
     /// sigmoid far below zero is nothing but rounding.
     pub fn within(&self, relative: f64, absolute: f64) -> bool {
         self.non_finite == 0 && self.max_abs <= absolute + relative * self.range
@@ -223,7 +223,7 @@ impl Sums {
         let (r, c) = (values(reference)?, values(candidate)?);
         for (&r, &c) in r.iter().zip(&c) {
             if !r.is_finite() || !c.is_finite() {
-                self.non_finite += u64::from(r.is_finite() && !c.is_finite());
+                self.non_finite += u64::from(r.is_finite() != c.is_finite());
                 continue;
             }
             self.count += 1;

@@ -37,7 +37,7 @@ impl TopK {
     ///
     /// # Errors
     /// `E0304` when the first output is no N x classes (further axes of length 1), or N is not the
-    /// number of labels.
+    /// number of labels, or a label is no class.
     pub fn add(&mut self, outputs: &[Named], labels: &[u32]) -> Result<()> {
         let Some((name, output)) = outputs.first() else {
             return Err(mismatch("the model has no output".to_owned()));
@@ -58,7 +58,12 @@ impl TopK {
         let values = output.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         for (scores, &label) in values.chunks_exact(classes.max(1)).zip(labels) {
             self.samples += 1;
-            let Some(&own) = scores.get(label as usize) else { continue };
+            let Some(&own) = scores.get(label as usize) else {
+                return Err(mismatch(format!(
+                    "label {label} of sample {} is none of the model's {classes} classes",
+                    self.samples - 1
+                )));
+            };
             // The place of the label: scores above it, and equal ones before it. NaN is no answer.
             let above = scores
                 .iter()

@@ -136,3 +136,65 @@ fn plan_frees(graph: &Graph, steps: &[Step], targets: &[ValueId], stages: &mut [
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "tests")]
+mod tests {
+    use crate::graph::Graph;
+    use crate::run::Session;
+    use crate::{Constant, Node};
+
+    /// Adds a node whose output has its name.
+    fn node(graph: &mut Graph, name: &str, op: &str, inputs: &[&str]) {
+        let inputs: Vec<_> = inputs.iter().map(|name| graph.value(name)).collect();
+        let output = graph.value(name);
+        graph.nodes.push(Node::new(name, op, &inputs, &[output]));
+    }
+
+    fn graph() -> Graph {
+        let mut graph = Graph::default();
+        graph.opsets.insert(String::new(), 17);
+        let x = graph.value("x");
+        graph.inputs.push(x);
+        let w = graph.value("w");
+        let weight = Constant::from_f32s(&[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0]).expect("four");
+        graph.set_initializer(w, weight);
+        graph
+    }
+
+    /// Numbers of steps of the stages of a fused run.
+    fn stages(mut graph: Graph, output: &str) -> Vec<usize> {
+        let output = graph.value(output);
+        graph.outputs.push(output);
+        let session = Session::new(&graph).expect("a valid graph");
+        session.stages().iter().map(|stage| stage.steps.len()).collect()
+    }
+
+    #[test]
+    fn a_chain_is_one_stage_and_stands_at_its_end() {
+        let mut g = graph();
+        node(&mut g, "a", "Conv", &["x", "w"]);
+        node(&mut g, "b", "Tanh", &["x"]);
+        node(&mut g, "c", "Add", &["b", "a"]);
+        node(&mut g, "d", "Relu", &["c"]);
+        assert_eq!(stages(g, "d"), [1, 3]);
+    }
+
+    #[test]
+    fn a_value_with_two_readers_ends_a_chain() {
+        let mut g = graph();
+        node(&mut g, "a", "Conv", &["x", "w"]);
+        node(&mut g, "b", "Relu", &["a"]);
+        node(&mut g, "c", "Add", &["a", "b"]);
+        assert_eq!(stages(g, "c"), [1, 1, 1]);
+    }
+
+    #[test]
+    fn nothing_follows_a_clamp() {
+        let mut g = graph();
+        node(&mut g, "a", "Conv", &["x", "w"]);
+        node(&mut g, "b", "Relu", &["a"]);
+        node(&mut g, "c", "Add", &["b", "x"]);
+        assert_eq!(stages(g, "c"), [2, 1]);
+    }
+}

@@ -218,6 +218,11 @@ impl<'g> Session<'g> {
         Ok(result.map(|array| live.insert(output, array)).is_some())
     }
 
+    #[cfg(test)]
+    pub(super) fn stages(&self) -> &[Stage] {
+        &self.fused
+    }
+
     fn context<'a>(&'a self, step: &'a Step) -> NodeCx<'a> {
         NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(self.graph, step.node) }
     }

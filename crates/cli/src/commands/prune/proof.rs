@@ -224,7 +224,7 @@ impl Proof {
         failures.extend(args.budget().and_then(|budget| exceeded(&budget, sizes)));
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
-            if !output.within(args.proof.tolerance, report::ROUNDING) {
+            if !output.within(args.proof.tolerance, report::ROUNDING.min(args.proof.tolerance)) {
                 failures.push(format!(
                     "the written file differs from what was made by {difference:.1e} of the range \
                      of `{}`, more than {:.1e}",
@@ -235,7 +235,7 @@ impl Proof {
         for output in &self.evaluation.comparison.outputs {
             if output.non_finite > 0 {
                 failures.push(format!(
-                    "{} elements of `{}` became NaN or infinite",
+                    "{} elements of `{}` are NaN or infinite before or after only",
                     output.non_finite, output.name
                 ));
             }
