@@ -4,6 +4,7 @@
 //! The cases come from the folder in `KERF_ONNX_TESTS`, or from the `onnx` package of `python3`.
 //! The full list of results is written to `target/conformance.txt`.
 
+#![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests report")]
 
 use std::collections::BTreeMap;

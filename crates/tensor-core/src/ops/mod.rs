@@ -3,6 +3,7 @@
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
+mod arithmetic;
 mod binary;
 mod broadcast;
 mod constant;

@@ -1,5 +1,6 @@
 //! Every operator on random shapes and attributes, against ONNX Runtime.
 
+#![cfg(feature = "measure")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod case;
