@@ -18,6 +18,7 @@ mod depthwise;
 mod epilogue;
 mod geometry;
 mod matmul;
+mod normalize;
 mod parallel;
 mod patches;
 mod pool;
@@ -31,6 +32,7 @@ pub use conv_op::{convolution, transposed_convolution};
 pub use epilogue::Epilogue;
 pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
+pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
 pub use widest::widest;
 

@@ -17,6 +17,10 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
+fn vector(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, values.len(), &Device::Cpu).expect("a vector")
+}
+
 /// Sums of `depth` products of values below one may be off by rounding each of them.
 fn assert_close(actual: &[f32], expected: &[f64], depth: usize) {
     assert_eq!(actual.len(), expected.len());
@@ -128,10 +132,9 @@ on_each_level(|| {
                 expected.push(f64::from(bias[column]) + (0..inner).map(term).sum::<f64>());
             }
         }
-        let tensor = |v: &[f32]| Tensor::from_slice(v, v.len(), &Device::Cpu).expect("a vector");
 on_each_level(|| {
         let product =
-            matrix_product(&tensor(&a), &tensor(&b), &shape, &pairs, None, Some(&tensor(&bias)));
+            matrix_product(&vector(&a), &vector(&b), &shape, &pairs, None, Some(&vector(&bias)));
         let actual = product.and_then(|p| p.flatten_all()?.to_vec1()).expect("sizes fit");
         assert_close(&actual, &expected, inner);
 });
@@ -294,7 +297,7 @@ fn global_pools_and_channel_scales() {
     assert_close(&pooled(Pooling::Average { include_padding: false }), &means, 35);
     assert_close(&pooled(Pooling::Maximum), &largest, 0);
 
-    let scaled = scale_channels(&tensor, vec![2.0, -1.0, 0.5], vec![1.0, 0.0, -3.0]);
+    let scaled = scale_channels(&tensor, &vector(&[2.0, -1.0, 0.5]), &vector(&[1.0, 0.0, -3.0]));
     let scaled = scaled.and_then(|s| s.flatten_all()?.to_vec1::<f32>()).expect("sizes fit");
     for (i, (&y, &x)) in scaled.iter().zip(&x).enumerate() {
         let c = i / 35 % 3;

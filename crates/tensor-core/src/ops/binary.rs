@@ -1,9 +1,9 @@
 //! Operators of two or more broadcast inputs: arithmetic, comparison, logic, `Where`, `PRelu`.
 
 use super::arithmetic::{Arithmetic, floats, i64_result, integers, power};
-use super::broadcast::{self, Plan, choose, zip};
+use super::broadcast::{self, Plan, zip};
 use super::elementwise::with_slice;
-use super::operand::finish;
+use super::operand::{count, finish};
 use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
 use crate::run::{Array, Fact};
@@ -229,22 +229,11 @@ impl Operator for Where {
         let (condition, yes, no) = (inputs.required(0)?, inputs.required(1)?, inputs.required(2)?);
         boolean(condition)?;
         same_type(yes, no)?;
-        let plan = Plan::new([condition.dims(), yes.dims(), no.dims()])?;
-        macro_rules! run {
-            ($type:ty) => {{
-                let values = with_slice::<i64, _>(&condition.tensor, |condition| {
-                    with_slice::<$type, _>(&yes.tensor, |yes| {
-                        with_slice::<$type, _>(&no.tensor, |no| choose(&plan, condition, yes, no))
-                    })
-                })???;
-                Tensor::from_vec(values, plan.dims.as_slice(), &Device::Cpu)?
-            }};
-        }
-        let tensor = match yes.tensor.dtype() {
-            DType::F32 => run!(f32),
-            DType::F64 => run!(f64),
-            _ => run!(i64),
-        };
+        let dims = broadcast::shape(&[condition.dims(), yes.dims(), no.dims()])?;
+        count(&dims)?;
+        let [condition, yes_values, no_values] =
+            [condition, yes, no].map(|array| array.tensor.broadcast_as(dims.as_slice()));
+        let tensor = condition?.where_cond(&yes_values?, &no_values?)?;
         Ok(vec![Array::new(tensor, yes.element)?])
     }
 

@@ -28,6 +28,7 @@ mod reduce;
 mod regroup;
 mod resample;
 mod resize;
+mod row_norm;
 mod shape;
 mod sizes;
 mod slice;
@@ -139,6 +140,7 @@ const FAMILIES: &[&[Entry]] = &[
     pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    row_norm::OPERATORS,
     shape::OPERATORS,
     slice::OPERATORS,
     softmax::OPERATORS,

@@ -6,6 +6,7 @@ use crate::channels::Flow;
 use crate::kernels::scale_channels;
 use crate::run::{Array, Fact};
 use crate::{Error, Result};
+use candle_core::{DType, Tensor};
 
 pub(super) const OPERATORS: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
 
@@ -61,8 +62,19 @@ impl Operator for BatchNormalization {
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = float(inputs.required(0)?)?;
-        let (factors, shifts) = Self::scale_and_shift(cx, inputs, channel_count(x.dims())?)?;
-        let tensor = scale_channels(&x.tensor, factors, shifts)?;
+        check_inference(cx)?;
+        let channels = channel_count(x.dims())?;
+        let parameter = |i| -> Result<Tensor> {
+            let parameter = float(inputs.required(i)?)?;
+            check_parameter(parameter.dims(), channels, i)?;
+            Ok(parameter.tensor.to_dtype(DType::F64)?)
+        };
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        // As tensors, for gradients.
+        let factors = (parameter(1)? / (parameter(4)? + epsilon)?.sqrt()?)?;
+        let shifts = (parameter(2)? - (parameter(3)? * &factors)?)?;
+        let (factors, shifts) = (factors.to_dtype(DType::F32)?, shifts.to_dtype(DType::F32)?);
+        let tensor = scale_channels(&x.tensor, &factors, &shifts)?;
         Ok(vec![Array { tensor, element: x.element }])
     }
 
