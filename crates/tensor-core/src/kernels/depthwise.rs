@@ -22,7 +22,7 @@ pub(super) const MAX_SCRATCH: usize = 1 << 22;
 const VECTORS: usize = 4;
 
 /// Elements past the end of sums and planes that whole vectors may touch.
-pub(super) const SLACK: usize = 16 * VECTORS;
+const SLACK: usize = 16 * VECTORS;
 
 /// The convolution of `x` with `weight`, `[out channels, 1, height, width]`.
 ///

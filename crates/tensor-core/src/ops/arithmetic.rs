@@ -214,8 +214,10 @@ impl CustomOp2 for FloatArithmetic {
                 let to_b = (grad - &to_a)?;
                 (to_a, to_b)
             }
+            // y = a - q b with an integer q, which is constant between the jumps.
             Arithmetic::Mod | Arithmetic::Remainder => {
-                return Err(candle_core::Error::BackwardNotSupported { op: "Mod" });
+                let quotient = a.broadcast_sub(y)?.broadcast_div(b)?.round()?;
+                (grad.clone(), grad.mul(&quotient)?.neg()?)
             }
         };
         Ok((Some(sum_to(to_a, a.dims())?), Some(sum_to(to_b, b.dims())?)))
