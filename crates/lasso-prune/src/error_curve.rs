@@ -29,7 +29,7 @@ pub fn error_curve(task: &Task, order: &[usize], ridge: f64) -> Result<Vec<f64>>
     let layers = task.weighted().count().max(1) as f64;
     for (problem, scale) in task.weighted() {
         let lambda = problem.absolute_ridge(ridge);
-        let explained = match &problem.statistics {
+        let explained = match &*problem.statistics {
             CentredStatistics::Primal(s) => from_moments(problem, s, order, lambda)?,
             CentredStatistics::Dual(s) => from_rows(problem, s, order, lambda)?,
         };

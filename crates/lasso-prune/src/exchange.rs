@@ -37,7 +37,7 @@ pub fn exchange(task: &Task, kept: &[usize], ridge: f64, limit: usize) -> Result
     }
     let mut layers = Vec::new();
     for (problem, weight) in task.weighted() {
-        let CentredStatistics::Primal(moments) = &problem.statistics else {
+        let CentredStatistics::Primal(moments) = &*problem.statistics else {
             return Ok(selection(&is_kept));
         };
         layers.push((Tableau::new(problem, moments, kept, ridge)?, weight));

@@ -1,12 +1,27 @@
 //! Reconstruction judged on rows that it has not seen.
 
 use crate::problem::{CentredStatistics, Problem};
-use crate::reconstruct::{Reconstruction, reconstruct};
+use crate::reconstruct::{Reconstruction, System};
 use faer::Mat;
 use tensor_core::Result;
 
 /// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
 const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+
+/// Does a held-out error that one ridge lowered from `best` (infinite for the first) promise more
+/// from the next? One more factorization buys nothing where rows are plenty.
+pub(crate) fn promises_more(best: f64, error: f64) -> bool {
+    /// Share of the error that has to be gained.
+    const GAIN: f64 = 0.005;
+    /// Relative errors below this are as good as none.
+    const SMALL: f64 = 1e-4;
+    best.is_infinite() || best - error > GAIN * best.max(SMALL)
+}
+
+/// The ridges to try, the smallest first; none below `least`.
+pub(crate) fn ridges(least: f64) -> impl Iterator<Item = f64> {
+    std::iter::once(least).chain(RIDGES.into_iter().filter(move |&ridge| ridge > least))
+}
 
 /// Squared error of a reconstruction on the rows of a problem, relative to their centred energy.
 ///
@@ -14,7 +29,7 @@ const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 pub fn error_on(problem: &Problem, fit: &Reconstruction) -> f64 {
     let (p, n) = (fit.columns.len(), fit.intercept.len());
     let weight = Mat::from_fn(p, n, |i, o| f64::from(fit.weight[o * p + i]));
-    let centred = match &problem.statistics {
+    let centred = match &*problem.statistics {
         CentredStatistics::Primal(s) => {
             let gram = Mat::from_fn(p, p, |i, j| s.gram[(fit.columns[i], fit.columns[j])]);
             let product = &gram * &weight;
@@ -42,15 +57,18 @@ pub fn error_on(problem: &Problem, fit: &Reconstruction) -> f64 {
     if energy > 0.0 { (centred.max(0.0) + problem.rows() as f64 * offset) / energy } else { 0.0 }
 }
 
-/// Held-out error of reconstruction with the given channels and ridge: fitted on each half of the
-/// rows, judged on the other, over all layers.
-fn crossed(halves: &[[Problem; 2]], kept: &[usize], ridge: f64) -> Result<f64> {
+/// The two directions of cross-validation: fitted on one half of the rows, judged on the other.
+struct Fold<'a> {
+    fit: System<'a>,
+    judge: &'a Problem,
+}
+
+/// Held-out error of reconstruction with the given ridge, over all layers.
+fn crossed(folds: &[Fold], ridge: f64) -> Result<f64> {
     let (mut error, mut energy) = (0.0, 0.0);
-    for half in halves {
-        for (fit, judge) in [(&half[0], &half[1]), (&half[1], &half[0])] {
-            error += error_on(judge, &reconstruct(fit, kept, ridge)?) * judge.energy();
-            energy += judge.energy();
-        }
+    for fold in folds {
+        error += error_on(fold.judge, &fold.fit.solve(ridge)?) * fold.judge.energy();
+        energy += fold.judge.energy();
     }
     Ok(if energy > 0.0 { error / energy } else { 0.0 })
 }
@@ -61,15 +79,23 @@ fn crossed(halves: &[[Problem; 2]], kept: &[usize], ridge: f64) -> Result<f64> {
 /// near the original ones.
 ///
 /// # Errors
-/// As [`reconstruct`].
+/// As [`reconstruct`](crate::reconstruct()).
 pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result<(f64, f64)> {
-    let mut best: Option<(f64, f64)> = None;
-    for ridge in std::iter::once(least).chain(RIDGES.into_iter().filter(|&r| r > least)) {
-        let error = crossed(halves, kept, ridge)?;
-        match best {
-            Some((_, least)) if error > least => break,
-            _ => best = Some((ridge, error)),
+    let mut folds = Vec::with_capacity(2 * halves.len());
+    for [even, odd] in halves {
+        folds.push(Fold { fit: System::new(even, kept)?, judge: odd });
+        folds.push(Fold { fit: System::new(odd, kept)?, judge: even });
+    }
+    let (mut best, mut least_error) = (least, f64::INFINITY);
+    for ridge in ridges(least) {
+        let error = crossed(&folds, ridge)?;
+        let goes_on = promises_more(least_error, error);
+        if error < least_error {
+            (best, least_error) = (ridge, error);
+        }
+        if !goes_on {
+            break;
         }
     }
-    Ok(best.unwrap_or((least, 0.0)))
+    Ok((best, least_error))
 }

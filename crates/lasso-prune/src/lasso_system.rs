@@ -37,7 +37,7 @@ impl LassoSystem {
         let mut system = Self { gram: Mat::zeros(c, c), linear: vec![0.0; c], energy: 0.0 };
         for (problem, scale) in task.weighted() {
             let layout = Layout::new(problem);
-            let (gram, linear) = match &problem.statistics {
+            let (gram, linear) = match &*problem.statistics {
                 CentredStatistics::Primal(s) => from_moments(&layout, s),
                 CentredStatistics::Dual(s) => from_rows(&layout, s),
             };
@@ -78,7 +78,7 @@ impl Layout {
         let (mut columns, mut starts) = problem.columns_in_order(&channels);
         columns.extend_from_slice(&problem.fixed);
         starts.push(columns.len());
-        let weight = gather_rows(problem.weight.as_ref(), &columns);
+        let weight = gather_rows((*problem.weight).as_ref(), &columns);
         Self { columns, starts, weight }
     }
 

@@ -81,6 +81,7 @@ mod elastic_net;
 mod error_curve;
 mod exchange;
 mod held_out;
+mod held_out_path;
 mod homotopy;
 mod lasso;
 mod lasso_system;
@@ -96,6 +97,7 @@ mod selector;
 pub use error_curve::error_curve;
 pub use exchange::exchange;
 pub use held_out::{best_ridge, error_on};
+pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{

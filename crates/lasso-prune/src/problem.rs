@@ -1,6 +1,7 @@
 //! The input of selection and reconstruction: which columns of which layers a channel owns.
 
 use faer::{Mat, MatRef};
+use std::sync::Arc;
 use tensor_core::calibrate::{Centred, CentredRows, Statistics};
 use tensor_core::{Error, Result};
 
@@ -12,9 +13,9 @@ use tensor_core::{Error, Result};
 /// own no column of this layer. Columns that no channel owns are always kept.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    pub(crate) statistics: CentredStatistics,
+    pub(crate) statistics: Arc<CentredStatistics>,
     /// `W^T`, `p x n`.
-    pub(crate) weight: Mat<f64>,
+    pub(crate) weight: Arc<Mat<f64>>,
     pub(crate) blocks: Vec<Vec<usize>>,
     /// Columns in no block.
     pub(crate) fixed: Vec<usize>,
@@ -58,14 +59,24 @@ impl Problem {
                 weight[at]
             )));
         }
-        let fixed = unowned_columns(&blocks, p)?;
         let weight = MatRef::from_column_major_slice(weight, p, n);
         let weight = Mat::from_fn(p, n, |i, j| f64::from(weight[(i, j)]));
         let statistics = match statistics {
             Statistics::Moments(moments) => CentredStatistics::Primal(moments.centred()?),
             Statistics::Rows(rows) => CentredStatistics::Dual(rows.centred()?),
         };
+        let (statistics, weight) = (Arc::new(statistics), Arc::new(weight));
+        let fixed = unowned_columns(&blocks, p)?;
         Ok(Self { statistics, weight, blocks, fixed })
+    }
+
+    /// The same layer, on the same statistics (which are shared), with other channels.
+    ///
+    /// # Errors
+    /// When a column is out of range or owned twice.
+    pub fn with_blocks(&self, blocks: Vec<Vec<usize>>) -> Result<Self> {
+        let fixed = unowned_columns(&blocks, self.inputs())?;
+        Ok(Self { blocks, fixed, ..self.clone() })
     }
 
     /// Number of channels to choose from.
@@ -85,7 +96,7 @@ impl Problem {
 
     /// Energy of the centred responses, `q = sum |y - mean y|^2`.
     pub fn energy(&self) -> f64 {
-        match &self.statistics {
+        match &*self.statistics {
             CentredStatistics::Primal(s) => s.energy,
             CentredStatistics::Dual(s) => s.energy,
         }
@@ -103,21 +114,21 @@ impl Problem {
 
     /// Number of sampled rows.
     pub fn rows(&self) -> usize {
-        match &self.statistics {
+        match &*self.statistics {
             CentredStatistics::Primal(s) => s.rows,
             CentredStatistics::Dual(s) => s.x.nrows(),
         }
     }
 
     pub(crate) fn mean_x(&self) -> &[f64] {
-        match &self.statistics {
+        match &*self.statistics {
             CentredStatistics::Primal(s) => &s.mean_x,
             CentredStatistics::Dual(s) => &s.mean_x,
         }
     }
 
     pub(crate) fn mean_y(&self) -> &[f64] {
-        match &self.statistics {
+        match &*self.statistics {
             CentredStatistics::Primal(s) => &s.mean_y,
             CentredStatistics::Dual(s) => &s.mean_y,
         }
@@ -126,7 +137,7 @@ impl Problem {
     /// The ridge in the units of `G`: `relative` times the mean diagonal entry of centred `G`. When
     /// no input varies any positive number gives the same solution, zero.
     pub(crate) fn absolute_ridge(&self, relative: f64) -> f64 {
-        let trace: f64 = match &self.statistics {
+        let trace: f64 = match &*self.statistics {
             CentredStatistics::Primal(s) => (0..s.gram.nrows()).map(|i| s.gram[(i, i)]).sum(),
             CentredStatistics::Dual(s) => crate::linalg::energy(s.x.as_ref()),
         };

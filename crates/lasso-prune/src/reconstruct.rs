@@ -2,7 +2,6 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
-use tensor_core::calibrate::{Centred, CentredRows};
 use tensor_core::{Error, Result};
 
 use crate::linalg::{
@@ -38,26 +37,7 @@ pub struct Reconstruction {
 /// When a channel is out of range or named twice, the ridge is not a finite number >= 0, or the
 /// statistics are not finite.
 pub fn reconstruct(problem: &Problem, kept: &[usize], ridge: f64) -> Result<Reconstruction> {
-    check_ridge(ridge)?;
-    membership(kept, problem.channels())?;
-    let columns = problem.kept_columns(kept);
-    let (weight, error) = solve(problem, &columns, ridge)?;
-    let mean_x: Vec<f64> = columns.iter().map(|&c| problem.mean_x()[c]).collect();
-    let (p, n) = (columns.len(), problem.outputs());
-    let mut flat = Vec::with_capacity(p * n);
-    let mut intercept = Vec::with_capacity(n);
-    for o in 0..n {
-        let row = weight.col_as_slice(o);
-        flat.extend(row.iter().map(|&w| w as f32));
-        let shift: f64 = row.iter().zip(&mean_x).map(|(w, m)| w * m).sum();
-        intercept.push((problem.mean_y()[o] - shift) as f32);
-    }
-    if flat.iter().chain(&intercept).any(|v| !v.is_finite()) {
-        return Err(singular());
-    }
-    let total = problem.energy();
-    let relative_error = if total > 0.0 { error.max(0.0) / total } else { 0.0 };
-    Ok(Reconstruction { columns, weight: flat, intercept, relative_error })
+    System::new(problem, kept)?.solve(ridge)
 }
 
 pub(crate) fn check_ridge(ridge: f64) -> Result<()> {
@@ -68,73 +48,115 @@ pub(crate) fn check_ridge(ridge: f64) -> Result<()> {
     Ok(())
 }
 
-/// The new weights of the given columns as `columns x n`, and the squared error on the sample.
-pub(crate) fn solve(problem: &Problem, columns: &[usize], ridge: f64) -> Result<(Mat<f64>, f64)> {
-    let lambda = problem.absolute_ridge(ridge);
-    match &problem.statistics {
-        CentredStatistics::Primal(s) => from_moments(problem, s, columns, lambda),
-        CentredStatistics::Dual(s) => from_rows(problem, s, columns, lambda),
+/// The least-squares system of the kept channels, to be solved for any number of ridges.
+pub(crate) struct System<'a> {
+    problem: &'a Problem,
+    columns: Vec<usize>,
+    /// `W_K^T`, the original weights.
+    weight: Mat<f64>,
+    form: Form,
+}
+
+/// The unknown is the change `D` of the weights, towards the residual of the original weights.
+enum Form {
+    /// `(G_K + ridge) D = R_K - G_K W_K^T`.
+    Normal {
+        gram: Mat<f64>,
+        gradient: Mat<f64>,
+        /// Squared error of the original weights.
+        before: f64,
+    },
+    /// `D = X_K^T (X_K X_K^T + ridge)^-1 (Y - X_K W_K^T)`, for fewer rows than columns.
+    Kernel { x: Mat<f64>, kernel: Mat<f64>, residual: Mat<f64> },
+}
+
+impl<'a> System<'a> {
+    pub(crate) fn new(problem: &'a Problem, kept: &[usize]) -> Result<Self> {
+        membership(kept, problem.channels())?;
+        let columns = problem.kept_columns(kept);
+        let weight = gather_rows((*problem.weight).as_ref(), &columns);
+        let form = match &*problem.statistics {
+            CentredStatistics::Primal(s) => {
+                let gram = gather(s.gram.as_ref(), &columns, &columns);
+                let cross = gather_rows(s.cross.as_ref(), &columns);
+                Form::normal(gram, cross, &weight, s.energy)
+            }
+            CentredStatistics::Dual(s) => {
+                let x = gather_columns(s.x.as_ref(), &columns);
+                if columns.len() <= x.nrows() {
+                    Form::normal(outer(x.transpose()), x.transpose() * &s.y, &weight, s.energy)
+                } else {
+                    let mut residual = s.y.clone();
+                    matmul(residual.as_mut(), Accum::Add, &x, &weight, -1.0, Par::Seq);
+                    Form::Kernel { kernel: outer(x.as_ref()), x, residual }
+                }
+            }
+        };
+        Ok(Self { problem, columns, weight, form })
+    }
+
+    /// The solution for a ridge relative to the mean diagonal entry of the centred `G`.
+    pub(crate) fn solve(&self, ridge: f64) -> Result<Reconstruction> {
+        check_ridge(ridge)?;
+        let lambda = self.problem.absolute_ridge(ridge);
+        let (change, error) = self.form.change(lambda)?;
+        let weight = &self.weight + change;
+        let mean_x: Vec<f64> = self.columns.iter().map(|&c| self.problem.mean_x()[c]).collect();
+        let (p, n) = (self.columns.len(), self.problem.outputs());
+        let mut flat = Vec::with_capacity(p * n);
+        let mut intercept = Vec::with_capacity(n);
+        for o in 0..n {
+            let row = weight.col_as_slice(o);
+            flat.extend(row.iter().map(|&w| w as f32));
+            let shift: f64 = row.iter().zip(&mean_x).map(|(w, m)| w * m).sum();
+            intercept.push((self.problem.mean_y()[o] - shift) as f32);
+        }
+        if flat.iter().chain(&intercept).any(|v| !v.is_finite()) {
+            return Err(singular());
+        }
+        let total = self.problem.energy();
+        let relative_error = if total > 0.0 { error.max(0.0) / total } else { 0.0 };
+        Ok(Reconstruction {
+            columns: self.columns.clone(),
+            weight: flat,
+            intercept,
+            relative_error,
+        })
     }
 }
 
-fn from_moments(
-    problem: &Problem,
-    moments: &Centred,
-    columns: &[usize],
-    ridge: f64,
-) -> Result<(Mat<f64>, f64)> {
-    let gram = gather(moments.gram.as_ref(), columns, columns);
-    let cross = gather_rows(moments.cross.as_ref(), columns);
-    let weight = gather_rows(problem.weight.as_ref(), columns);
-    solve_primal(gram, &cross, weight, moments.energy, ridge)
-}
+impl Form {
+    fn normal(gram: Mat<f64>, cross: Mat<f64>, weight: &Mat<f64>, energy: f64) -> Self {
+        let predicted = &gram * weight;
+        let before = energy - 2.0 * inner(weight.as_ref(), cross.as_ref())
+            + inner(weight.as_ref(), predicted.as_ref());
+        Self::Normal { gram, gradient: cross - predicted, before }
+    }
 
-fn solve_primal(
-    mut gram: Mat<f64>,
-    cross: &Mat<f64>,
-    mut weight: Mat<f64>,
-    total: f64,
-    ridge: f64,
-) -> Result<(Mat<f64>, f64)> {
-    let predicted = &gram * &weight;
-    let before = total - 2.0 * inner(weight.as_ref(), cross.as_ref())
-        + inner(weight.as_ref(), predicted.as_ref());
-    let gradient = cross - predicted;
-    for i in 0..gram.nrows() {
-        gram[(i, i)] += ridge;
+    /// The change of the weights, and the squared error on the sample after it.
+    fn change(&self, ridge: f64) -> Result<(Mat<f64>, f64)> {
+        let solve = |matrix: &Mat<f64>, right: &Mat<f64>| {
+            let mut matrix = matrix.clone();
+            for i in 0..matrix.nrows() {
+                matrix[(i, i)] += ridge;
+            }
+            solve_semidefinite(matrix.as_ref(), right.as_ref()).ok_or_else(singular)
+        };
+        match self {
+            Self::Normal { gram, gradient, before } => {
+                let change = solve(gram, gradient)?;
+                // With (G + ridge) D = gradient the error falls by <D, gradient> + ridge |D|^2.
+                let gain =
+                    inner(change.as_ref(), gradient.as_ref()) + ridge * energy(change.as_ref());
+                Ok((change, before - gain))
+            }
+            Self::Kernel { x, kernel, residual } => {
+                let change = x.transpose() * solve(kernel, residual)?;
+                let left = residual - x * &change;
+                Ok((change, energy(left.as_ref())))
+            }
+        }
     }
-    let change = solve_semidefinite(gram.as_ref(), gradient.as_ref()).ok_or_else(singular)?;
-    // With (G + ridge) D = gradient the error falls by <D, gradient> + ridge |D|^2.
-    let error =
-        before - inner(change.as_ref(), gradient.as_ref()) - ridge * energy(change.as_ref());
-    weight += change;
-    Ok((weight, error))
-}
-
-fn from_rows(
-    problem: &Problem,
-    rows: &CentredRows,
-    columns: &[usize],
-    ridge: f64,
-) -> Result<(Mat<f64>, f64)> {
-    let x = gather_columns(rows.x.as_ref(), columns);
-    let mut weight = gather_rows(problem.weight.as_ref(), columns);
-    if columns.len() <= x.nrows() {
-        let gram = outer(x.transpose());
-        let cross = x.transpose() * &rows.y;
-        return solve_primal(gram, &cross, weight, rows.energy, ridge);
-    }
-    let mut residual = rows.y.clone();
-    matmul(residual.as_mut(), Accum::Add, &x, &weight, -1.0, Par::Seq);
-    let mut kernel = outer(x.as_ref());
-    for i in 0..kernel.nrows() {
-        kernel[(i, i)] += ridge;
-    }
-    let dual = solve_semidefinite(kernel.as_ref(), residual.as_ref()).ok_or_else(singular)?;
-    let change = x.transpose() * dual;
-    matmul(residual.as_mut(), Accum::Add, &x, &change, -1.0, Par::Seq);
-    weight += change;
-    Ok((weight, energy(residual.as_ref())))
 }
 
 /// `a a^T`.

@@ -27,7 +27,7 @@ impl Sampling {
     /// Positions per sample for a layer of `columns` input columns.
     fn take(self, columns: usize, samples: usize) -> usize {
         /// Neighbouring positions say much the same: more of them cost more than they tell.
-        const LEAST: usize = 40;
+        const LEAST: usize = 20;
         /// Rows per column below which held-out errors leave those on the sample.
         const ROWS_PER_COLUMN: usize = 16;
         let wanted = (ROWS_PER_COLUMN * columns).div_ceil(samples.max(1));

@@ -5,6 +5,7 @@ mod curves;
 mod cut;
 mod layers;
 mod params;
+mod problems;
 mod prune;
 mod refit;
 mod report;

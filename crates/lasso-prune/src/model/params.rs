@@ -55,7 +55,7 @@ pub enum Streams {
 /// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
 /// | `may_round_less` | no | halve `round_to` until the budget can be met | |
 /// | `streams` | `Keep` | what happens to residual streams | |
-/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 40, or more where few images meet wide layers | >= 1 |
+/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | names of groups, parameters or layers to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
 /// | `memory` | 384 MiB | bytes of activations held per network | >= 1 MiB |
@@ -73,7 +73,7 @@ pub struct PruneParams {
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
-    /// Sampled output positions per image and layer; `None` takes 40, or as many as give 16 rows
+    /// Sampled output positions per image and layer; `None` takes 20, or as many as give 16 rows
     /// per input column.
     pub positions: Option<usize>,
     /// Names to leave alone; `*` matches any text.

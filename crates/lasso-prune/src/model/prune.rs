@@ -185,7 +185,7 @@ fn refit_all(
                 })
                 .collect();
             let done =
-                refit(&changed, layer, &collected.statistics, &reads, &scope.params.selection)
+                refit(&changed, layer, collected.statistics, &reads, &scope.params.selection)
                     .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
             for (&set, chosen) in read.iter().zip(done.kept) {
                 kept[set] = Some(chosen);

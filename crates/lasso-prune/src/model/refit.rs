@@ -1,11 +1,11 @@
 //! One layer: choose channels, refit the weight, compare with the baselines.
 
-use super::curves::{LayerProblems, weight_rows};
 use super::layers::Layer;
+use super::problems::{LayerProblems, weight_rows};
 use super::report::LayerReport;
 use super::sets::Set;
 use crate::params::{SelectionParams, ValidSelection};
-use crate::{Reconstruction, Task, best_ridge, reconstruct};
+use crate::{Problem, Reconstruction, Task, best_ridge, reconstruct};
 use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::graph::{Constant, Graph, Index};
@@ -31,14 +31,15 @@ pub(crate) struct Refitted {
 pub(crate) fn refit(
     graph: &Graph,
     layer: &Layer,
-    statistics: &[[Statistics; 2]],
+    statistics: Vec<[Statistics; 2]>,
     reads: &[Read],
     selection: &ValidSelection,
 ) -> Result<Refitted> {
     let index = Index::new(graph);
     let weights = weight_rows(graph, &index, layer)?;
-    let kept = choose(layer, statistics, &weights, reads, selection)?;
-    let fit = Fit::new(layer, statistics, &weights, reads, selection.ridge())?;
+    let problems = LayerProblems::new(statistics, &weights)?;
+    let kept = choose(layer, &problems, reads, selection)?;
+    let fit = Fit::new(layer, &problems, reads, selection.ridge())?;
     let (ridge, held_out_error) = fit.best_ridge(&kept)?;
     let solved = fit.solve(&kept, ridge)?;
     let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
@@ -48,7 +49,7 @@ pub(crate) fn refit(
         }
         let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
         let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
-        let kept = choose(layer, statistics, &weights, &anew, &params)?;
+        let kept = choose(layer, &problems, &anew, &params)?;
         Ok(Some(fit.error(&fit.solve(&kept, ridge)?)))
     };
     let removed: usize =
@@ -58,7 +59,7 @@ pub(crate) fn refit(
         op: graph.node(layer.node).op.clone(),
         channels_before: layer.map.shape().channels,
         channels_after: layer.map.shape().channels - removed,
-        rows: statistics.first().map_or(0, |halves| halves.iter().map(Statistics::rows).sum()),
+        rows: problems.all.first().map_or(0, Problem::rows),
         error: fit.error(&solved),
         held_out_error,
         first_k_error: baseline("first-k")?,
@@ -78,8 +79,7 @@ fn positions(layer: &Layer, set: &Set, kept: &[usize]) -> usize {
 
 fn choose(
     layer: &Layer,
-    statistics: &[[Statistics; 2]],
-    weights: &[Vec<f32>],
+    problems: &LayerProblems,
     reads: &[Read],
     selection: &ValidSelection,
 ) -> Result<Vec<Vec<usize>>> {
@@ -89,8 +89,7 @@ fn choose(
             Some(kept) => Ok(kept.clone()),
             None if read.width == read.set.classes.len() => Ok((0..read.width).collect()),
             None => {
-                let problems = LayerProblems::new(layer, statistics, weights, &read.set.classes)?;
-                let task = Task::new(problems.all)?
+                let task = Task::new(problems.of(layer, &read.set.classes)?.all)?
                     .with_producer_norms(read.set.producer_norms.clone())?;
                 selection.selector().select(&task, read.width)
             }
@@ -108,21 +107,15 @@ struct Fit {
 }
 
 impl Fit {
-    fn new(
-        layer: &Layer,
-        statistics: &[[Statistics; 2]],
-        weights: &[Vec<f32>],
-        reads: &[Read],
-        ridge: f64,
-    ) -> Result<Self> {
+    fn new(layer: &Layer, problems: &LayerProblems, reads: &[Read], ridge: f64) -> Result<Self> {
         let mut classes = Vec::new();
         let mut starts = Vec::new();
         for read in reads {
             starts.push(classes.len());
             classes.extend_from_slice(&read.set.classes);
         }
-        let problems = LayerProblems::new(layer, statistics, weights, &classes)?;
-        let energies = problems.all.iter().map(crate::Problem::energy).collect();
+        let problems = problems.of(layer, &classes)?;
+        let energies = problems.all.iter().map(Problem::energy).collect();
         Ok(Self { problems, starts, energies, ridge })
     }
 

@@ -49,7 +49,7 @@ pub fn eliminate(task: &Task, keep: usize, ridge: f64) -> Result<Elimination> {
     let mut layers: Vec<(Box<dyn Eliminator + '_>, f64)> = Vec::new();
     for (problem, weight) in task.weighted() {
         let lambda = problem.absolute_ridge(ridge);
-        let mut state: Box<dyn Eliminator + '_> = match &problem.statistics {
+        let mut state: Box<dyn Eliminator + '_> = match &*problem.statistics {
             CentredStatistics::Primal(s) => Box::new(primal::State::new(problem, s, lambda)?),
             CentredStatistics::Dual(s) => Box::new(dual::State::new(problem, s, lambda)?),
         };

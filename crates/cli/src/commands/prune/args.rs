@@ -62,7 +62,7 @@ struct MethodArgs {
     /// Leave layers, parameters or groups alone; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer [default: 40, or 16 rows per input column]
+    /// Output positions sampled per image and layer [default: 20, or 16 rows per input column]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     positions: Option<u32>,
     /// Bytes of activations to hold between layers
