@@ -5,6 +5,7 @@ use super::geometry::check_count;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
 use super::storage::{candle_error, elements, with_elements};
+use super::transpose::transpose;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,13 +55,16 @@ impl PackedMatrix {
         let mut packed = vec![0.0; inner * columns.next_multiple_of(SECTION)];
         for first in (0..columns).step_by(PANEL) {
             let (count, width) = (PANEL.min(columns - first), panel_width(columns, first));
+            if transposed && inner > 0 {
+                let from = &values[first * inner..(first + count) * inner];
+                let to = &mut packed[first * inner..][..(inner - 1) * width + count];
+                // SAFETY: the slices hold `count` rows of `inner` elements and the converse.
+                unsafe { transpose(from.as_ptr(), inner, [count, inner], to.as_mut_ptr(), width) };
+                continue;
+            }
             for k in 0..inner {
                 let row = &mut packed[first * inner + k * width..][..count];
-                for (j, to) in row.iter_mut().enumerate() {
-                    let column = first + j;
-                    let at = if transposed { column * inner + k } else { k * columns + column };
-                    *to = values[at];
-                }
+                row.copy_from_slice(&values[k * columns + first..][..count]);
             }
         }
         Self { values: packed, inner, columns }

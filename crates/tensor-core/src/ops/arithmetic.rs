@@ -187,12 +187,19 @@ impl CustomOp2 for FloatArithmetic {
         y: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let apply = |op, other: &Tensor| {
+            grad.contiguous()?.apply_op2_no_bwd(&other.contiguous()?, &FloatArithmetic(op))
+        };
         let (to_a, to_b) = match self.0 {
             Arithmetic::Add => (grad.clone(), grad.clone()),
             Arithmetic::Sub => (grad.clone(), grad.neg()?),
-            Arithmetic::Mul => (grad.broadcast_mul(b)?, grad.broadcast_mul(a)?),
+            // A factor is a constant as often as not.
+            Arithmetic::Mul if !b.track_op() => (apply(Arithmetic::Mul, b)?, grad.clone()),
+            Arithmetic::Mul if !a.track_op() => (grad.clone(), apply(Arithmetic::Mul, a)?),
+            Arithmetic::Mul => (apply(Arithmetic::Mul, b)?, apply(Arithmetic::Mul, a)?),
+            Arithmetic::Div if !b.track_op() => (apply(Arithmetic::Div, b)?, grad.clone()),
             Arithmetic::Div => {
-                let to_a = grad.broadcast_div(b)?;
+                let to_a = apply(Arithmetic::Div, b)?;
                 let to_b = to_a.mul(y)?.neg()?;
                 (to_a, to_b)
             }
@@ -220,7 +227,10 @@ impl CustomOp2 for FloatArithmetic {
                 (grad.clone(), grad.mul(&quotient)?.neg()?)
             }
         };
-        Ok((Some(sum_to(to_a, a.dims())?), Some(sum_to(to_b, b.dims())?)))
+        let sum = |grad: Tensor, operand: &Tensor| {
+            operand.track_op().then(|| sum_to(grad, operand.dims())).transpose()
+        };
+        Ok((sum(to_a, a)?, sum(to_b, b)?))
     }
 }
 
