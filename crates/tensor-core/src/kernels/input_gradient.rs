@@ -9,7 +9,7 @@ use super::conv::{self, PackedConv};
 use super::depthwise;
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
-use super::parallel::{Output, filled, for_each};
+use super::parallel::{filled, for_each};
 use crate::Result;
 
 /// From the output of the convolution `g` to its input: `y` is `[batch, out channels, ...]`, the
@@ -36,56 +36,53 @@ pub(super) fn input_gradient(
     {
         return convolve(y, weight, bias, g, row, column);
     }
-    let mut failed = None;
-    // SAFETY: every position of the input belongs to one phase along either axis, and all of them
-    // are written, also when a convolution fails.
-    let values = unsafe {
-        filled(g.input_count(), |output| {
-            for (row, column) in rows.iter().flat_map(|row| columns.iter().map(move |c| (row, c))) {
-                let empty = row.taps.is_empty() || column.taps.is_empty();
-                let values = (!empty).then(|| convolve(y, weight, bias, g, row, column));
-                let values = values.transpose().unwrap_or_else(|error| {
-                    failed.get_or_insert(error);
-                    None
-                });
-                spread(output, values.as_deref(), bias, g, row, column);
-            }
-        })
-    }?;
-    failed.map_or(Ok(values), Err)
+    let mut parts = Vec::with_capacity(rows.len() * columns.len());
+    for row in &rows {
+        for column in &columns {
+            let reached = !row.taps.is_empty() && !column.taps.is_empty();
+            parts.push(reached.then(|| convolve(y, weight, bias, g, row, column)).transpose()?);
+        }
+    }
+    interleave(&parts, bias, g, &rows, &columns)
 }
 
-/// Writes the results of one phase, or the bias alone, to where they belong.
-///
-/// # Safety
-/// `output` must have the size of the input of `g`, and nothing else may write to it.
-unsafe fn spread(
-    output: &Output,
-    values: Option<&[f32]>,
+/// Brings the results of all phases, or the bias where no tap reaches, to where they belong.
+fn interleave(
+    parts: &[Option<Vec<f32>>],
     bias: Option<&[f32]>,
     g: &ConvGeometry,
-    row: &Phase,
-    column: &Phase,
-) {
-    let width = column.window.output;
-    for_each(g.batch * g.in_channels, row.count * column.count, |plane| {
-        let bias = bias.map_or(0.0, |bias| bias[plane % g.in_channels]);
-        for i in 0..row.count {
-            let from = values.map(|values| {
-                let start = (plane * row.window.output + row.skip + i) * width + column.skip;
-                &values[start..start + column.count]
-            });
-            let y = row.first + i * g.rows.stride;
-            // SAFETY: phases lie inside the input, and each plane has its own task.
-            unsafe {
-                let to = output.part((plane * g.rows.input + y) * g.columns.input, g.columns.input);
-                for j in 0..column.count {
-                    let value = from.map_or(bias, |from| from[j]);
-                    to.add(column.first + j * g.columns.stride).write(value);
+    rows: &[Phase],
+    columns: &[Phase],
+) -> Result<Vec<f32>> {
+    // SAFETY: each plane has its own task, and every position of it belongs to one phase along
+    // either axis.
+    unsafe {
+        filled(g.input_count(), |output| {
+            for_each(g.batch * g.in_channels, g.input_area(), |plane| {
+                let bias = bias.map_or(0.0, |bias| bias[plane % g.in_channels]);
+                for (row, parts) in rows.iter().zip(parts.chunks(columns.len())) {
+                    for i in 0..row.count {
+                        let y = plane * g.rows.input + row.first + i * g.rows.stride;
+                        let to = output.part(y * g.columns.input, g.columns.input);
+                        for (column, part) in columns.iter().zip(parts) {
+                            let to = to.add(column.first);
+                            let step = g.columns.stride;
+                            let Some(part) = part else {
+                                (0..column.count).for_each(|j| to.add(j * step).write(bias));
+                                continue;
+                            };
+                            let width = column.window.output;
+                            let start = (plane * row.window.output + row.skip + i) * width;
+                            let part = &part[start + column.skip..][..column.count];
+                            for (j, value) in part.iter().enumerate() {
+                                to.add(j * step).write(*value);
+                            }
+                        }
+                    }
                 }
-            }
-        }
-    });
+            });
+        })
+    }
 }
 
 /// Input positions `first`, `first + stride`, ... along one axis.
