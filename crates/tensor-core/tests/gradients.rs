@@ -125,15 +125,23 @@ fn gradients_match_central_differences() {
         "ThresholdedRelu",
         "Clip",
         "Identity",
+        "Gelu",
+        "Swish",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
     ] {
         cases.push(case(op, ONE, (-2.0, 2.0)));
     }
     for op in ["Log", "Sqrt", "Reciprocal"] {
         cases.push(case(op, ONE, (0.3, 2.0)));
     }
-    for op in ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"] {
+    for op in ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"] {
         cases.extend([SAME, CHANNELS, BOTH].map(|shapes| case(op, shapes, (0.3, 2.0))));
     }
+    cases.push(case("Mod", CHANNELS, (0.3, 2.0)).with("fmod", int(1)));
+    cases.push(case("Gelu", ONE, (-2.0, 2.0)).with("approximate", common::text("tanh")));
     cases.push(case("PRelu", CHANNELS, (-2.0, 2.0)));
     cases.push(case("Softmax", ONE, (-2.0, 2.0)).with("axis", int(0)));
     cases.push(case("LogSoftmax", ONE, (-2.0, 2.0)).with("axis", int(1)));
@@ -145,12 +153,16 @@ fn gradients_match_central_differences() {
         "ReduceL1",
         "ReduceL2",
         "ReduceSumSquare",
+        "ReduceProd",
         "ReduceLogSum",
         "ReduceLogSumExp",
     ] {
         cases.push(case(op, &[&[2, 3, 4]], (0.3, 2.0)).sizes(&[1]));
     }
     cases.push(case("Reshape", ONE, (-1.0, 1.0)).sizes(&[2, -1]));
+    cases.push(case("Squeeze", &[&[3, 1, 2]], (-1.0, 1.0)).sizes(&[1]));
+    cases.push(case("Unsqueeze", ONE, (-1.0, 1.0)).sizes(&[0]));
+    cases.push(case("Flatten", &[&[2, 3, 2]], (-1.0, 1.0)));
     cases.push(case("Transpose", ONE, (-1.0, 1.0)).with("perm", ints(&[1, 0])));
     cases.push(case("Expand", &[&[3, 1]], (-1.0, 1.0)).sizes(&[2, 3, 4]));
     cases.push(case("Tile", ONE, (-1.0, 1.0)).sizes(&[2, 3]));

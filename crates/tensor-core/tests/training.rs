@@ -30,7 +30,7 @@ fn parameter(model: &mut Model, dims: &[usize], seed: u16) -> ValueId {
 
 /// A convolution with everything that a session fuses behind it, and a classifier.
 fn network() -> Graph {
-    let mut m = Model::new(17);
+    let mut m = Model::new(21);
     let x = m.input(ElementType::F32, &[3, 2, 9, 9]);
     let (w, b) = (parameter(&mut m, &[4, 2, 3, 3], 1), parameter(&mut m, &[4], 2));
     let pads = || vec![("pads", ints(&[1, 1, 1, 1]))];
@@ -44,6 +44,10 @@ fn network() -> Graph {
     let second = m.node("Conv", &[first, w], depthwise);
     let sum = m.node("Add", &[first, second], Attributes::new());
     let sum = m.node("Relu", &[sum], Attributes::new());
+    let grouped = [13, 14].map(|seed| parameter(&mut m, &[4], seed));
+    let inputs = [vec![sum], grouped.to_vec()].concat();
+    let sum = m.node("GroupNormalization", &inputs, vec![("num_groups", int(2))]);
+    let sum = m.node("MaxPool", &[sum], vec![("kernel_shape", ints(&[2, 2]))]);
     let window = vec![("kernel_shape", ints(&[3, 3])), ("strides", ints(&[2, 2]))];
     let pooled = m.node("AveragePool", &[sum], window);
     let w = parameter(&mut m, &[4, 3, 2, 2], 8);
@@ -53,6 +57,10 @@ fn network() -> Graph {
     let wide = m.node("InstanceNormalization", &inputs, Attributes::new());
     let pooled = m.node("GlobalAveragePool", &[wide], Attributes::new());
     let flat = m.node("Flatten", &[pooled], Attributes::new());
+    let layer = [15, 16].map(|seed| parameter(&mut m, &[3], seed));
+    let flat = m.node("LayerNormalization", &[vec![flat], layer.to_vec()].concat(), vec![]);
+    let w = parameter(&mut m, &[3, 3], 17);
+    let flat = m.node("MatMul", &[flat, w], Attributes::new());
     let (w, b) = (parameter(&mut m, &[5, 3], 11), parameter(&mut m, &[5], 12));
     let classes = m.node("Gemm", &[flat, w, b], vec![("transB", int(1))]);
     m.finish(&[classes])
@@ -116,7 +124,7 @@ fn gradients_reach_every_weight() {
             if norm < 1e-3 {
                 continue;
             }
-            let step = 0.02 / f64::from(norm);
+            let step = 0.005 / f64::from(norm);
             let at = |sign: f64| -> f32 {
                 let mut moved = tensors.clone();
                 let change = (gradient.detach() * (sign * step)).unwrap();
