@@ -95,9 +95,10 @@ impl Kernel for Plane<'_> {
                         let x = x[first..].iter().step_by(columns.stride);
                         let y = &y[out.start + begin..out.start + end];
                         for (((dx, line), x), y) in dx.zip(line).zip(x).zip(y) {
-                            let chosen = x == y;
-                            *dx += if chosen { *line } else { 0.0 };
-                            *line = if chosen { 0.0 } else { *line };
+                            // By bits: a branch could not be predicted.
+                            let chosen = u32::from(x == y).wrapping_neg();
+                            *dx += f32::from_bits(line.to_bits() & chosen);
+                            *line = f32::from_bits(line.to_bits() & !chosen);
                         }
                     }
                 }
