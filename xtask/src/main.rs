@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | side-by-side | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | bench`.
 
 mod alone;
 mod bench;
@@ -8,6 +8,7 @@ mod fixtures;
 mod readme;
 mod results;
 mod side_by_side;
+mod single_layer;
 mod step;
 mod tidy;
 mod workspace;
@@ -38,6 +39,8 @@ enum Task {
     Fixtures(fixtures::Fixture),
     /// Run every prune of the README's results table and write the table
     Results,
+    /// Prune every layer alone, by LASSO and by the baselines
+    SingleLayer,
     /// Time pruning against the straightforward Python version
     SideBySide {
         /// A Python with PyTorch, scikit-learn and onnx
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results => results::run(),
+        Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

@@ -86,6 +86,7 @@ fn perform(
     console: &Console,
 ) -> Result<(String, Exit, Option<String>)> {
     let shared = task.shared();
+    let name = matches.subcommand_name().unwrap_or_default();
     set_threads(shared.threads)?;
     let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
@@ -96,11 +97,13 @@ fn perform(
     let progress = Reporter::new(console, shared.no_progress);
     let cx = Context { console, progress, replay: replay.clone() };
     let sources = sources(matches, &task.settings());
-    let outcome =
-        if shared.dry_run && !task.plans() { dry_run(task, &sources) } else { task.run(&cx)? };
+    let outcome = match shared.dry_run && !task.plans() {
+        true => dry_run(name, task, &sources),
+        false => task.run(&cx)?,
+    };
     drop(cx);
     let mut document = Map::new();
-    document.insert("schema".into(), json!(format!("kerf.{}/1", task.name())));
+    document.insert("schema".into(), json!(format!("kerf.{name}/1")));
     document.insert("tool".into(), tool());
     for (name, identity) in ["input", "against"].into_iter().zip(identities) {
         document.insert(name.into(), identity);
@@ -146,8 +149,8 @@ fn set_threads(threads: Option<u16>) -> Result<()> {
 }
 
 /// The settings and where each came from, without running anything.
-fn dry_run(task: &dyn Task, sources: &Value) -> Outcome {
-    let mut text = format!("kerf {} would run with\n", task.name());
+fn dry_run(name: &str, task: &dyn Task, sources: &Value) -> Outcome {
+    let mut text = format!("kerf {name} would run with\n");
     for (name, value) in task.settings().as_object().into_iter().flatten() {
         let source = sources.get(name).and_then(Value::as_str).unwrap_or("default");
         text.push_str(&format!("  {name} = {value}  ({source})\n"));

@@ -103,12 +103,15 @@ impl Console {
     }
 
     /// Something wrong that does not stop the work. It also becomes part of the JSON document.
+    /// What was said already is not said again.
     pub(crate) fn warn(&self, message: &str) {
+        let Ok(mut warnings) = self.warnings.lock() else { return };
+        if warnings.iter().any(|known| known == message) {
+            return;
+        }
+        warnings.push(message.to_owned());
         if !self.is_quiet() {
             self.line("33", "warning: ", message);
-        }
-        if let Ok(mut warnings) = self.warnings.lock() {
-            warnings.push(message.to_owned());
         }
     }
 

@@ -108,6 +108,16 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a difference in points such as `0.5%`, in [0, 100].
+pub(crate) fn parse_points(text: &str) -> Result<f64, String> {
+    let expected = "expected points in percent from 0% to 100%, such as `0.5%`";
+    let number = text.trim().strip_suffix('%').ok_or(expected)?;
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err(expected.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +152,10 @@ mod tests {
         assert_eq!(parse_share("50%"), Ok(0.5));
         for bad in ["0.5", "", "%", "0%", "101%", "-1%", "nan%", "inf%"] {
             assert!(parse_share(bad).is_err(), "{bad}");
+        }
+        assert_eq!((parse_points("0%"), parse_points("0.5%")), (Ok(0.0), Ok(0.005)));
+        for bad in ["0", "-1%", "101%", "nan%"] {
+            assert!(parse_points(bad).is_err(), "{bad}");
         }
         for bad in ["4", "MiB", "-1MiB", "1e400MiB", "nanB", "0B"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");

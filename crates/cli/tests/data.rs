@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{PREPROCESS, RESNET, TEST, TRAIN, VGG, kerf};
+use common::{PREPROCESS, RESNET, TEST, TRAIN, VGG, changed, command, finish, fix_batch, kerf};
 use std::fs;
+use tensor_core::Constant;
 
 const DATA: [&str; 4] = ["--data", TEST, "--preprocess", PREPROCESS];
 
@@ -115,4 +116,65 @@ fn dry_runs_do_nothing() {
         let run = kerf(&arguments).success();
         assert!(run.stdout.contains("would run with\n"), "{}", run.stdout);
     }
+}
+
+#[test]
+fn outputs_without_a_number_cannot_be_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nan.onnx");
+    changed(VGG, &path, |graph| {
+        let bias = graph.find("fc.bias").unwrap();
+        graph.set_initializer(bias, Constant::from_f32s(&[10], &[f32::NAN; 10]).unwrap());
+    });
+    let nan = path.to_str().unwrap();
+    let end = ["--samples", "8", "--json"];
+    for engine in ["kerf", "rten"] {
+        let start = ["verify", nan, nan, "--engine", engine];
+        let document = kerf(&with(&start, &DATA, &end)).exits(1).json();
+        let output = &document["result"]["comparison"]["outputs"][0];
+        assert_eq!((&output["elements"], &output["compared"]), (&80.into(), &0.into()));
+        let failures = document["result"]["failures"].as_array().unwrap();
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(failures[0].as_str().unwrap().contains("nothing was compared"), "{failures:?}");
+    }
+}
+
+#[test]
+fn a_fixed_batch_takes_whole_batches_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sixteen.onnx");
+    changed(VGG, &path, |graph| fix_batch(graph, 16));
+    let model = path.to_str().unwrap();
+    let few = kerf(&with(&["eval", model], &DATA, &["--samples", "15"])).exits(2);
+    let expected = "error[E0205]: the model takes batches of 16, but there are 15 samples only\n";
+    assert!(few.stderr.starts_with(expected), "{}", few.stderr);
+    assert!(few.stderr.contains("hint: give at least 16 samples"), "{}", few.stderr);
+    let run = kerf(&with(&["eval", model], &DATA, &["--samples", "40", "--json"])).success();
+    assert_eq!(run.json()["result"]["accuracy"]["samples"], 32);
+    assert!(run.stderr.contains("the last 8 of 40 samples are left out"), "{}", run.stderr);
+    let start = ["verify", model, VGG];
+    let run = kerf(&with(&start, &DATA, &["--samples", "17", "--json"])).success();
+    assert_eq!(run.json()["result"]["comparison"]["samples"], 16);
+}
+
+#[test]
+fn an_engine_that_was_named_is_not_replaced_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let junk = folder.path().join("junk.so");
+    fs::write(&junk, "no library").unwrap();
+    let output = folder.path().join("o.onnx");
+    let prune = ["prune", VGG, "--macs", "50%", "-o", output.to_str().unwrap()];
+    for library in [&junk, &folder.path().join("missing.so")] {
+        for start in [&["verify", VGG, VGG][..], &prune] {
+            let mut command = command(&with(start, &DATA, &["--samples", "8"]));
+            let run = finish(command.env("ORT_DYLIB_PATH", library)).exits(2);
+            let expected =
+                format!("error[E0305]: ORT_DYLIB_PATH names {}, which cannot", library.display());
+            assert!(run.stderr.contains(&expected), "{}", run.stderr);
+        }
+        // What needs no ONNX Runtime does not look for it.
+        let mut command = command(&with(&["eval", VGG], &DATA, &["--samples", "8"]));
+        finish(command.env("ORT_DYLIB_PATH", library)).success();
+    }
+    assert!(!output.exists());
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{RESNET, VGG, command, kerf, root};
+use common::{RESNET, VGG, changed, command, kerf, root};
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
@@ -88,7 +88,11 @@ fn groups_name_members_and_reasons() {
     assert_eq!(details, again);
     assert!(details.contains("16 channels, 16 removable"), "{details}");
     assert!(details.contains("read    by /layers/layers.0/conv2/Conv"), "{details}");
-    kerf(&["groups", RESNET, "--group", "nonsense"]).exits(2);
+    let layer = "/layers/layers.0/conv1/Conv";
+    let all = kerf(&["groups", RESNET, "--group", layer]).success().stdout;
+    assert!(all.contains(&details) && all.len() > details.len(), "{all}");
+    let run = kerf(&["groups", RESNET, "--group", "/layers/layer.0/conv1/Conv"]).exits(2);
+    assert!(run.stderr.contains(&format!("the nearest names are `{layer}`")), "{}", run.stderr);
 }
 
 #[test]
@@ -130,4 +134,35 @@ fn a_pipe_that_closes_early_is_no_error() {
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn nodes_that_share_a_name_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("same.onnx");
+    changed(VGG, &path, |graph| {
+        for node in &mut graph.nodes {
+            node.name = "same".to_owned();
+        }
+    });
+    let document = kerf(&["inspect", path.to_str().unwrap(), "--json"]).success().json();
+    let nodes = document["result"]["nodes"].as_array().unwrap();
+    for node in nodes {
+        assert_eq!(node["key"], node["output_name"]);
+    }
+    let run = kerf(&["groups", path.to_str().unwrap(), "--group", "g01"]).success();
+    assert!(run.stdout.contains("read    by /features/features.3/Conv_output_0"), "{}", run.stdout);
+}
+
+#[test]
+fn one_thing_is_singular() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.onnx");
+    changed(VGG, &path, |graph| graph.nodes[1].op = "Unheard".to_owned());
+    let model = path.to_str().unwrap();
+    let check = kerf(&["check", model]).exits(1).stdout;
+    assert!(check.contains("operator Unheard is not implemented (1 node)\n"), "{check}");
+    assert!(check.contains(": 19 nodes, 2 errors, 1 warning\n"), "{check}");
+    let inspect = kerf(&["inspect", model]).success().stderr;
+    assert!(inspect.starts_with("warning: 1 node left alone, "), "{inspect}");
 }

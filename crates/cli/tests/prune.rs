@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, finish, kerf};
+use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, changed, finish, fix_batch, kerf};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -60,7 +60,7 @@ fn the_table_names_layers_sizes_and_how_to_repeat_it() {
     let run = prune(VGG, &output, &["--params", "60%", "--round-to", "8"]).success();
     for expected in [
         "Goal  keep 60.0% of the parameters   method obs   data fixtures/data/",
-        "layer                       op    input channels   error  first-k  max-response  held out\n",
+        "layer                       op    reads  input channels   error  first-k  max-response  held out\n",
         "/features/features.3/Conv   Conv",
         "\nMACs  ",
         "\nfile, deflated  ",
@@ -172,6 +172,186 @@ fn a_dry_run_plans_and_writes_nothing() {
 }
 
 #[test]
+fn a_dry_run_shows_the_widths_that_a_run_then_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let extra = ["--macs", "50%", "--round-to", "4", "--json"];
+    let planned = prune(RESNET, &output, &[&extra[..], &["--dry-run"]].concat()).success().json();
+    let plan = &planned["result"]["plan"];
+    let done = prune(RESNET, &output, &extra).success().json();
+    let widths = |sets: &Value| -> Vec<Value> {
+        let sets = sets.as_array().unwrap();
+        sets.iter().map(|set| serde_json::json!([set["id"], set["before"], set["after"]])).collect()
+    };
+    assert_eq!(widths(&plan["sets"]), widths(&done["result"]["pruning"]["sets"]));
+    for (predicted, key) in [("macs", "macs"), ("parameters", "parameters")] {
+        let after = done["result"]["sizes"]["after"][key].as_f64().unwrap();
+        assert_eq!(plan[predicted]["after"].as_f64().unwrap().round(), after, "{key}");
+    }
+    assert!(plan["sets"][0]["error"].as_f64().unwrap() > 0.0);
+    let text = prune(VGG, &folder.path().join("p.onnx"), &["--widths", "g01=12", "--dry-run"]);
+    let text = text.success().stdout;
+    assert!(text.contains("  32 -> 12"), "{text}");
+    assert!(text.contains("\nPlan  narrow 1 of 7 groups, leave 1 alone; nothing was"), "{text}");
+}
+
+/// BatchNormalization is folded first, which removes names; all that the file has stay valid.
+#[test]
+fn every_printed_name_is_accepted() {
+    const WITH_BATCH_NORM: &str = "fixtures/models/resnet20_fmnist_bn.onnx";
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let dry = |extra: &[&str]| {
+        let fixed = ["--samples", "4", "--dry-run", "--json"];
+        let output = output.to_str().unwrap();
+        let data = ["--data", TRAIN, "--preprocess", PREPROCESS];
+        kerf(&[&["prune", WITH_BATCH_NORM, "-o", output][..], &data, &fixed, extra].concat())
+    };
+    let groups = kerf(&["groups", WITH_BATCH_NORM, "--json"]).success().json();
+    let group = &groups["result"]["groups"][2];
+    assert_eq!(group["root"], "/layers/layers.0/conv1/Conv_output_0");
+    let mut names = vec![group["id"].clone(), group["root"].clone()];
+    let made = |member: &&Value| !member["parameter"].as_str().unwrap().contains("conv2");
+    let members = group["members"].as_array().unwrap().iter().filter(made);
+    names.extend(members.map(|member| member["parameter"].clone()));
+    names.push("/layers/layers.0/conv1/Conv".into());
+    // What it makes is a stream that is named nowhere else, but pruned when it is named.
+    assert!(names.contains(&"layers.0.bn1.running_var".into()), "{names:?}");
+    for name in &names {
+        let name = name.as_str().unwrap();
+        let document = dry(&["--widths", &format!("{name}=5")]).success().json();
+        let sets = document["result"]["plan"]["sets"].as_array().unwrap();
+        let narrowed: Vec<_> = sets.iter().filter(|set| set["before"] != set["after"]).collect();
+        assert_eq!(narrowed.len(), 1, "{name}");
+        assert_eq!(
+            (&narrowed[0]["id"], &narrowed[0]["after"]),
+            (&group["id"], &5.into()),
+            "{name}"
+        );
+        let document = dry(&["--macs", "90%", "--freeze", name]).success().json();
+        let frozen = document["result"]["plan"]["frozen"].as_array().unwrap();
+        assert!(frozen.iter().any(|frozen| frozen["id"] == group["id"]), "{name}");
+    }
+    let run = dry(&["--widths", "layers.0.conv1.wieght=5"]).exits(2);
+    assert!(run.stderr.contains("error[E0142]: no group, layer or parameter"), "{}", run.stderr);
+    assert!(run.stderr.contains("the nearest names are `layers.0.conv1.weight`"), "{}", run.stderr);
+    let run = dry(&["--macs", "90%", "--freeze", "layers.0.bn1.wieght"]).exits(2);
+    assert!(run.stderr.contains("the nearest names are `layers.0.bn1.weight`"), "{}", run.stderr);
+    let run = dry(&["--widths", "g02=5,/layers/layers.0/conv1/Conv=6"]).exits(2);
+    assert!(run.stderr.contains("both name group g02"), "{}", run.stderr);
+}
+
+#[test]
+fn streams_are_pruned_only_where_the_budget_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dry = |name: &str, extra: &[&str]| {
+        let output = folder.path().join(name);
+        prune(RESNET, &output, &[&["--dry-run", "--json"][..], extra].concat())
+    };
+    let kept = dry("a", &["--macs", "50%"]).success();
+    let stream = |document: &Value| {
+        let frozen = document["result"]["plan"]["frozen"].as_array().unwrap().clone();
+        frozen.iter().any(|f| f["reason"] == "it is a shared stream, which is kept")
+    };
+    assert!(stream(&kept.json()) && !kept.stderr.contains("residual streams"), "{}", kept.stderr);
+    let pruned = dry("b", &["--macs", "4%", "--round-to", "1"]).success();
+    let document = pruned.json();
+    assert!(!stream(&document) && pruned.stderr.contains("residual streams"), "{}", pruned.stderr);
+    let macs = &document["result"]["plan"]["macs"];
+    assert!(macs["after"].as_f64().unwrap() <= 0.04 * macs["before"].as_f64().unwrap());
+    dry("c", &["--macs", "4%", "--round-to", "1", "--streams", "keep"]).exits(1);
+}
+
+#[test]
+fn memory_does_not_change_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<_> = ["1MiB", "1GiB"]
+        .map(|memory| {
+            let output = folder.path().join(memory);
+            prune(RESNET, &output, &["--macs", "70%", "--round-to", "4", "--memory", memory])
+                .success();
+            fs::read(output).unwrap()
+        })
+        .into();
+    assert!(bytes[0] == bytes[1], "the models differ");
+}
+
+#[test]
+fn few_samples_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |samples: &str| {
+        let output = folder.path().join(samples);
+        let data = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", samples];
+        let start =
+            ["prune", VGG, "--widths", "g07=64", "--no-bench", "-o", output.to_str().unwrap()];
+        kerf(&[&start[..], &data].concat()).success().stderr
+    };
+    assert!(run("1").contains("warning: one calibration sample cannot be split"));
+    assert!(run("15").contains("warning: 15 samples for calibration only: errors are optimistic"));
+    assert!(!run("16").contains("optimistic"));
+}
+
+#[test]
+fn a_fixed_batch_is_kept_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, output) = (folder.path().join("twelve.onnx"), folder.path().join("o.onnx"));
+    changed(VGG, &path, |graph| fix_batch(graph, 12));
+    let document = prune(path.to_str().unwrap(), &output, &["--widths", "g07=64", "--json"]);
+    assert!(document.stderr.contains("the last 4 of 64 samples are left out"));
+    let result = &document.success().json()["result"];
+    assert_eq!(result["pruning"]["samples"], 60);
+    assert_eq!(result["proof"]["written"]["comparison"]["samples"], 24);
+    let (output, model) = (folder.path().join("p.onnx"), path.to_str().unwrap());
+    let few = ["prune", model, "-o", output.to_str().unwrap(), "--macs", "80%", "--samples", "11"];
+    let run = kerf(&[&few[..], &["--data", TRAIN, "--preprocess", PREPROCESS]].concat()).exits(2);
+    assert!(run.stderr.contains("batches of 12, but there are 11 samples"), "{}", run.stderr);
+}
+
+/// Layers before an unknown operator are pruned, what comes after it stays as it is.
+#[test]
+fn an_unknown_operator_ends_the_pruning_not_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, op, domain) in [("known", "Shrink", ""), ("nobody", "Zorp", "my.operators")] {
+        let path = folder.path().join(format!("{name}.onnx"));
+        changed(VGG, &path, |graph| {
+            let node = graph.nodes.iter_mut().filter(|node| node.op == "Relu").nth(3).unwrap();
+            op.clone_into(&mut node.op);
+            domain.clone_into(&mut node.domain);
+            if !domain.is_empty() {
+                graph.opsets.insert(domain.to_owned(), 1);
+            }
+        });
+        let output = folder.path().join(format!("{name}-pruned.onnx"));
+        let model = path.to_str().unwrap();
+        let refused = prune(model, &output, &["--macs", "80%"]).exits(2);
+        assert!(refused.stderr.contains("error[E0110]: "), "{}", refused.stderr);
+        let extra = ["--macs", "80%", "--on-unsupported", "skip", "--json"];
+        let run = prune(model, &output, &extra).success();
+        let document = run.json();
+        let result = &document["result"];
+        let narrowed = result["pruning"]["sets"].as_array().unwrap();
+        assert!(narrowed.iter().any(|set| set["after"].as_u64() < set["before"].as_u64()));
+        assert!(run.stderr.contains("left as they are, because an operator before them is not"));
+        assert!(run.stderr.contains("/features/features.14/Conv"), "{}", run.stderr);
+        assert_eq!(result["proof"]["written"], Value::Null);
+        let agreement = &result["proof"]["evaluation"]["comparison"]["outputs"][0]["top1"];
+        let ort = kerf(&["bench", VGG, "--runs", "1", "--engine", "ort"]).code == 0;
+        match name {
+            "known" if ort => assert!(agreement["agreement"].as_f64().unwrap() > 0.8),
+            _ => assert!(run.stderr.contains("were not compared: "), "{}", run.stderr),
+        }
+    }
+}
+
+#[test]
+fn no_drop_at_all_may_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let extra = ["--macs", "100%", "--assert-max-drop", "0%"];
+    prune(VGG, &output, &extra).success();
+}
+
+#[test]
 fn data_that_do_not_fit_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
@@ -185,22 +365,47 @@ fn data_that_do_not_fit_are_errors() {
     assert!(!output.exists());
 }
 
-/// A limit on file sizes stands for a full disk: the write fails half-way.
+/// A limit on file sizes stands for a full disk: the write fails at once or half-way.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_nothing_behind() {
+    let full = |folder: &Path, kibibytes: u32, extra: &str| {
+        let line = format!(
+            "trap '' XFSZ; ulimit -f {kibibytes}; exec '{}' prune {VGG} -o '{}/o.onnx' \
+             --data {TRAIN} --preprocess {PREPROCESS} --samples 32 --widths g07=127 \
+             --no-bench {extra}",
+            env!("CARGO_BIN_EXE_kerf"),
+            folder.display()
+        );
+        let mut shell = std::process::Command::new("bash");
+        finish(shell.args(["-c", &line]).current_dir(common::root()))
+    };
+    for kibibytes in [0, 100, 1000] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = full(folder.path(), kibibytes, "").exits(2);
+        assert!(run.stderr.contains("error[E0003]: "), "{}", run.stderr);
+        assert_eq!(file_names(folder.path()), Vec::<String>::new(), "{kibibytes}");
+    }
+    // What was there before stays as it was.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("o.onnx"), "precious").unwrap();
+    full(folder.path(), 1000, "--force").exits(2);
+    assert_eq!(file_names(folder.path()), ["o.onnx"]);
+    assert_eq!(fs::read_to_string(folder.path().join("o.onnx")).unwrap(), "precious");
+}
+
+/// However many samples a pass is asked to take, activations stay within bounds.
+#[test]
+fn batches_follow_the_size_of_activations() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
-    let line = format!(
-        "trap '' XFSZ; ulimit -f 100; exec '{}' prune {VGG} -o '{}' --data {TRAIN} \
-         --preprocess {PREPROCESS} --samples 32 --macs 90% --round-to 1 --no-bench",
-        env!("CARGO_BIN_EXE_kerf"),
-        output.display()
-    );
-    let mut shell = std::process::Command::new("bash");
-    let run = finish(shell.args(["-c", &line]).current_dir(common::root())).exits(2);
-    assert!(run.stderr.contains("error[E0003]: "), "{}", run.stderr);
-    assert_eq!(file_names(folder.path()), Vec::<String>::new());
+    let lines = |batch: &str| {
+        let extra = ["--macs", "80%", "--method", "first-k", "--dry-run", "-v", "--batch", batch];
+        prune(VGG, &output, &extra).success().stderr
+    };
+    // 196 KiB of activations per sample, as `kerf inspect` says, in 32 MiB.
+    assert!(lines("1000").contains("\nbatches of 167 samples\n"), "{}", lines("1000"));
+    assert!(lines("20").contains("\nbatches of 20 samples\n"));
 }
 
 /// Ctrl-C while it works.

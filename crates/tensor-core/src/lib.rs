@@ -22,6 +22,7 @@ pub mod progress;
 pub mod random;
 pub mod rewrite;
 pub mod run;
+pub mod text;
 
 pub use element::ElementType;
 pub use error::{Error, ErrorKind, Result};

@@ -159,7 +159,7 @@ fn a_misfit_names_both_shapes_and_the_flag() {
     }
     assert_eq!(error.hint_text(), Some("add `--resize 224 --crop 224`"));
     let error = data::from_memory(bytes(&[1, 1, 224, 224]), None, &spec).unwrap_err();
-    assert!(error.hint_text().unwrap().contains("1 channels and the model wants 3"), "{error:?}");
+    assert!(error.hint_text().unwrap().contains("1 channel and the model wants 3"), "{error:?}");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
+use tensor_core::graph::Attributes;
 use tensor_core::measure::{self, Choice, Engine, compare, latency};
-use tensor_core::{ElementType, Result};
+use tensor_core::{ElementType, Result, onnx};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
@@ -178,6 +179,36 @@ fn mutated_models_never_panic() {
             {
                 assert_eq!(error.code(), "E0303", "{}: {error}", engine.name());
             }
+        }
+    }
+}
+
+/// ONNX takes the window of a convolution from the weight when the attributes leave it out.
+#[test]
+fn attributes_may_be_left_out() {
+    let path = fixture("models/vgg7_fmnist_folded.onnx");
+    let mut graph = onnx::read(&path).unwrap();
+    let mut bare = 0;
+    for node in graph.nodes.iter_mut().filter(|node| node.op == "Conv") {
+        let pads = node.attributes.get("pads").cloned().unwrap();
+        node.attributes = Attributes::default();
+        node.attributes.set("pads", pads);
+        bare += 1;
+    }
+    assert_eq!(bare, 7);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bare.onnx");
+    onnx::write(&graph, &file).unwrap();
+    let batch = test_images().batch(0..4).unwrap();
+    for engine in engines() {
+        let expected = engine.load_file(&path, 1).unwrap().run(&batch.inputs).unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        for mut runner in [engine.load_file(&file, 1).unwrap(), engine.load(&bytes, 1).unwrap()] {
+            let outputs = runner.run(&batch.inputs).unwrap();
+            let values = |named: &[(String, Tensor)]| -> Vec<f32> {
+                named[0].1.flatten_all().unwrap().to_vec1().unwrap()
+            };
+            assert_eq!(values(&outputs), values(&expected), "{}", engine.name());
         }
     }
 }

@@ -262,3 +262,16 @@ fn non_finite_constants_are_found() {
     let names: Vec<&str> = graph.non_finite().iter().map(|&v| graph.name(v)).collect();
     assert_eq!(names, ["n", "c"]);
 }
+
+#[test]
+fn nodes_may_share_a_name() {
+    let (x, y) = ends();
+    let nodes = [node("a", "Relu", &["x"], &["z"]), node("a", "Neg", &["z"], &["y"])];
+    let bytes = model(&graph(&nodes, &[], &x, &y));
+    let read = onnx::decode(&bytes, None).unwrap();
+    assert_eq!(onnx::encode(&read).unwrap(), bytes);
+    let keys: Vec<_> = read.node_ids().map(|id| read.key(id)).collect();
+    assert_eq!(keys, ["z", "y"]);
+    let places: Vec<_> = read.node_ids().map(|id| read.describe(id)).collect();
+    assert_eq!(places, ["`z` (Relu#0)", "`y` (Neg#1)"]);
+}

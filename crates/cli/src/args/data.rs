@@ -1,11 +1,13 @@
 //! Flags that say where samples come from and how they are prepared.
 
+use crate::console::Console;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Layout, Options, PerChannel, Preprocess, Size};
 use tensor_core::graph::Dim;
-use tensor_core::{Graph, Result};
+use tensor_core::text::counted;
+use tensor_core::{Error, ErrorKind, Graph, Result};
 
 /// Axis order of the model's image input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,7 +50,7 @@ pub(crate) struct DataArgs {
     /// Use at most N samples, drawn by the seed [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
-    /// Samples per forward pass
+    /// Samples per forward pass; `prune` takes fewer where activations are large
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
 }
@@ -62,6 +64,38 @@ impl DataArgs {
     /// Samples per forward pass: what the model fixes, else what was asked for.
     pub(crate) fn batch(&self, graph: &Graph) -> usize {
         fixed_batch(graph).unwrap_or(self.batch as usize)
+    }
+
+    /// The samples that fill whole batches, where the model fixes the size of a batch.
+    ///
+    /// # Errors
+    /// `E0205` when they do not fill one.
+    pub(crate) fn whole_batches(
+        &self,
+        set: Dataset,
+        graph: &Graph,
+        console: &Console,
+    ) -> Result<Dataset> {
+        let Some(batch) = fixed_batch(graph) else { return Ok(set) };
+        let left = set.len() % batch;
+        if set.len() < batch {
+            let message = format!(
+                "the model takes batches of {batch}, but there are {} only",
+                counted(set.len(), "sample")
+            );
+            let hint = format!(
+                "give at least {}, or export the model with an open batch dimension",
+                counted(batch, "sample")
+            );
+            return Err(Error::new(ErrorKind::Invalid, "E0205", message).hint(hint));
+        }
+        if left > 0 {
+            console.warn(&format!(
+                "the model takes batches of {batch}: the last {left} of {} are left out",
+                counted(set.len(), "sample")
+            ));
+        }
+        Ok(set.first(set.len() - left))
     }
 
     /// Was a number of samples asked for?

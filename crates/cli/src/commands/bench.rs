@@ -9,11 +9,12 @@ use crate::args::Shared;
 use crate::report::{self, Weight};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensor_core::measure::Choice;
 use tensor_core::measure::latency::Report;
+use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result, onnx};
 
 /// Arguments of `kerf bench`.
@@ -45,10 +46,6 @@ pub(crate) struct BenchArgs {
 }
 
 impl Task for BenchArgs {
-    fn name(&self) -> &'static str {
-        "bench"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -59,10 +56,6 @@ impl Task for BenchArgs {
 
     fn other_model(&self) -> Option<&Path> {
         self.against.as_deref()
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
@@ -128,8 +121,9 @@ impl BenchArgs {
         let count = alignment::misaligned(&onnx::read(other)?, multiple);
         Ok((count > 0).then(|| {
             format!(
-                "{count} convolutions of B have channel counts that are no multiple of {multiple}; \
-                 `kerf prune --round-to {multiple}` avoids that"
+                "channel counts of {} in B are no multiple of {multiple}; `kerf prune --round-to \
+                 {multiple}` avoids that",
+                counted(count, "convolution")
             )
         }))
     }

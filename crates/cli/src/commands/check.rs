@@ -5,10 +5,11 @@ use super::{Context, Outcome, Task, Verdict};
 use crate::args::{OnUnsupported, Shared};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensor_core::graph::Index;
+use tensor_core::text::counted;
 use tensor_core::{Error, Graph, Result, channels, onnx, run};
 
 /// Opsets that the operators were written against.
@@ -28,20 +29,12 @@ pub(crate) struct CheckArgs {
 }
 
 impl Task for CheckArgs {
-    fn name(&self) -> &'static str {
-        "check"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
 
     fn model(&self) -> Option<&Path> {
         Some(&self.model)
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, _cx: &Context) -> Result<Outcome> {
@@ -51,9 +44,11 @@ impl Task for CheckArgs {
         let (errors, warnings) = (count(Level::Error), count(Level::Warning));
         let mut text: String = lints.iter().map(Lint::text).collect();
         text.push_str(&format!(
-            "{}: {} nodes, {errors} errors, {warnings} warnings\n",
+            "{}: {}, {}, {}\n",
             file_name(&self.model),
-            graph.nodes.len()
+            counted(graph.nodes.len(), "node"),
+            counted(errors, "error"),
+            counted(warnings, "warning")
         ));
         Ok(Outcome {
             text,
@@ -179,8 +174,10 @@ fn unknown_operators(graph: &Graph, shared: &Shared) -> Vec<Lint> {
     by_operator
         .into_iter()
         .map(|(operator, places)| {
-            let message =
-                format!("operator {operator} is not implemented ({} nodes)", places.len());
+            let message = format!(
+                "operator {operator} is not implemented ({})",
+                counted(places.len(), "node")
+            );
             Lint::new(level, "E0110", message).at(places)
         })
         .collect()
@@ -203,7 +200,7 @@ fn non_finite(graph: &Graph) -> Option<Lint> {
         .filter(|value| is_bad(value))
         .map(|&value| format!("`{}`", graph.name(value)))
         .collect();
-    let message = format!("{} weights hold NaN or infinity", places.len());
+    let message = format!("NaN or infinity in {}", counted(places.len(), "weight"));
     (!places.is_empty()).then(|| Lint::new(Level::Error, "E0151", message).at(places))
 }
 
@@ -218,7 +215,7 @@ fn unread(graph: &Graph) -> Option<Lint> {
         .filter(is_unread)
         .map(|&value| format!("`{}`", graph.name(value)))
         .collect();
-    let message = format!("{} weights are read by no node", places.len());
+    let message = format!("{} that no node reads", counted(places.len(), "weight"));
     (!places.is_empty()).then(|| Lint::new(Level::Warning, "W0152", message).at(places))
 }
 
@@ -231,9 +228,9 @@ fn without_shape(graph: &Graph, facts: &run::Facts) -> Option<Lint> {
     };
     let places: Vec<_> = graph.node_ids().filter(lacks).map(|id| graph.describe(id)).collect();
     let message = format!(
-        "{} nodes have unknown shapes, because of the problems above or sizes that depend on the \
-         data; their channels cannot be removed",
-        places.len()
+        "unknown shapes at {}, because of the problems above or sizes that depend on the data; \
+         channels there cannot be removed",
+        counted(places.len(), "node")
     );
     (!places.is_empty()).then(|| Lint::new(Level::Warning, "W0153", message).at(places))
 }
@@ -245,13 +242,16 @@ fn frozen(channels: &channels::Channels) -> Option<Lint> {
         return Some(Lint::new(
             Level::Error,
             "E0154",
-            format!("nothing can be pruned: {} of {total} channel groups are frozen", frozen.len()),
+            match total {
+                0 => "nothing can be pruned: no layer reads the channels of another".to_owned(),
+                _ => "nothing can be pruned: every channel group is frozen".to_owned(),
+            },
         ));
     }
     let places: Vec<_> = frozen
         .iter()
         .map(|group| format!("{}: {}", group.root, group.frozen.as_deref().unwrap_or_default()))
         .collect();
-    let message = format!("{} of {total} channel groups are frozen", places.len());
+    let message = format!("frozen: {} of {total} channel groups", places.len());
     (!places.is_empty()).then(|| Lint::new(Level::Note, "W0155", message).at(places))
 }

@@ -7,9 +7,10 @@ use crate::args::{DataArgs, Shared};
 use crate::units;
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use tensor_core::measure::top_k::TopK;
+use tensor_core::text::counted;
 use tensor_core::{Result, onnx};
 
 /// Arguments of `kerf eval`.
@@ -35,20 +36,12 @@ pub(crate) struct EvalArgs {
 }
 
 impl Task for EvalArgs {
-    fn name(&self) -> &'static str {
-        "eval"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
 
     fn model(&self) -> Option<&Path> {
         Some(&self.model)
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
@@ -58,6 +51,7 @@ impl Task for EvalArgs {
             cx.console.detail(note);
         }
         set.labels()?;
+        let set = self.data.whole_batches(set, &graph, cx.console)?;
         let mut loaded = self.engine.load(&self.model, &graph, &self.shared, cx.console)?;
         let mut top = TopK::new(self.top_k as usize);
         for batch in samples::labelled(&set, self.data.batch(&graph), "evaluate", &cx.progress) {
@@ -67,9 +61,9 @@ impl Task for EvalArgs {
         let score = top.finish()?;
         let met = self.assert_top1.is_none_or(|least| score.top1 >= least);
         let mut text = format!(
-            "{}  {} samples  {}\ntop-1  {}\n",
+            "{}  {}  {}\ntop-1  {}\n",
             file_name(&self.model),
-            score.samples,
+            counted(score.samples, "sample"),
             loaded.engine,
             units::percent_fine(score.top1),
         );

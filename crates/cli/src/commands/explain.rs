@@ -5,7 +5,7 @@ use crate::args::Shared;
 use crate::explain::{self, Topic};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf explain`.
@@ -19,16 +19,8 @@ pub(crate) struct ExplainArgs {
 }
 
 impl Task for ExplainArgs {
-    fn name(&self) -> &'static str {
-        "explain"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, _cx: &Context) -> Result<Outcome> {

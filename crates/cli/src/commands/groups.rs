@@ -1,15 +1,16 @@
 //! `kerf groups`: which channels are tied together, and why some must stay.
 
-use super::model::{Model, group_id};
+use super::model::Model;
 use super::{Context, Outcome, Task};
 use crate::args::{OnUnsupported, Shared};
 use crate::table::Table;
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tensor_core::channels::Group;
+use tensor_core::channels::{Group, group_id};
+use tensor_core::text::{counted, near};
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf groups`.
@@ -20,7 +21,7 @@ pub(crate) struct GroupsArgs {
     /// Only groups with channels that cannot be removed
     #[arg(long)]
     frozen: bool,
-    /// Details of one group: its id, its root, or a parameter in it
+    /// Details of one group: its id, its root, or a layer or parameter in it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     #[command(flatten)]
@@ -29,10 +30,6 @@ pub(crate) struct GroupsArgs {
 }
 
 impl Task for GroupsArgs {
-    fn name(&self) -> &'static str {
-        "groups"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -41,23 +38,14 @@ impl Task for GroupsArgs {
         Some(&self.model)
     }
 
-    fn settings(&self) -> Value {
-        json!(self)
-    }
-
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let model = Model::load(&self.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Skip, cx.console)?;
         let mut rows = rows(&model);
         if let Some(name) = &self.group {
-            rows.retain(|row| row.is_named(name));
+            rows.retain(|row| row.names.contains(name));
             if rows.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    "E0122",
-                    format!("no group has the id, root or parameter `{name}`"),
-                )
-                .hint("`kerf groups MODEL` lists all groups"));
+                return Err(unknown(&model, name));
             }
         }
         let total = rows.len();
@@ -70,13 +58,22 @@ impl Task for GroupsArgs {
         } else {
             let mut text = overview(&rows);
             text.push_str(&format!(
-                "{total} groups, {} prunable, {with_frozen} with frozen channels\n",
+                "{}, {} prunable, {with_frozen} with frozen channels\n",
+                counted(total, "group"),
                 total - rows_frozen(&model)
             ));
             text
         };
         Ok(Outcome::answer(text, json!({ "groups": rows })))
     }
+}
+
+fn unknown(model: &Model, name: &str) -> Error {
+    let known = rows(model).into_iter().flat_map(|row| row.names).collect::<BTreeSet<_>>();
+    let near = near(name, known.iter().map(String::as_str));
+    let message = format!("no group has the id, root, layer or parameter `{name}`");
+    Error::new(ErrorKind::Invalid, "E0122", message)
+        .hint(format!("the nearest names are {near}; `kerf groups MODEL` lists the groups"))
 }
 
 fn rows_frozen(model: &Model) -> usize {
@@ -96,6 +93,9 @@ struct Row {
     readers: Vec<String>,
     /// Reasons of frozen channels, with their number.
     frozen: Vec<Frozen>,
+    /// Everything that the group may be called.
+    #[serde(skip)]
+    names: BTreeSet<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,7 +134,10 @@ fn row(model: &Model, index: usize, group: &Group) -> Row {
     let frozen = reasons
         .into_iter()
         .map(|(reason, channels)| Frozen { reason: reason.to_owned(), channels });
+    let mut names = channels.names(graph, group).all;
+    names.insert(group_id(index));
     Row {
+        names,
         id: group_id(index),
         root: group.root.clone(),
         channels: group.classes.len(),
@@ -146,12 +149,6 @@ fn row(model: &Model, index: usize, group: &Group) -> Row {
 }
 
 impl Row {
-    fn is_named(&self, name: &str) -> bool {
-        self.id == name
-            || self.root == name
-            || self.members.iter().any(|member| member.parameter == name)
-    }
-
     fn reasons(&self) -> String {
         let reasons: Vec<_> = self.frozen.iter().map(|frozen| frozen.reason.as_str()).collect();
         reasons.join("; ")
@@ -159,20 +156,26 @@ impl Row {
 
     fn details(&self) -> String {
         let mut text = format!(
-            "{}  {}\n  {} channels, {} removable\n",
-            self.id, self.root, self.channels, self.removable
+            "{}  {}\n  {}, {} removable\n",
+            self.id,
+            self.root,
+            counted(self.channels, "channel"),
+            self.removable
         );
         for member in &self.members {
             text.push_str(&format!(
-                "  cut     axis {} of `{}`, {} positions\n",
-                member.axis, member.parameter, member.positions
+                "  cut     axis {} of `{}`, {}\n",
+                member.axis,
+                member.parameter,
+                counted(member.positions, "position")
             ));
         }
         for reader in &self.readers {
             text.push_str(&format!("  read    by {reader}\n"));
         }
         for frozen in &self.frozen {
-            text.push_str(&format!("  frozen  {} channels: {}\n", frozen.channels, frozen.reason));
+            let channels = counted(frozen.channels, "channel");
+            text.push_str(&format!("  frozen  {channels}: {}\n", frozen.reason));
         }
         text
     }

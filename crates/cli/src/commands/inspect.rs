@@ -1,6 +1,6 @@
 //! `kerf inspect`: what is in the model, node by node, and what it costs.
 
-use super::model::{Model, file_name, group_id, unknown};
+use super::model::{Model, file_name, unknown};
 use super::{Context, Outcome, Task};
 use crate::args::{OnUnsupported, Shared};
 use crate::table::Table;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use tensor_core::channels::group_id;
 use tensor_core::cost::{self, Cost};
 use tensor_core::{Error, NodeId, Result};
 
@@ -24,20 +25,12 @@ pub(crate) struct InspectArgs {
 }
 
 impl Task for InspectArgs {
-    fn name(&self) -> &'static str {
-        "inspect"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
 
     fn model(&self) -> Option<&Path> {
         Some(&self.model)
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {

@@ -18,7 +18,8 @@ use crate::console::Console;
 use crate::output;
 use crate::progress::Reporter;
 use clap::Subcommand;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::path::Path;
 use tensor_core::Result;
 
@@ -59,11 +60,20 @@ impl Command {
     }
 }
 
-/// A command with its arguments.
-pub(crate) trait Task {
-    /// Its name on the command line.
-    fn name(&self) -> &'static str;
+/// The arguments of a command as a document: what runs, replays and reports call its settings.
+pub(crate) trait Settings {
+    /// All arguments, resolved.
+    fn settings(&self) -> Value;
+}
 
+impl<T: Serialize> Settings for T {
+    fn settings(&self) -> Value {
+        json!(self)
+    }
+}
+
+/// A command with its arguments.
+pub(crate) trait Task: Settings {
     /// The flags that every command has.
     fn shared(&self) -> &Shared;
 
@@ -81,9 +91,6 @@ pub(crate) trait Task {
     fn outputs(&self) -> Vec<output::Target<'_>> {
         Vec::new()
     }
-
-    /// All arguments, resolved.
-    fn settings(&self) -> Value;
 
     /// Does `--dry-run` have its own answer, from [`run`](Self::run)?
     fn plans(&self) -> bool {

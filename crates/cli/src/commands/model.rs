@@ -6,6 +6,7 @@ use std::path::Path;
 use tensor_core::channels::{self, Channels, ClassId};
 use tensor_core::graph::Dim;
 use tensor_core::run::{self, Facts};
+use tensor_core::text::counted;
 use tensor_core::{Error, Graph, NodeId, Result, ValueId, onnx, ops};
 
 /// A model with the facts that hold at the given input shapes.
@@ -30,12 +31,7 @@ impl Model {
     pub(super) fn analyze(graph: Graph, shared: &Shared) -> Result<Self> {
         let facts = run::infer(&graph, &shared.shapes())?;
         let channels = channels::analyze(&graph, &facts)?;
-        let mut groups = vec![None; channels.classes.len()];
-        for (i, group) in channels.groups.iter().enumerate() {
-            for &class in &group.classes {
-                groups[class as usize] = Some(i);
-            }
-        }
+        let groups = channels.group_of_classes();
         Ok(Self { graph, facts, channels, groups })
     }
 
@@ -64,8 +60,8 @@ impl Model {
         let list = places.join("\n");
         match shared.on_unsupported.unwrap_or(preset) {
             OnUnsupported::Error => Err(Error::unsupported(format!(
-                "{} nodes have operators that are not implemented\n{list}",
-                places.len()
+                "operators of {} are not implemented\n{list}",
+                counted(places.len(), "node")
             ))
             .code_is("E0110")
             .hint("`--on-unsupported skip` leaves them and what depends on them alone")),
@@ -75,9 +71,8 @@ impl Model {
                 names.sort_unstable();
                 names.dedup();
                 console.warn(&format!(
-                    "{} nodes have operators that are not implemented and are left alone: {}; \
-                     `kerf check` lists them",
-                    places.len(),
+                    "{} left alone, operators are not implemented: {}; `kerf check` lists the places",
+                    counted(places.len(), "node"),
                     names.join(", ")
                 ));
                 Ok(())
@@ -118,11 +113,6 @@ fn dim(dim: &Dim) -> String {
         Dim::Symbol(symbol) => symbol.clone(),
         Dim::Unknown => "?".to_owned(),
     }
-}
-
-/// How tables and `--group` name a group.
-pub(super) fn group_id(index: usize) -> String {
-    format!("g{index:02}")
 }
 
 /// The file name without its folders.

@@ -7,9 +7,10 @@ use crate::args::{DataArgs, Shared};
 use crate::{report, units};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use tensor_core::measure::compare::{self, Comparison};
+use tensor_core::text::counted;
 use tensor_core::{Result, onnx};
 
 /// Largest accepted difference, relative to the output range, when nothing else was asked for:
@@ -42,10 +43,6 @@ pub(crate) struct VerifyArgs {
 }
 
 impl Task for VerifyArgs {
-    fn name(&self) -> &'static str {
-        "verify"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -58,13 +55,10 @@ impl Task for VerifyArgs {
         Some(&self.candidate)
     }
 
-    fn settings(&self) -> Value {
-        json!(self)
-    }
-
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let (a, b) = (onnx::read(&self.reference)?, onnx::read(&self.candidate)?);
         let set = self.data.open(&a, self.shared.seed)?;
+        let set = self.data.whole_batches(set, &a, cx.console)?;
         let mut first = self.engine.load(&self.reference, &a, &self.shared, cx.console)?;
         let mut second = self.engine.load(&self.candidate, &b, &self.shared, cx.console)?;
         let comparison = compare::compare(
@@ -74,10 +68,10 @@ impl Task for VerifyArgs {
         )?;
         let failures = self.failures(&comparison);
         let mut text = format!(
-            "A  {}\nB  {}\n{} samples  {}\n\n{}",
+            "A  {}\nB  {}\n{}  {}\n\n{}",
             file_name(&self.reference),
             file_name(&self.candidate),
-            comparison.samples,
+            counted(comparison.samples, "sample"),
             first.engine,
             report::comparison(&comparison),
         );
@@ -100,13 +94,9 @@ impl VerifyArgs {
         let preset = self.assert_agreement.is_none().then_some(TOLERANCE);
         let mut failures = Vec::new();
         for output in &comparison.outputs {
-            if output.non_finite > 0 {
-                failures.push(format!(
-                    "{}: {} elements are NaN or infinite in A or B only",
-                    output.name, output.non_finite
-                ));
-            }
+            failures.extend(report::incomparable(output));
             if let Some(most) = self.tolerance.or(preset)
+                && !output.is_void()
                 && !output.within(most, report::ROUNDING.min(most))
             {
                 failures.push(format!(

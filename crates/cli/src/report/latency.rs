@@ -3,6 +3,7 @@
 use crate::table::Table;
 use crate::units;
 use tensor_core::measure::latency::{Report, Timing};
+use tensor_core::text::counted;
 
 /// What is shown beside a model's latency.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +31,9 @@ pub(crate) fn latency(reports: &[Report], weights: &[Weight]) -> String {
     }
     if let Some(report) = reports.first() {
         text.push_str(&format!(
-            "measured by {}, {} thread{}, on {} ({})\n",
+            "measured by {}, {}, on {} ({})\n",
             report.engine,
-            report.threads,
-            if report.threads == 1 { "" } else { "s" },
+            counted(report.threads, "thread"),
             report.cpu.name,
             report.cpu.features.join(" "),
         ));
@@ -63,8 +63,11 @@ fn speedup(timing: &Timing, weights: &[Weight]) -> String {
         _ => String::new(),
     };
     format!(
-        "speed-up  {:.2}x  (95% interval {:.2}-{:.2}, {} runs each, interleaved){ratio}\n",
-        speedup.median, speedup.low, speedup.high, timing.runs
+        "speed-up  {:.2}x  (95% interval {:.2}-{:.2}, {} each, interleaved){ratio}\n",
+        speedup.median,
+        speedup.low,
+        speedup.high,
+        counted(timing.runs, "run")
     )
 }
 

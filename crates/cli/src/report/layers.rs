@@ -2,13 +2,15 @@
 
 use crate::table::Table;
 use crate::units;
-use lasso_prune::{LayerReport, PruneReport};
+use lasso_prune::{FrozenReport, LayerReport, PruneReport};
+use tensor_core::text::counted;
 
 /// The layers in execution order, the frozen groups, and how often the baselines were worse.
 pub(crate) fn layers(report: &PruneReport) -> String {
     let mut table = Table::new(&[
         "layer",
         "op",
+        "reads",
         ">input channels",
         ">error",
         ">first-k",
@@ -19,6 +21,7 @@ pub(crate) fn layers(report: &PruneReport) -> String {
         table.row([
             layer.key.clone(),
             layer.op.clone(),
+            groups(report, layer),
             channels(layer),
             units::percent_fine(layer.error),
             layer.first_k_error.map_or("-".to_owned(), units::percent_fine),
@@ -28,21 +31,33 @@ pub(crate) fn layers(report: &PruneReport) -> String {
     }
     let mut text = table.render();
     text.push_str(
-        "error: squared error of the layer's response relative to its variance, after least \
+        "reads: the group that the layer's input channels belong to (`kerf groups`)\n\
+         error: squared error of the layer's response relative to its variance, after least \
          squares; the baselines at\nthe same widths; held out: fitted on half of the samples, \
          judged on the other half\n",
     );
     text.push_str(&beaten(report));
     if report.folded_batch_norms > 0 {
-        text.push_str(&format!("folded {} BatchNormalization nodes\n", report.folded_batch_norms));
+        let nodes = counted(report.folded_batch_norms, "BatchNormalization node");
+        text.push_str(&format!("folded {nodes}\n"));
     }
-    for frozen in &report.frozen {
-        text.push_str(&format!(
-            "frozen  {} ({} channels): {}\n",
-            frozen.name, frozen.channels, frozen.reason
-        ));
-    }
+    text.push_str(&frozen(&report.frozen));
     text
+}
+
+/// The groups that were left alone, with the reasons.
+pub(crate) fn frozen(groups: &[FrozenReport]) -> String {
+    let line = |group: &FrozenReport| {
+        let channels = counted(group.channels, "channel");
+        format!("frozen  {} {} ({channels}): {}\n", group.id, group.name, group.reason)
+    };
+    groups.iter().map(line).collect()
+}
+
+/// The groups that a layer reads, apart from frozen ones.
+fn groups(report: &PruneReport, layer: &LayerReport) -> String {
+    let read = report.sets.iter().filter(|set| set.readers.contains(&layer.key));
+    read.map(|set| set.id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// In how many of the narrowed layers the baselines are worse.
@@ -55,10 +70,11 @@ fn beaten(report: &PruneReport) -> String {
     let first = errors.iter().filter(|(own, first, _)| own < first).count();
     let most = errors.iter().filter(|(own, _, most)| own < most).count();
     let total = errors.len();
-    format!(
-        "lower error than first-k in {first} of {total} narrowed layers, than max-response in \
-         {most}\n"
-    )
+    if total == 0 {
+        return "no layer lost input channels\n".to_owned();
+    }
+    let layers = counted(total, "narrowed layer");
+    format!("lower error than first-k in {first} of {layers}, than max-response in {most}\n")
 }
 
 fn channels(layer: &LayerReport) -> String {

@@ -5,9 +5,9 @@ mod latency;
 mod layers;
 mod sizes;
 
-pub(crate) use comparison::{ROUNDING, comparison, relative};
+pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
-pub(crate) use layers::layers;
+pub(crate) use layers::{frozen, layers};
 pub(crate) use sizes::{Sizes, sizes};
 
 use serde::Serialize;

@@ -5,6 +5,8 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use tensor_core::graph::{Dim, Graph};
+use tensor_core::onnx;
 
 /// What a run left behind.
 #[derive(Debug)]
@@ -86,3 +88,18 @@ pub const TRAIN: &str = "fixtures/data/train-1k-images-idx3-ubyte.gz";
 pub const TEST: &str = "fixtures/data/t10k-1k-images-idx3-ubyte.gz";
 /// How both are normalised.
 pub const PREPROCESS: &str = "fixtures/preprocess/fmnist.json";
+
+/// Writes a changed copy of a model.
+pub fn changed(model: &str, path: &Path, change: impl FnOnce(&mut Graph)) {
+    let mut graph = onnx::read(&root().join(model)).unwrap();
+    change(&mut graph);
+    onnx::write(&graph, path).unwrap();
+}
+
+/// Fixes the batch of the model's input.
+pub fn fix_batch(graph: &mut Graph, batch: usize) {
+    let input = graph.inputs[0];
+    let mut declared = graph.declared(input).unwrap().clone();
+    declared.dims.as_mut().unwrap()[0] = Dim::Known(batch);
+    graph.declare(input, Some(declared));
+}

@@ -27,11 +27,15 @@ impl Sampling {
     /// Positions per sample for a layer of `columns` input columns.
     fn take(self, columns: usize, samples: usize) -> usize {
         /// Neighbouring positions say much the same: more of them cost more than they tell.
-        const LEAST: usize = 20;
+        const FEW: usize = 20;
+        const MANY: usize = 40;
+        /// Columns up to which many positions cost little; the cost grows with their square.
+        const NARROW: usize = 576;
         /// Rows per column below which held-out errors leave those on the sample.
         const ROWS_PER_COLUMN: usize = 16;
+        let usual = (MANY * NARROW / columns.max(1)).clamp(FEW, MANY);
         let wanted = (ROWS_PER_COLUMN * columns).div_ceil(samples.max(1));
-        self.positions.unwrap_or(wanted.max(LEAST))
+        self.positions.unwrap_or(wanted.max(usual))
     }
 }
 
@@ -86,7 +90,6 @@ pub(crate) fn collect(
         .map(|_| Ok([empty()?, empty()?]))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.in_node(original.graph.describe(to)))?;
-    let (mut held_original, mut held_current) = (Vec::new(), Vec::new());
     let (mut response, mut stream) = (Energy::default(), Energy::default());
     for start in (0..original.replay.batches()).step_by(WAVE) {
         progress::check(progress)?;
@@ -99,7 +102,7 @@ pub(crate) fn collect(
                 batch_rows(layer, walks, moves, batch, take, sampling.seed)
             })
             .collect::<Result<_>>()?;
-        for batch in rows {
+        for (number, batch) in (start..end).zip(rows) {
             for (halves, rows) in statistics.iter_mut().zip(&batch.rows) {
                 for (statistics, (x, y)) in halves.iter_mut().zip(rows) {
                     statistics.push(x, y).map_err(|e| e.in_node(original.graph.describe(to)))?;
@@ -113,13 +116,15 @@ pub(crate) fn collect(
             }
             response.merge(&batch.response);
             stream.merge(&batch.stream);
-            held_original.push(batch.original);
-            held_current.extend(batch.current);
+            original.replay.advance(&first, number, batch.original);
+            if let (Some(walk), Some(second), Some(held)) = (&mut current, &second, batch.current) {
+                walk.replay.advance(second, number, held);
+            }
         }
     }
-    original.replay.settle(&first, held_original);
+    original.replay.settle(&first);
     if let (Some(walk), Some(second)) = (&mut current, &second) {
-        walk.replay.settle(second, held_current);
+        walk.replay.settle(second);
     }
     let share = match stream.centred() {
         Some(stream) if stream > 0.0 => (response.centred().unwrap_or(stream) / stream).min(1.0),
@@ -157,6 +162,12 @@ impl Energy {
         let mean_square = |sum: &f64| sum * sum / self.rows as f64;
         (self.rows > 0).then(|| self.square - self.sum.iter().map(mean_square).sum::<f64>())
     }
+}
+
+/// Which half of the data a sample belongs to. Batches may hold one sample each, so parity counts
+/// across batches.
+pub(crate) fn is_odd(batch: usize, sample: usize) -> bool {
+    (batch + sample) % 2 == 1
 }
 
 struct BatchRows {
@@ -229,8 +240,7 @@ fn batch_rows(
                         .for_each(|(t, (s, o))| *t = s - o);
                 }
             }
-            // Batches may hold one sample each, so parity counts across batches.
-            let (xs, ys) = &mut halves[(batch + sample) % 2];
+            let (xs, ys) = &mut halves[usize::from(is_odd(batch, sample))];
             xs.extend_from_slice(&row);
             ys.extend_from_slice(&target);
         }

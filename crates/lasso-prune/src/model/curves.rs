@@ -1,13 +1,17 @@
 //! Error curves of all sets on the original network: one pass over the data.
 
 use super::collect::{Walk, collect};
+use super::effect::effects;
+use super::params::Widths;
 use super::problems::{LayerProblems, weight_rows};
+use super::refit::weight_edits;
 use super::scope::Scope;
-use crate::{Problem, Task, held_out_errors};
+use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
 use tensor_core::graph::Index;
 use tensor_core::progress::Progress;
+use tensor_core::rewrite::Edit;
 use tensor_core::{Error, Result};
 
 /// What is known about a set before anything is changed.
@@ -16,7 +20,8 @@ pub(crate) struct Curve {
     /// Channels of the set, the one to keep longest first.
     pub(crate) order: Vec<usize>,
     /// Held-out error of the readers, summed, when the first `k` of `order` are kept; `k` from 0.
-    /// Each is relative to the energy of its response, with the shortcut that is added to it.
+    /// Each is relative to the energy of its response, with the shortcut that is added to it, and
+    /// scaled by what it does to the outputs.
     pub(crate) error: Vec<f64>,
 }
 
@@ -34,6 +39,9 @@ pub(crate) fn curves(
     let selector = selection.selector();
     let mut open: BTreeMap<usize, (LayerProblems, f64)> = BTreeMap::new();
     let mut curves: Vec<Option<Curve>> = vec![None; sets.len()];
+    let is_weighed = scope.params.params.widths == Widths::Auto;
+    let start = replay.clone();
+    let mut trials: Vec<Vec<Edit>> = vec![Vec::new(); sets.len()];
     let is_read = |layer: usize| sets.iter().any(|set| set.readers.contains(&layer));
     let read: Vec<usize> = (0..layers.len()).filter(|&layer| is_read(layer)).collect();
     progress.stage("error curves", read.len());
@@ -42,7 +50,7 @@ pub(crate) fn curves(
         let collected = collect(&layers[at], facts, &mut walk, None, sampling, progress)?;
         let weights = weight_rows(graph, &index, &layers[at])?;
         open.insert(at, (LayerProblems::new(collected.statistics, &weights)?, collected.share));
-        for (set, curve) in sets.iter().zip(&mut curves) {
+        for (which, (set, curve)) in sets.iter().zip(&mut curves).enumerate() {
             let is_complete = set.readers.iter().all(|reader| open.contains_key(reader));
             if curve.is_some() || !is_complete {
                 continue;
@@ -57,6 +65,9 @@ pub(crate) fn curves(
             let task = Task::new(all)?.with_producer_norms(set.producer_norms.clone())?;
             let order = selector.order(&task)?;
             let error = held_out_curve(&readers, &order, selection.ridge())?;
+            if is_weighed {
+                trials[which] = trial(scope, &index, which, &order, &open)?;
+            }
             *curve = Some(Curve { order, error });
         }
         open.retain(|reader, _| {
@@ -64,10 +75,42 @@ pub(crate) fn curves(
         });
         progress.item(graph.key(layers[at].node));
     }
-    curves
+    let curves: Vec<Curve> = curves
         .into_iter()
         .map(|curve| curve.ok_or_else(|| Error::internal("a set has no reader")))
-        .collect()
+        .collect::<Result<_>>()?;
+    if !is_weighed {
+        return Ok(curves);
+    }
+    Ok(match effects(scope, &start, &trials, progress)? {
+        Some(effects) => weigh(curves, &effects),
+        None => curves,
+    })
+}
+
+/// The readers of a set with half of its channels, fitted on even samples.
+fn trial(
+    scope: &Scope,
+    index: &Index,
+    set: usize,
+    order: &[usize],
+    open: &BTreeMap<usize, (LayerProblems, f64)>,
+) -> Result<Vec<Edit>> {
+    let half = &order[..order.len().div_ceil(2)];
+    let set = &scope.sets[set];
+    let mut edits = Vec::new();
+    for reader in &set.readers {
+        let layer = &scope.layers[*reader];
+        let problems = open[reader].0.of(layer, &set.classes)?;
+        let (ridge, _) = best_ridge(&problems.halves, half, scope.params.selection.ridge())?;
+        let solved: Vec<_> = problems
+            .halves
+            .iter()
+            .map(|[even, _]| reconstruct(even, half, ridge))
+            .collect::<Result<_>>()?;
+        edits.extend(weight_edits(scope.graph, index, layer, &solved)?);
+    }
+    Ok(edits)
 }
 
 /// Widths at which a curve is measured; between them it is interpolated.
@@ -98,4 +141,21 @@ fn held_out_curve(
         curve.extend((1..=k[1] - k[0]).map(|i| e[0] + i as f64 / steps * (e[1] - e[0])));
     }
     Ok(curve)
+}
+
+/// Scales each curve by how much of the layer's error reaches the outputs.
+///
+/// The layers behind are refitted later and make up for a part of the error that the trial cannot
+/// see. So the scale is the square root of the ratio: half way, in logarithms, between trusting the
+/// layer's error and trusting the trial.
+fn weigh(mut curves: Vec<Curve>, effects: &[f64]) -> Vec<Curve> {
+    /// Relative errors below this are as good as none.
+    const SMALL: f64 = 1e-6;
+    for (curve, effect) in curves.iter_mut().zip(effects) {
+        let error = curve.error[curve.order.len().div_ceil(2)];
+        let ratio = (effect + SMALL) / (error + SMALL);
+        let scale = if ratio.is_finite() { ratio.sqrt() } else { 1.0 };
+        curve.error.iter_mut().for_each(|error| *error *= scale);
+    }
+    curves
 }

@@ -36,6 +36,10 @@ pub(crate) fn find_layers(graph: &Graph, facts: &Facts, channels: &Channels) -> 
         else {
             continue;
         };
+        // Behind an unknown operator nothing can be sampled.
+        if facts.get(input).is_none() || facts.get(output).is_none() {
+            continue;
+        }
         let constant = cx.node.input(weight.0).and_then(|value| graph.constant(value, &index));
         let floats = constant.is_some_and(|c| c.element() == tensor_core::ElementType::F32);
         let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();

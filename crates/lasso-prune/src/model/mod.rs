@@ -3,8 +3,12 @@
 mod collect;
 mod curves;
 mod cut;
+mod effect;
 mod layers;
+mod names;
 mod params;
+mod plan;
+mod prepare;
 mod problems;
 mod prune;
 mod refit;
@@ -14,5 +18,6 @@ mod sets;
 mod widths;
 
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
+pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
 pub use report::{FrozenReport, LayerReport, PruneReport, SetReport};

@@ -1,7 +1,8 @@
 //! Parameters of pruning a whole model.
 
+use super::names::unknown_name;
 use crate::params::{SelectionParams, ValidSelection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::cost::Resource;
 use tensor_core::{Error, Result};
 
@@ -30,13 +31,16 @@ pub enum Widths {
     Auto,
     /// The same share of channels everywhere, as large as the budget allows.
     Uniform,
-    /// Channels to keep by group name; groups that are not named stay whole. No budget applies.
+    /// Channels to keep by id, root, layer or parameter of a group; groups that are not named stay
+    /// whole. No budget applies.
     Given(BTreeMap<String, usize>),
 }
 
 /// What happens to streams that several layers write (residual networks).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
+    /// They keep all channels, unless the budget cannot be met that way.
+    Auto,
     /// They keep all channels.
     Keep,
     /// They keep all channels, and each reader samples its input with a Gather.
@@ -54,11 +58,11 @@ pub enum Streams {
 /// | `widths` | `Auto` | how the budget is split over layers | |
 /// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
 /// | `may_round_less` | no | halve `round_to` until the budget can be met | |
-/// | `streams` | `Keep` | what happens to residual streams | |
-/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20, or more where few images meet wide layers | >= 1 |
-/// | `exclude` | none | names of groups, parameters or layers to leave alone | `*` matches any text |
+/// | `streams` | `Auto` | what happens to residual streams | |
+/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 40, or more where few images meet wide layers | >= 1 |
+/// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
-/// | `memory` | 384 MiB | bytes of activations held per network | >= 1 MiB |
+/// | `memory` | 384 MiB | bytes of activations held between layers, in both networks | >= 1 MiB |
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneParams {
     /// How channels are chosen and refitted.
@@ -73,14 +77,14 @@ pub struct PruneParams {
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
-    /// Sampled output positions per image and layer; `None` takes 20, or as many as give 16 rows
+    /// Sampled output positions per image and layer; `None` takes 40 (wide layers: 20), or as many as give 16 rows
     /// per input column.
     pub positions: Option<usize>,
     /// Names to leave alone; `*` matches any text.
     pub exclude: Vec<String>,
     /// Drives the sampling.
     pub seed: u64,
-    /// Bytes of activations held per network between layers.
+    /// Bytes of activations held between layers, in the original and the current network together.
     pub memory: usize,
 }
 
@@ -99,7 +103,7 @@ impl Default for PruneParams {
             widths: Widths::Auto,
             round_to: 1,
             may_round_less: false,
-            streams: Streams::Keep,
+            streams: Streams::Auto,
             positions: None,
             exclude: Vec::new(),
             seed: 0,
@@ -139,13 +143,13 @@ impl PruneParams {
 
 impl ValidPruneParams {
     /// Checks that each excluded pattern matches a name.
-    pub(crate) fn check_excluded(&self, names: &[String]) -> Result<()> {
+    pub(crate) fn check_excluded(&self, names: &BTreeSet<&str>) -> Result<()> {
         let unmatched = |pattern: &&String| !names.iter().any(|name| matches(pattern, name));
         match self.params.exclude.iter().find(unmatched) {
             Some(pattern) => {
-                Err(Error::invalid(format!("no layer, parameter or group matches `{pattern}`"))
+                Err(Error::invalid(format!("no group, layer or parameter matches `{pattern}`"))
                     .code_is("E0142")
-                    .hint("`kerf inspect MODEL` lists the layers, `kerf groups MODEL` the groups"))
+                    .hint(unknown_name(pattern, names.iter().copied())))
             }
             None => Ok(()),
         }

@@ -1,22 +1,23 @@
 //! The whole procedure.
 
-use super::collect::{Sampling, Walk, collect};
+use super::collect::{Walk, collect};
 use super::curves::{Curve, curves};
 use super::cut::cut;
-use super::layers::find_layers;
 use super::params::{ValidPruneParams, Widths};
+use super::prepare::{Parts, Prepared};
 use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
-use super::sets::{Kind, Set, find_sets, names};
-use super::widths::{Goal, choose_widths, rounding};
+use super::sets::{Frozen, Set};
+use super::widths::choose_widths;
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
-use tensor_core::channels::{self, identity};
-use tensor_core::graph::Graph;
+use tensor_core::channels::identity;
+use tensor_core::graph::{Dim, Graph};
 use tensor_core::progress::{self, Progress};
-use tensor_core::rewrite::{self, fold_batch_norm};
-use tensor_core::run::{self, Array};
+use tensor_core::rewrite;
+use tensor_core::run::Array;
+use tensor_core::text::counted;
 use tensor_core::{Error, Result, ValueId};
 
 /// A pruned model.
@@ -42,7 +43,7 @@ const MASK_TOLERANCE: f64 = 1e-3;
 /// their input has changed. Last, the channels are removed and the cut is checked.
 ///
 /// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs.
-/// `shapes` are the input shapes for inference, as for [`run::infer`].
+/// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
 ///
 /// # Errors
 /// When the model has no prunable channels (`E0143`), the budget cannot be met (`E0140`), a given
@@ -58,46 +59,15 @@ pub fn prune(
         return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
     }
     let sample: Vec<(ValueId, Array)> = probe(graph, &batches)?;
-    let folds = fold_batch_norm(graph)?;
-    let folded = rewrite::apply(graph, &folds)?;
-    let folded_batch_norms = graph.nodes.len() - folded.nodes.len();
-    let graph = &folded;
-    let facts = run::infer(graph, shapes)?;
-    let analysis = channels::analyze(graph, &facts)?;
-    let layers = find_layers(graph, &facts, &analysis)?;
-    let known: Vec<String> =
-        analysis.groups.iter().flat_map(|group| names(graph, &analysis, group)).collect();
-    params.check_excluded(&known)?;
-    let excluded = |name: &str| params.is_excluded(name);
-    let (sets, frozen) =
-        find_sets(graph, &facts, &analysis, &layers, params.params.streams, excluded);
-    if sets.is_empty() {
-        let reasons: Vec<_> = frozen.iter().map(|f| format!("{}: {}", f.name, f.reason)).collect();
-        return Err(Error::unsupported(format!(
-            "no channels can be pruned; frozen are {}",
-            reasons.join("; ")
-        ))
-        .code_is("E0143")
-        .hint("`kerf groups MODEL` explains each group"));
-    }
-    let replay = Replay::new(graph, batches, params.params.memory)?;
+    let prepared = Prepared::new(graph, shapes, params, progress)?;
+    let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
     let samples = replay.samples();
-    let sampling = Sampling { positions: params.params.positions, seed: params.params.seed };
-    let scope = Scope { graph, facts: &facts, layers: &layers, sets: &sets, params, sampling };
-    let goal = Goal::new(graph, &facts, &analysis, &layers, &sets, params.params.budget)?;
-    let round_to = rounding(&sets, &goal, params);
-    if round_to < params.params.round_to {
-        progress.warn(&format!(
-            "the budget cannot be met with multiples of {} channels; {round_to} are used instead",
-            params.params.round_to
-        ));
-    }
-    let needs_curves =
-        params.params.widths == Widths::Auto || sets.iter().any(|set| set.readers.len() > 1);
-    let curves = if needs_curves { curves(&scope, replay.clone(), progress)? } else { Vec::new() };
-    let widths = choose_widths(&sets, &curves, &goal, params, round_to)?;
+    warn_of_few_samples(samples, progress);
+    let scope = prepared.scope(params);
+    let Parts { sets, round_to, .. } = &prepared.parts;
+    let (curves, widths) = plan_widths(&prepared, params, replay.clone(), progress)?;
     let (refitted, kept, layer_reports) = refit_all(&scope, replay, &curves, &widths, progress)?;
-    let mut cut = cut(&refitted, shapes, &layers, &sets, &kept)?;
+    let mut cut = cut(&refitted, shapes, &prepared.layers, sets, &kept)?;
     let mask_difference =
         identity::masked_against_cut(&cut.whole, &mut cut.mask, &cut.graph, &sample)?;
     if mask_difference > MASK_TOLERANCE {
@@ -105,31 +75,81 @@ pub fn prune(
             "the cut model differs from the masked one by {mask_difference:.1e} of the output range"
         )));
     }
-    let sets = sets
-        .iter()
-        .zip(&kept)
-        .map(|(set, kept)| SetReport {
-            name: set.name.clone(),
-            kind: if set.kind == Kind::Cut { "cut" } else { "sample" },
-            before: set.classes.len(),
-            after: kept.len(),
-        })
-        .collect();
-    let frozen = frozen
-        .into_iter()
-        .map(|f| FrozenReport { name: f.name, channels: f.channels, reason: f.reason })
-        .collect();
+    let set_reports =
+        sets.iter().zip(&kept).map(|(set, kept)| set_report(&scope, set, kept.len())).collect();
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
-        round_to,
-        sets,
+        round_to: *round_to,
+        sets: set_reports,
         layers: layer_reports,
-        frozen,
+        frozen: frozen_reports(&prepared.parts.frozen),
         samples,
-        folded_batch_norms,
+        folded_batch_norms: prepared.folded_batch_norms,
         mask_difference,
     };
     Ok(Pruned { graph: cut.graph, report })
+}
+
+/// Networks that hold activations: the original and the current one.
+pub(crate) const NETWORKS: usize = 2;
+
+/// Samples below which errors on the sample say little: each half then has fewer than eight, and
+/// the mean over eight is still uncertain by a third of what samples differ by (1 / sqrt 8).
+const FEW: usize = 16;
+
+fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
+    match samples {
+        0..2 => progress.warn(
+            "one calibration sample cannot be split: its errors are those of the fit itself, and \
+             will be larger on other samples; some hundred are enough",
+        ),
+        2..FEW => progress.warn(&format!(
+            "{} for calibration only: errors are optimistic, held-out ones uncertain; some hundred \
+             are enough",
+            counted(samples, "sample")
+        )),
+        _ => {}
+    }
+}
+
+/// Error curves, where they are needed, and the width of every set.
+pub(crate) fn plan_widths(
+    prepared: &Prepared,
+    params: &ValidPruneParams,
+    replay: Replay,
+    progress: &dyn Progress,
+) -> Result<(Vec<Curve>, Vec<usize>)> {
+    let Parts { sets, goal, round_to, .. } = &prepared.parts;
+    let is_joint = sets.iter().any(|set| set.readers.len() > 1);
+    let curves = match params.params.widths == Widths::Auto || is_joint {
+        true => curves(&prepared.scope(params), replay, progress)?,
+        false => Vec::new(),
+    };
+    let widths = choose_widths(sets, &prepared.names, &curves, goal, params, *round_to)?;
+    Ok((curves, widths))
+}
+
+fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {
+    SetReport {
+        id: set.id.clone(),
+        name: set.name.clone(),
+        kind: set.kind.name(),
+        before: set.classes.len(),
+        after,
+        readers: scope.reader_keys(set),
+    }
+}
+
+pub(crate) fn frozen_reports(frozen: &[Frozen]) -> Vec<FrozenReport> {
+    frozen
+        .iter()
+        .map(|f| FrozenReport {
+            id: f.id.clone(),
+            name: f.name.clone(),
+            channels: f.channels,
+            reason: f.reason.clone(),
+        })
+        .collect()
 }
 
 /// The first batch, as named inputs, to check the cut with.
@@ -142,7 +162,11 @@ fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>>
         .iter()
         .zip(first)
         .map(|(&input, array)| {
-            let count = array.dims().first().copied().unwrap_or(1).min(SAMPLES);
+            let all = array.dims().first().copied().unwrap_or(1);
+            let first = graph.declared(input).and_then(|d| d.dims.as_ref()?.first());
+            // A model with a fixed batch takes nothing less.
+            let is_fixed = matches!(first, Some(Dim::Known(_)));
+            let count = if is_fixed { all } else { all.min(SAMPLES) };
             Ok((input, Array { tensor: array.tensor.narrow(0, 0, count)?, ..array.clone() }))
         })
         .collect()

@@ -65,7 +65,7 @@ pub(crate) fn refit(
         first_k_error: baseline("first-k")?,
         max_response_error: baseline("max-response")?,
     };
-    let edits = edits(graph, &index, layer, &solved)?;
+    let edits = weight_edits(graph, &index, layer, &solved)?;
     Ok(Refitted { kept, edits, report })
 }
 
@@ -144,7 +144,7 @@ impl Fit {
 }
 
 /// The new weight at full size, zero where columns were given up, and the new bias.
-fn edits(
+pub(crate) fn weight_edits(
     graph: &Graph,
     index: &Index,
     layer: &Layer,

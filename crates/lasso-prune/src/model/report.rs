@@ -26,7 +26,9 @@ pub struct PruneReport {
 /// One set of channels.
 #[derive(Debug, Clone, Serialize)]
 pub struct SetReport {
-    /// Name of the group.
+    /// Short name of the group, such as `g07`.
+    pub id: String,
+    /// The value that carries the group first; for a sample the layer that reads it.
     pub name: String,
     /// `cut`, or `sample` for a Gather before one reader.
     pub kind: &'static str,
@@ -34,6 +36,8 @@ pub struct SetReport {
     pub before: usize,
     /// Channels after.
     pub after: usize,
+    /// Keys of the layers that read it.
+    pub readers: Vec<String>,
 }
 
 /// One refitted layer. Errors are squared errors relative to the centred energy of the original
@@ -64,7 +68,9 @@ pub struct LayerReport {
 /// A group that was left alone.
 #[derive(Debug, Clone, Serialize)]
 pub struct FrozenReport {
-    /// Name of the group.
+    /// Short name of the group, such as `g07`.
+    pub id: String,
+    /// The value that carries the group first.
     pub name: String,
     /// Its channels.
     pub channels: usize,

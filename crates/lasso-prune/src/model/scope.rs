@@ -18,3 +18,11 @@ pub(crate) struct Scope<'a> {
     pub(crate) params: &'a ValidPruneParams,
     pub(crate) sampling: Sampling,
 }
+
+impl Scope<'_> {
+    /// Keys of the layers that read a set.
+    pub(crate) fn reader_keys(&self, set: &Set) -> Vec<String> {
+        let key = |&reader: &usize| self.graph.key(self.layers[reader].node).to_owned();
+        set.readers.iter().map(key).collect()
+    }
+}

@@ -1,10 +1,11 @@
 //! The sets of channels that are pruned: coupled groups, or samples of a stream.
 
 use super::layers::Layer;
+use super::names::Names;
 use super::params::Streams;
 use std::collections::BTreeMap;
 use tensor_core::ValueId;
-use tensor_core::channels::{Channels, ClassId, Contraction, Group};
+use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 
@@ -18,10 +19,25 @@ pub(crate) enum Kind {
     Sample,
 }
 
+impl Kind {
+    /// As reports name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Sample => "sample",
+        }
+    }
+}
+
 /// Channels that are chosen together.
 #[derive(Debug, Clone)]
 pub(crate) struct Set {
+    /// The root of the group, in the model as it was given; the reader, marked, for a sample.
     pub(crate) name: String,
+    /// The short name of the group.
+    pub(crate) id: String,
+    /// Index of the group in the analysis of the folded model.
+    pub(crate) group: usize,
     pub(crate) kind: Kind,
     /// Removable classes.
     pub(crate) classes: Vec<ClassId>,
@@ -35,8 +51,17 @@ pub(crate) struct Set {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frozen {
     pub(crate) name: String,
+    /// The short name of the group.
+    pub(crate) id: String,
     pub(crate) channels: usize,
     pub(crate) reason: String,
+}
+
+impl Set {
+    /// Both names, for people.
+    pub(crate) fn label(&self) -> String {
+        format!("{} (`{}`)", self.id, self.name)
+    }
 }
 
 /// Sorts the groups of a model into sets to prune and groups to leave alone.
@@ -45,16 +70,18 @@ pub(crate) fn find_sets(
     facts: &Facts,
     channels: &Channels,
     layers: &[Layer],
+    names: &Names,
     streams: Streams,
     is_excluded: impl Fn(&str) -> bool,
 ) -> (Vec<Set>, Vec<Frozen>) {
     let index = Index::new(graph);
     let norms = producer_norms(graph, &index, channels);
     let (mut sets, mut frozen) = (Vec::new(), Vec::new());
-    for group in &channels.groups {
+    for (at, (group, named)) in channels.groups.iter().zip(&names.groups).enumerate() {
         let classes = channels.removable(group);
         let refuse = |reason: String| Frozen {
-            name: group.root.clone(),
+            name: named.root.clone(),
+            id: named.id.clone(),
             channels: group.classes.len(),
             reason,
         };
@@ -62,7 +89,7 @@ pub(crate) fn find_sets(
             frozen.push(refuse(group.frozen.clone().unwrap_or_else(|| "it is empty".to_owned())));
             continue;
         }
-        if let Some(name) = names(graph, channels, group).into_iter().find(|n| is_excluded(n)) {
+        if let Some(name) = named.all.iter().find(|name| is_excluded(name)) {
             frozen.push(refuse(format!("`{name}` is excluded")));
             continue;
         }
@@ -77,12 +104,14 @@ pub(crate) fn find_sets(
             })
             .collect();
         let Some(readers) = linear else {
-            frozen.push(refuse("a reader multiplies two activations".to_owned()));
+            frozen.push(refuse(unreadable(graph, facts, channels, group)));
             continue;
         };
         let of_class = |class: &ClassId| norms.get(class).copied().unwrap_or(0.0);
         let set = Set {
-            name: group.root.clone(),
+            name: named.root.clone(),
+            id: named.id.clone(),
+            group: at,
             kind: Kind::Cut,
             producer_norms: classes.iter().map(of_class).collect(),
             classes,
@@ -90,7 +119,7 @@ pub(crate) fn find_sets(
         };
         match (is_stream(graph, facts, channels, group), streams) {
             (false, _) | (true, Streams::Prune) => sets.push(set),
-            (true, Streams::Keep) => {
+            (true, Streams::Keep | Streams::Auto) => {
                 frozen.push(refuse("it is a shared stream, which is kept".to_owned()));
             }
             (true, Streams::Sample) => {
@@ -109,6 +138,20 @@ pub(crate) fn find_sets(
     (sets, frozen)
 }
 
+/// Why a layer that reads a group cannot be refitted.
+fn unreadable(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -> String {
+    let behind =
+        group.readers.iter().map(|&reader| channels.contractions[reader].node).find(|&id| {
+            let node = graph.node(id);
+            let mut values = node.inputs.iter().chain(&node.outputs).flatten();
+            values.any(|&value| facts.get(value).is_none())
+        });
+    match behind {
+        Some(id) => format!("{} comes after an operator that is not known", graph.describe(id)),
+        None => "a reader multiplies two activations, or its weight is no 32-bit float".to_owned(),
+    }
+}
+
 /// Is the group a residual stream: does a sum of two activations carry it?
 fn is_stream(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -> bool {
     let varies = |value: &&ValueId| facts.get(**value).is_some_and(|fact| !fact.fixed);
@@ -124,31 +167,6 @@ fn is_stream(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -
                 })
         },
     )
-}
-
-/// Does a layer write the channels of a group?
-fn makes(graph: &Graph, channels: &Channels, layer: &Contraction, group: &Group) -> bool {
-    let (Some((input, _)), Some(axis)) = (layer.weight, layer.weight_out) else { return false };
-    let value = graph.node(layer.node).input(input);
-    let positions = value.and_then(|value| channels.positions(value, axis));
-    positions.unwrap_or_default().iter().any(|class| group.classes.contains(class))
-}
-
-/// Names a user may call the group by: its root, its parameters, the layers that write or read it.
-pub(crate) fn names(graph: &Graph, channels: &Channels, group: &Group) -> Vec<String> {
-    let parameters = group.parameters.iter().map(|member| graph.name(member.value));
-    let readers = group.readers.iter().map(|&r| graph.key(channels.contractions[r].node));
-    let makers = channels
-        .contractions
-        .iter()
-        .filter(|maker| makes(graph, channels, maker, group))
-        .map(|maker| graph.key(maker.node));
-    std::iter::once(group.root.as_str())
-        .chain(parameters)
-        .chain(readers)
-        .chain(makers)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Sum of absolute weights of everything that makes a class.

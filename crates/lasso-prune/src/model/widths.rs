@@ -2,6 +2,7 @@
 
 use super::curves::Curve;
 use super::layers::Layer;
+use super::names::Names;
 use super::params::{Budget, Limit, ValidPruneParams, Widths};
 use super::sets::{Kind, Set};
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use tensor_core::channels::Channels;
 use tensor_core::cost::{Scalable, WidthCost};
 use tensor_core::graph::Graph;
 use tensor_core::run::Facts;
+use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Cost as a function of the sets' widths, and the limit on it.
@@ -50,6 +52,17 @@ impl Goal {
         };
         Ok(Self { cost, limit })
     }
+
+    /// The cost at the given widths, one per set.
+    pub(crate) fn cost_at(&self, widths: &[usize]) -> f64 {
+        self.cost.at(widths)
+    }
+
+    /// Can the goal be met at all, in multiples of `step`?
+    pub(crate) fn is_feasible(&self, sets: &[Set], step: usize) -> bool {
+        let smallest: Vec<usize> = sets.iter().map(|set| step.min(set.classes.len())).collect();
+        self.cost.at(&smallest) <= self.limit
+    }
 }
 
 /// Picks the width of every set.
@@ -58,6 +71,7 @@ impl Goal {
 /// `E0140` when the budget cannot be met; `E0142` when given widths do not fit the sets.
 pub(crate) fn choose_widths(
     sets: &[Set],
+    names: &Names,
     curves: &[Curve],
     goal: &Goal,
     params: &ValidPruneParams,
@@ -71,7 +85,7 @@ pub(crate) fn choose_widths(
             Ok(choices.iter().zip(picks).map(|(choice, pick)| choice.widths[pick]).collect())
         }
         Widths::Uniform => uniform(sets, goal, step),
-        Widths::Given(given) => from_names(sets, given),
+        Widths::Given(given) => from_names(sets, names, given),
     }
 }
 
@@ -79,18 +93,15 @@ pub(crate) fn choose_widths(
 /// with which the budget can be met at all, where that is allowed.
 pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> usize {
     let wanted = params.params.round_to;
-    let smallest = |step: usize| -> Vec<usize> {
-        sets.iter().map(|set| step.min(set.classes.len())).collect()
-    };
     let is_budgeted = !matches!(params.params.widths, Widths::Given(_));
     if !params.params.may_round_less || !is_budgeted {
         return wanted;
     }
     let mut step = wanted;
-    while step > 1 && goal.cost.at(&smallest(step)) > goal.limit {
+    while step > 1 && !goal.is_feasible(sets, step) {
         step /= 2;
     }
-    if goal.cost.at(&smallest(step)) > goal.limit { wanted } else { step }
+    if goal.is_feasible(sets, step) { step } else { wanted }
 }
 
 /// Multiples of `step` up to the full width, and the full width.
@@ -127,7 +138,7 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
             "E0140",
             format!("budget {:.0} cannot be met: attainable is {low:.0} to {high:.0}", goal.limit),
         )
-        .hint("raise the budget, round to fewer channels (`--round-to`), or prune streams too (`--streams prune`)"));
+        .hint("raise the budget, round to fewer channels (`--round-to 1`), or let streams be pruned too (`--streams auto`)"));
     }
     let (mut low, mut high) = (0.0, 1.0);
     if goal.cost.at(&at(high)) <= goal.limit {
@@ -141,23 +152,28 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
     Ok(at(low))
 }
 
-fn from_names(sets: &[Set], given: &BTreeMap<String, usize>) -> Result<Vec<usize>> {
-    let wrong = |what: String| {
-        let names: Vec<_> = sets.iter().map(|set| set.name.as_str()).collect();
-        Error::invalid(what).code_is("E0142").hint(format!("the groups are: {}", names.join(", ")))
-    };
-    if let Some(name) = given.keys().find(|name| !sets.iter().any(|set| set.name == **name)) {
-        return Err(wrong(format!("no group `{name}` can be pruned")));
+fn from_names(sets: &[Set], names: &Names, given: &BTreeMap<String, usize>) -> Result<Vec<usize>> {
+    let mut widths: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+    let mut named: Vec<Option<&str>> = vec![None; sets.len()];
+    for (name, &width) in given {
+        let at = names.set(sets, name)?;
+        let full = sets[at].classes.len();
+        let label = sets[at].label();
+        let wrong = |what: String| Error::invalid(what).code_is("E0142");
+        if !(1..=full).contains(&width) {
+            return Err(wrong(format!(
+                "`{name}`: group {label} has {}, {width} cannot be kept",
+                counted(full, "channel")
+            )));
+        }
+        if let Some(other) = named[at].replace(name)
+            && widths[at] != width
+        {
+            return Err(wrong(format!(
+                "`{other}` and `{name}` both name group {label}, with different widths"
+            )));
+        }
+        widths[at] = width;
     }
-    sets.iter()
-        .map(|set| match given.get(&set.name) {
-            None => Ok(set.classes.len()),
-            Some(&width) if (1..=set.classes.len()).contains(&width) => Ok(width),
-            Some(width) => Err(wrong(format!(
-                "group `{}` has {} channels, {width} cannot be kept",
-                set.name,
-                set.classes.len()
-            ))),
-        })
-        .collect()
+    Ok(widths)
 }

@@ -6,6 +6,7 @@
 
 use crate::graph::Graph;
 use crate::run::{Array, Facts, Session};
+use crate::text::counted;
 use crate::{Error, NodeId, Result, ValueId};
 
 /// Calibration data on its way through a graph.
@@ -21,7 +22,7 @@ pub struct Replay {
     memory: usize,
 }
 
-/// A move of a [`Replay`]: run it for every batch, then give the results to [`Replay::settle`].
+/// A move of a [`Replay`]: run it for every batch, give each result to [`Replay::advance`], then [`Replay::settle`].
 pub struct Move<'g> {
     session: Session<'g>,
     targets: Vec<ValueId>,
@@ -44,8 +45,8 @@ impl Replay {
     pub fn new(graph: &Graph, batches: Vec<Vec<Array>>, memory: usize) -> Result<Self> {
         if let Some(batch) = batches.iter().find(|batch| batch.len() != graph.inputs.len()) {
             return Err(Error::invalid(format!(
-                "the model has {} inputs, a batch has {}",
-                graph.inputs.len(),
+                "the model has {}, a batch has {}",
+                counted(graph.inputs.len(), "input"),
                 batch.len()
             )));
         }
@@ -62,6 +63,15 @@ impl Replay {
     /// Number of samples over all batches.
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// A replay at the same place with the first of every `stride` batches.
+    pub fn thinned(&self, stride: usize) -> Self {
+        let batches: Vec<_> = self.batches.iter().step_by(stride.max(1)).cloned().collect();
+        let all = self.batches.len().max(1);
+        // Batches are of one size but for the last, which the memory estimate may overlook.
+        let samples = (self.samples * batches.len()).div_ceil(all);
+        Self { held: self.held.clone(), batches, samples, memory: self.memory }
     }
 
     /// Prepares a move to right before `node`, which also computes `wanted` values (before or
@@ -99,11 +109,18 @@ impl Replay {
         Ok(Moved { wanted: arrays, held })
     }
 
-    /// Takes what all batches computed, in order, as the new place.
-    pub fn settle(&mut self, step: &Move, held: Vec<Held>) {
+    /// Takes what a batch computed in place of what was held for it, so that never more than a few
+    /// batches are held twice. The batch cannot run again before [`settle`](Self::settle).
+    pub fn advance(&mut self, step: &Move, batch: usize, held: Held) {
+        if step.keep {
+            self.batches[batch] = held.0;
+        }
+    }
+
+    /// Takes the new place, once every batch has advanced.
+    pub fn settle(&mut self, step: &Move) {
         if step.keep {
             self.held = step.targets[step.wanted..].to_vec();
-            self.batches = held.into_iter().map(|held| held.0).collect();
         }
     }
 }
@@ -130,9 +147,10 @@ fn live_before(graph: &Graph, facts: &Facts, node: NodeId) -> Vec<ValueId> {
         read[output.index()] = true;
     }
     let made = graph.nodes[..node.index()].iter().flat_map(|n| n.outputs.iter().flatten());
-    let constant = |value: ValueId| facts.get(value).is_some_and(|fact| fact.fixed);
+    // Without a fact a value depends on an unknown operator, so it cannot be computed.
+    let varies = |value: ValueId| facts.get(value).is_some_and(|fact| !fact.fixed);
     let candidates = graph.inputs.iter().chain(made).copied();
-    candidates.filter(|&value| read[value.index()] && !constant(value)).collect()
+    candidates.filter(|&value| read[value.index()] && varies(value)).collect()
 }
 
 fn sample_bytes(facts: &Facts, value: ValueId) -> usize {

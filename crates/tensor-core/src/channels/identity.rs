@@ -5,6 +5,7 @@
 
 use super::{Channels, ClassId};
 use crate::graph::Graph;
+use crate::ops;
 use crate::run::{Array, Session, Tap};
 use crate::{Error, NodeId, Result, ValueId};
 use candle_core::{Device, Tensor};
@@ -68,6 +69,8 @@ impl Tap for Mask {
 /// Largest difference between the masked and the cut model over all outputs, relative to the
 /// largest magnitude of the masked model's output.
 ///
+/// Where operators are unknown, what they read is compared in place of what depends on them.
+///
 /// # Errors
 /// When either model does not run, or their outputs differ in shape.
 pub fn masked_against_cut(
@@ -76,7 +79,8 @@ pub fn masked_against_cut(
     cut: &Graph,
     inputs: &[(ValueId, Array)],
 ) -> Result<f64> {
-    let masked = Session::new(graph)?.run_for(inputs, &graph.outputs, mask)?;
+    let targets = computable_ends(graph);
+    let masked = Session::until(graph, &targets)?.run_for(inputs, &targets, mask)?;
     let renamed: Vec<_> = inputs
         .iter()
         .map(|(value, array)| match cut.find(graph.name(*value)) {
@@ -84,7 +88,11 @@ pub fn masked_against_cut(
             None => Err(Error::internal("the cut model lost an input")),
         })
         .collect::<Result<_>>()?;
-    let short = Session::new(cut)?.run(&renamed)?;
+    let same: Vec<_> = targets.iter().filter_map(|&value| cut.find(graph.name(value))).collect();
+    if same.len() != targets.len() {
+        return Err(Error::internal("the cut model lost an output"));
+    }
+    let short = Session::until(cut, &same)?.fetch(&renamed, &same)?;
     let mut worst = 0.0_f64;
     for (a, b) in masked.iter().zip(&short) {
         if a.dims() != b.dims() {
@@ -97,6 +105,30 @@ pub fn masked_against_cut(
         worst = worst.max(relative_difference(&a.to_f32s()?, &b.to_f32s()?));
     }
     Ok(worst)
+}
+
+/// The values where what can be computed ends: graph outputs, and inputs of unknown operators.
+fn computable_ends(graph: &Graph) -> Vec<ValueId> {
+    let mut unknown = vec![false; graph.value_count()];
+    let mut ends = Vec::new();
+    for node in &graph.nodes {
+        let is_known = ops::lookup(&node.domain, &node.op).is_some();
+        let reads = || node.inputs.iter().flatten().chain(&node.captures).copied();
+        if is_known && !reads().any(|value| unknown[value.index()]) {
+            continue;
+        }
+        if !is_known {
+            ends.extend(reads().filter(|value| graph.initializer(*value).is_none()));
+        }
+        for value in node.outputs.iter().flatten() {
+            unknown[value.index()] = true;
+        }
+    }
+    ends.extend(&graph.outputs);
+    ends.retain(|value| !unknown[value.index()]);
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 /// `max |a - b| / max |a|`; infinite when either holds a value that is not finite and the other

@@ -9,11 +9,13 @@ mod analyze;
 mod cut;
 mod flow;
 pub mod identity;
+mod names;
 mod union_find;
 
 pub use analyze::analyze;
 pub use cut::{CutCx, cut};
 pub use flow::{Contraction, Flow, Label, Labels};
+pub use names::GroupNames;
 
 use crate::ValueId;
 use std::sync::Arc;
@@ -56,6 +58,11 @@ pub struct Group {
     pub frozen: Option<String>,
 }
 
+/// The short name of a group: `g07` for the group at index 7 of [`Channels::groups`].
+pub fn group_id(index: usize) -> String {
+    format!("g{index:02}")
+}
+
 /// Result of the channel analysis of a graph.
 #[derive(Debug, Clone)]
 pub struct Channels {
@@ -75,9 +82,25 @@ impl Channels {
         self.positions.get(value.index())?.get(axis)?.as_deref()
     }
 
+    /// As [`positions`](Self::positions), apart from an axis that the value does not have.
+    pub fn axis(&self, value: ValueId, axis: usize) -> Option<Option<&[ClassId]>> {
+        Some(self.positions.get(value.index())?.get(axis)?.as_deref())
+    }
+
     /// Number of axes of a value as the analysis saw it.
     pub(crate) fn rank(&self, value: ValueId) -> usize {
         self.positions.get(value.index()).map_or(0, Vec::len)
+    }
+
+    /// The group of each class; `None` for classes that no contraction reads.
+    pub fn group_of_classes(&self) -> Vec<Option<usize>> {
+        let mut groups = vec![None; self.classes.len()];
+        for (i, group) in self.groups.iter().enumerate() {
+            for &class in &group.classes {
+                groups[class as usize] = Some(i);
+            }
+        }
+        groups
     }
 
     /// Classes of a group that can be removed.

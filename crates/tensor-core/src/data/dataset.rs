@@ -4,6 +4,7 @@ use super::errors::{labels as label_error, mixed, not_finite, shape_text};
 use super::prepare::Prepare;
 use super::sample::{Sample, Source, Values};
 use super::{InputSpec, Preprocess};
+use crate::text::counted;
 use crate::{ElementType, Error, Result, random};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -55,8 +56,8 @@ impl Batch {
         match self.inputs.as_slice() {
             [(_, tensor)] => Ok(tensor),
             inputs => Err(Error::unsupported(format!(
-                "the data set feeds {} inputs, one was expected",
-                inputs.len()
+                "the data set feeds {}, one was expected",
+                counted(inputs.len(), "input")
             ))),
         }
     }
@@ -94,9 +95,9 @@ impl Dataset {
         for (index, (name, source)) in parts.sources.into_iter().enumerate() {
             if source.len() != count {
                 return Err(mixed(format!(
-                    "{}: input `{name}` has {} samples, the first input has {count}",
+                    "{}: input `{name}` has {}, the first input has {count}",
                     path.display(),
-                    source.len()
+                    counted(source.len(), "sample")
                 )));
             }
             let spec = specs.get(index);

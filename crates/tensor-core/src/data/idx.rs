@@ -5,6 +5,7 @@
 
 use super::array::{Array, Header, MAX_INFLATED, Store};
 use super::errors::{ambiguous, damaged, not_found, shape_text, unsupported};
+use crate::text::counted;
 use crate::{ElementType, Error, Result};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
@@ -118,8 +119,11 @@ impl Idx {
     pub fn first(&self, count: usize) -> Result<Self> {
         let samples = self.dims.first().copied().unwrap_or(0);
         if samples < count || samples == 0 {
-            return Err(Error::invalid(format!("{count} samples asked for, {samples} present"))
-                .code_is("E0202"));
+            return Err(Error::invalid(format!(
+                "{} asked for, {samples} present",
+                counted(count, "sample")
+            ))
+            .code_is("E0202"));
         }
         let mut dims = self.dims.clone();
         dims[0] = count;

@@ -2,6 +2,7 @@
 
 use super::errors::{labels, not_found};
 use super::{idx, npy, safetensors};
+use crate::text::counted;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -60,6 +61,9 @@ pub(super) fn from_integers(path: &Path, numbers: Vec<i64>) -> Result<Vec<u32>> 
 
 /// The error for labels that are not as many as the samples.
 pub(super) fn count_mismatch(path: &Path, labels_count: usize, samples: usize) -> Error {
-    labels(path, format!("has {labels_count} labels for {samples} samples"))
-        .hint("check that both files belong to the same split")
+    labels(
+        path,
+        format!("has {} for {}", counted(labels_count, "label"), counted(samples, "sample")),
+    )
+    .hint("check that both files belong to the same split")
 }

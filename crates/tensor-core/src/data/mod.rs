@@ -42,6 +42,7 @@ pub use preprocess::{Layout, PerChannel, Preprocess, SCHEMA, Size};
 pub use summary::{ChannelStats, InputSummary, Summary};
 
 use crate::graph::Dim;
+use crate::text::counted;
 use crate::{Constant, ElementType, Graph, Result};
 use array::{Array, Header, Store};
 use dataset::Parts;
@@ -119,9 +120,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Dataset> {
     if expected != 0 && parts.sources.len() != expected {
         let names: Vec<&str> = options.inputs.iter().map(|input| input.name.as_str()).collect();
         return Err(misfit(format!(
-            "{}: feeds {} inputs, the model has {expected}: {}",
+            "{}: feeds {}, the model has {expected}: {}",
             path.display(),
-            parts.sources.len(),
+            counted(parts.sources.len(), "input"),
             names.join(", ")
         ))
         .hint(

@@ -5,6 +5,7 @@ use super::image::Planes;
 use super::sample::{Sample, Values};
 use super::{InputSpec, Layout, Preprocess};
 use crate::Result;
+use crate::text::counted;
 
 /// How the axes of a stored sample are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,8 +236,9 @@ impl Prepare {
         let have = self.channel_axis(dims).map(|axis| dims[axis]);
         match (have, channels, height, width) {
             (Some(have), Some(wanted), ..) if have != wanted => format!(
-                "the samples have {have} channels and the model wants {wanted}; if the axes are \
-                 in another order use `--layout nhwc` or `--layout nchw`"
+                "the samples have {} and the model wants {wanted}; if the axes are in another \
+                 order use `--layout nhwc` or `--layout nchw`",
+                counted(have, "channel")
             ),
             (Some(_), _, Some(height), Some(width)) if height == width => {
                 format!("add `--resize {height} --crop {height}`")

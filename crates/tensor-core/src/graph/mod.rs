@@ -187,23 +187,31 @@ impl Graph {
         (0..self.nodes.len()).map(NodeId::from_index)
     }
 
-    /// How messages address a node: its name and operator, or `op#index` and its first output.
+    /// How messages address a node: its name and operator, or its first output and `op#index` where
+    /// it has no name of its own.
     pub fn describe(&self, node: NodeId) -> String {
         let n = self.node(node);
-        if !n.name.is_empty() {
+        if self.is_named(node) {
             return format!("`{}` ({})", n.name, n.op);
         }
-        let output = n.outputs.iter().flatten().next().map_or("", |&value| self.name(value));
-        format!("`{output}` ({}#{})", n.op, node.index())
+        format!("`{}` ({}#{})", self.key(node), n.op, node.index())
     }
 
-    /// A stable key for a node in tables and files: its name, or its first output's name.
+    /// A stable key for a node in tables and files: its name, or its first output's name where it
+    /// has none or shares it.
     pub fn key(&self, node: NodeId) -> &str {
         let n = self.node(node);
-        if !n.name.is_empty() {
-            return &n.name;
+        let output = n.outputs.iter().flatten().next().map(|&value| self.name(value));
+        match output {
+            Some(output) if !self.is_named(node) => output,
+            _ => &n.name,
         }
-        n.outputs.iter().flatten().next().map_or("", |&value| self.name(value))
+    }
+
+    /// Does a node have a name of its own? ONNX requires neither names nor different ones.
+    fn is_named(&self, node: NodeId) -> bool {
+        let name = &self.node(node).name;
+        !name.is_empty() && self.nodes.iter().filter(|other| other.name == *name).nth(1).is_none()
     }
 
     /// Checks what every later step relies on: each value has one producer, every input is

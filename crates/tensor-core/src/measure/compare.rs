@@ -1,6 +1,7 @@
 //! How close the outputs of two models are, over any number of batches.
 
 use super::engine::{Named, Runner};
+use crate::text::counted;
 use crate::{Error, ErrorKind, Result};
 use candle_core::{DType, Tensor};
 use serde::Serialize;
@@ -32,18 +33,27 @@ pub struct OutputComparison {
     /// Signal (reference) to difference, in dB: 10 lg(sum r^2 / sum (r - c)^2); `None` when the
     /// difference is zero.
     pub sqnr_db: Option<f64>,
-    /// Elements that are NaN or infinite in one of the two only.
+    /// Elements that are NaN or infinite in one of the two only, or differently in both.
     pub non_finite: u64,
+    /// Elements in all.
+    pub elements: u64,
+    /// Elements that are finite in both, which the figures above describe.
+    pub compared: u64,
     /// Classification figures, when the output is N x classes (further axes of length 1).
     pub top1: Option<Top1>,
 }
 
 impl OutputComparison {
-    /// Is every difference at most `absolute + relative * range of the reference`, and nothing
-    /// NaN or infinite in one of the two only? The absolute part matters for outputs that saturate: the range of a
+    /// Is every difference at most `absolute + relative * range of the reference`, nothing NaN or
+    /// infinite in one of the two only, and something finite in both? The absolute part matters for outputs that saturate: the range of a
     /// sigmoid far below zero is nothing but rounding.
     pub fn within(&self, relative: f64, absolute: f64) -> bool {
-        self.non_finite == 0 && self.max_abs <= absolute + relative * self.range
+        self.non_finite == 0 && !self.is_void() && self.max_abs <= absolute + relative * self.range
+    }
+
+    /// Are there elements, but none that could be compared? Then the figures say nothing.
+    pub fn is_void(&self) -> bool {
+        self.elements > 0 && self.compared == 0
     }
 }
 
@@ -98,7 +108,11 @@ pub fn accuracy(
             .ok_or_else(|| mismatch(format!("output `{name}` is no list of class scores")))?;
         let values = values(output)?;
         if labels.len() * classes != values.len() {
-            return Err(mismatch(format!("{} labels for {:?}", labels.len(), output.dims())));
+            return Err(mismatch(format!(
+                "{} for {:?}",
+                counted(labels.len(), "label"),
+                output.dims()
+            )));
         }
         let scores = values.chunks_exact(classes).zip(&labels);
         right += scores.filter(|(scores, label)| argmax(scores) == **label as usize).count() as u64;
@@ -121,6 +135,7 @@ pub struct Comparer {
 #[derive(Debug)]
 struct Sums {
     name: String,
+    elements: u64,
     count: u64,
     low: f64,
     high: f64,
@@ -152,8 +167,8 @@ impl Comparer {
     ) -> Result<()> {
         if reference.len() != candidate.len() {
             return Err(mismatch(format!(
-                "the models have {} and {} outputs",
-                reference.len(),
+                "the models have {} and {}",
+                counted(reference.len(), "output"),
                 candidate.len()
             )));
         }
@@ -188,6 +203,7 @@ impl Sums {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            elements: 0,
             count: 0,
             low: f64::INFINITY,
             high: f64::NEG_INFINITY,
@@ -221,9 +237,11 @@ impl Sums {
             )));
         }
         let (r, c) = (values(reference)?, values(candidate)?);
+        self.elements += r.len() as u64;
         for (&r, &c) in r.iter().zip(&c) {
             if !r.is_finite() || !c.is_finite() {
-                self.non_finite += u64::from(r.is_finite() != c.is_finite());
+                let is_same = r == c || (r.is_nan() && c.is_nan());
+                self.non_finite += u64::from(!is_same);
                 continue;
             }
             self.count += 1;
@@ -253,7 +271,11 @@ impl Sums {
         if let Some(labels) = labels
             && labels.len() != rows
         {
-            return Err(mismatch(format!("{} labels for {rows} samples", labels.len())));
+            return Err(mismatch(format!(
+                "{} for {}",
+                counted(labels.len(), "label"),
+                counted(rows, "sample")
+            )));
         }
         for (row, (r, c)) in r.chunks_exact(classes).zip(c.chunks_exact(classes)).enumerate() {
             let (r, c) = (argmax(r), argmax(c));
@@ -286,6 +308,8 @@ impl Sums {
                 .then(|| 10.0 * (self.reference_squares / self.difference_squares).log10())
                 .filter(|ratio| ratio.is_finite()),
             non_finite: self.non_finite,
+            elements: self.elements,
+            compared: self.count,
             top1: (self.classes.is_some() && self.scored > 0).then(|| Top1 {
                 agreement: share(self.agreed, self.scored),
                 reference_accuracy: accuracy(self.reference_right),
@@ -375,6 +399,7 @@ mod tests {
         comparer.add(&r, &named(&[[f32::NAN, 2.5, f32::NAN]]), None).expect("same shapes");
         let output = comparer.finish().expect("one sample").outputs.remove(0);
         assert_eq!((output.non_finite, output.max_abs), (1, 0.5));
+        assert_eq!((output.elements, output.compared, output.is_void()), (3, 1, false));
         assert!(!output.within(1.0, 1.0));
     }
 

@@ -4,18 +4,21 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The places to try, best first. A later place is only looked at when the earlier ones failed,
-/// hence an iterator.
+/// The library that the user names. Then no other will do.
+pub(super) fn named() -> Option<PathBuf> {
+    std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The places to try, best first, when none is named. A later place is only looked at when the
+/// earlier ones failed, hence an iterator.
 pub(super) fn candidates() -> impl Iterator<Item = PathBuf> {
-    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
     // A bare name is left to the system's loader.
     let system = PathBuf::from(format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}"));
     let environment = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
-    named
-        .map(PathBuf::from)
+    beside
         .into_iter()
-        .chain(beside.into_iter().flat_map(|folder| libraries(&folder)))
+        .flat_map(|folder| libraries(&folder))
         .chain(std::iter::once(system))
         .chain(environment.into_iter().flat_map(|prefix| python_libraries(&prefix)))
         .chain(lazily(python_on_path))

@@ -75,19 +75,23 @@ pub struct Selected {
 
 /// The chosen engine.
 ///
-/// The ONNX Runtime library is looked for in this order: the file that the environment variable
-/// `ORT_DYLIB_PATH` names; beside the executable; where the system's loader looks; in the Python
+/// The ONNX Runtime library is the file that the environment variable `ORT_DYLIB_PATH` names. When
+/// it names none, the library is looked for in this order: beside the executable; where the system's loader looks; in the Python
 /// environment `VIRTUAL_ENV`; beside the `python3` on `PATH`; and where that `python3` says that its
 /// package `onnxruntime` is. It is loaded once per process.
 ///
 /// # Errors
-/// `E0301` when ONNX Runtime is asked for and not found.
+/// `E0301` when ONNX Runtime is asked for and not found; `E0305` when the library that the user
+/// names cannot be used.
 pub fn engine(choice: Choice) -> Result<Selected> {
     let fallback = match choice {
         Choice::Rten => None,
         Choice::Auto | Choice::OnnxRuntime => match OnnxRuntime::find() {
             Ok(found) => return Ok(Selected { engine: Box::new(found), fallback: None }),
-            Err(error) if choice == Choice::OnnxRuntime => return Err(error),
+            // What the user named must not be replaced by something else in silence.
+            Err(error) if choice == Choice::OnnxRuntime || error.code() == "E0305" => {
+                return Err(error);
+            }
             Err(error) => Some(error.message().to_owned()),
         },
     };
@@ -98,6 +102,13 @@ pub fn engine(choice: Choice) -> Result<Selected> {
 pub(super) fn not_found(what: impl Display) -> Error {
     Error::new(ErrorKind::Unsupported, "E0301", format!("ONNX Runtime was not found: {what}"))
         .hint("install it with `pip install onnxruntime`, or set ORT_DYLIB_PATH to its library")
+}
+
+/// The library that the user named cannot be used.
+pub(super) fn unusable(path: &Path, why: impl Display) -> Error {
+    let message = format!("ORT_DYLIB_PATH names {}, which cannot be used: {why}", path.display());
+    Error::new(ErrorKind::Invalid, "E0305", message)
+        .hint("correct the path, or unset ORT_DYLIB_PATH to have the library looked for")
 }
 
 /// The engine refuses a model.

@@ -1,7 +1,9 @@
 //! ONNX Runtime, loaded at run time.
 
 use super::discover;
-use super::engine::{Engine, Named, Runner, check_known, failed, input, not_found, refused};
+use super::engine::{
+    Engine, Named, Runner, check_known, failed, input, not_found, refused, unusable,
+};
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use ort::environment::Environment;
@@ -29,7 +31,8 @@ impl OnnxRuntime {
     /// Loads the library from the first place that has a usable one.
     ///
     /// # Errors
-    /// `E0301` lists the places that had an unusable one.
+    /// `E0301` lists the places that had an unusable one; `E0305` when the one that the user names
+    /// is unusable.
     pub(super) fn find() -> Result<Self> {
         LIBRARY.get_or_init(load).as_ref().map(Self).map_err(Clone::clone)
     }
@@ -52,19 +55,25 @@ impl OnnxRuntime {
 }
 
 fn load() -> Result<Library> {
+    if let Some(path) = discover::named() {
+        return open(&path).map_err(|error| unusable(&path, error));
+    }
     let mut reasons = Vec::new();
     for path in discover::candidates() {
-        match ort::init_from(&path) {
-            Ok(builder) => {
-                let environment =
-                    builder.with_name("kerf").with_telemetry(false).build().map_err(not_found)?;
-                environment.set_log_level(LogLevel::Fatal);
-                return Ok(Library { environment, version: version(&path) });
-            }
-            Err(error) => reasons.push(error.to_string()),
+        match open(&path) {
+            Ok(library) => return Ok(library),
+            Err(error) => reasons.push(error),
         }
     }
     Err(not_found(reasons.join("; ")))
+}
+
+fn open(path: &Path) -> Result<Library, String> {
+    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+    let environment = builder.with_name("kerf").with_telemetry(false).build();
+    let environment = environment.map_err(|error| error.to_string())?;
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(Library { environment, version: version(path) })
 }
 
 /// From the build information, which names the release branch, else from the file name

@@ -1,7 +1,8 @@
 //! The embedded engine, `rten`: pure Rust, always there.
 
 use super::engine::{Engine, Named, Runner, check_known, failed, input, refused};
-use crate::Result;
+use crate::graph::{Attribute, Graph, Index};
+use crate::{Result, onnx};
 use candle_core::{DType, Device, Tensor};
 use rten::{DataType, Model, NodeId, RunOptions, ThreadPool, Value, ValueOrView, ValueType};
 use rten_tensor::prelude::*;
@@ -38,16 +39,51 @@ impl Engine for Rten {
     }
 
     fn load(&self, model: &[u8], threads: usize) -> Result<Box<dyn Runner>> {
-        let model = Model::load(model.to_vec()).map_err(|error| refused(NAME, error))?;
+        let model = match onnx::decode(model, None).ok().and_then(stated) {
+            Some(graph) => onnx::encode(&graph)?,
+            None => model.to_vec(),
+        };
+        let model = Model::load(model).map_err(|error| refused(NAME, error))?;
         Loaded::boxed(model, self.pool(threads))
     }
 
     fn load_file(&self, model: &Path, threads: usize) -> Result<Box<dyn Runner>> {
+        if let Some(graph) = onnx::read(model).ok().and_then(stated) {
+            return self.load(&onnx::encode(&graph)?, threads);
+        }
         let loaded = Model::load_file(model)
             .map_err(|error| refused(NAME, format!("{}: {error}", model.display())))?;
         Loaded::boxed(loaded, self.pool(threads))
     }
 }
+
+/// The graph with the attributes that `rten` needs and ONNX leaves optional, when some are missing.
+///
+/// `rten` takes the number of spatial dimensions of a convolution from `kernel_shape` alone, and
+/// without it fails on the strides, paddings and dilations that are left out as well.
+fn stated(mut graph: Graph) -> Option<Graph> {
+    let index = Index::new(&graph);
+    let mut missing = Vec::new();
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        let is_convolution = matches!(node.op.as_str(), "Conv" | "ConvTranspose");
+        if !is_convolution || !node.domain.is_empty() || node.attributes.get(SHAPE).is_some() {
+            continue;
+        }
+        let weight = node.input(1).and_then(|weight| graph.constant(weight, &index));
+        if let Some(kernel) = weight.and_then(|weight| weight.dims().get(2..)) {
+            missing.push((id, kernel.iter().map(|&n| n as i64).collect()));
+        }
+    }
+    let is_incomplete = !missing.is_empty();
+    for (id, kernel) in missing {
+        graph.nodes[id.index()].attributes.set(SHAPE, Attribute::Ints(kernel));
+    }
+    is_incomplete.then_some(graph)
+}
+
+/// Size of a convolution's window, by axis.
+const SHAPE: &str = "kernel_shape";
 
 /// A model with the inputs of the next step.
 struct Loaded {

@@ -1,6 +1,7 @@
 //! Top-1 and top-k accuracy over a stream of batches.
 
 use super::engine::Named;
+use crate::text::counted;
 use crate::{Error, ErrorKind, Result};
 use candle_core::DType;
 use serde::Serialize;
@@ -45,7 +46,11 @@ impl TopK {
         let classes = match output.dims() {
             [rows, classes, rest @ ..] if rest.iter().all(|&dim| dim == 1) => {
                 if *rows != labels.len() {
-                    return Err(mismatch(format!("{} labels for {rows} samples", labels.len())));
+                    return Err(mismatch(format!(
+                        "{} for {}",
+                        counted(labels.len(), "label"),
+                        counted(*rows, "sample")
+                    )));
                 }
                 *classes
             }

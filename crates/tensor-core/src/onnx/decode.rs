@@ -58,7 +58,6 @@ pub(super) fn graph(
         let node = node::decode(one, index, &mut graph, external)?;
         graph.nodes.push(node);
     }
-    check_node_names(&graph)?;
     declare(&mut graph, inputs, take(&mut body.output), take(&mut body.value_info))?;
 
     let is_constant = graph.constants();
@@ -153,15 +152,6 @@ fn add_initializer(
     let constant = tensor::decode(proto, Place::Initializer(&name), external)?;
     graph.set_initializer(value, constant);
     Ok(())
-}
-
-fn check_node_names(graph: &Graph) -> Result<()> {
-    let mut names = BTreeSet::new();
-    let named = graph.nodes.iter().filter(|node| !node.name.is_empty());
-    match named.map(|node| &node.name).find(|name| !names.insert(*name)) {
-        Some(name) => Err(twice(&format!("a node named `{name}`"))),
-        None => Ok(()),
-    }
 }
 
 /// Takes over declarations: the first list that names a value counts, others stay opaque.

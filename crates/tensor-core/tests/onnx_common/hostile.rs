@@ -107,11 +107,6 @@ fn structures() -> Vec<File> {
             with_nodes(&[relu("a", "x", "x"), relu("b", "x", "y")]),
         ),
         (
-            "duplicate_node_name",
-            Error("E0102", "a node named `a` is given twice"),
-            with_nodes(&[relu("a", "x", "z"), relu("a", "z", "y")]),
-        ),
-        (
             "duplicate_attribute",
             Error("E0102", "in node `a` (LeakyRelu): attribute `alpha` is given twice"),
             with_nodes(&[node("a", "LeakyRelu", &["x"], &["y"]).sub(5, &twice).sub(5, &twice)]),

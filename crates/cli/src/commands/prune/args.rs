@@ -1,15 +1,16 @@
 //! Flags of `kerf prune`.
 
+use super::super::model::Model;
 use super::widths::WidthsArg;
 use crate::alignment;
-use crate::args::{BudgetArgs, DataArgs, Shared};
+use crate::args::{BudgetArgs, DataArgs, Shared, fixed_batch};
 use crate::units;
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::{Serialize, Serializer};
 use std::path::PathBuf;
 use std::str::FromStr;
-use tensor_core::{Error, ErrorKind, Result};
+use tensor_core::{Error, ErrorKind, Result, cost};
 
 /// Samples that calibration uses when `--samples` is not given.
 pub(super) const SAMPLES: usize = 1000;
@@ -50,22 +51,25 @@ struct MethodArgs {
     /// How channels are chosen: obs, lasso, lasso-cd, lasso-linfa, first-k or max-response
     #[arg(long, value_name = "NAME", default_value = "obs")]
     method: String,
-    /// Channels per layer: `auto`, `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`
+    /// Channels per group: `auto`, `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`. A name is
+    /// the id or root of a group (`kerf groups`), or a layer or weight: it stands for the channels
+    /// that it makes or, where those are not pruned, for those that it reads
     #[arg(long, value_name = "WIDTHS", default_value = "auto")]
     widths: WidthsArg,
     /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here
     #[arg(long, value_name = "N", default_value = "auto")]
     round_to: RoundTo,
-    /// Residual streams: keep all channels, sample them before each reader, or prune them whole
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = StreamsArg::Keep)]
+    /// Residual streams: keep all channels, sample them before each reader, prune them whole, or
+    /// (auto) prune them only where the budget cannot be met otherwise
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = StreamsArg::Auto)]
     streams: StreamsArg,
-    /// Leave layers, parameters or groups alone; `*` matches any text (repeatable)
+    /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer [default: 20, or 16 rows per input column]
+    /// Output positions sampled per image and layer [default: 20 to 40, or 16 rows per input column]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     positions: Option<u32>,
-    /// Bytes of activations to hold between layers
+    /// Bytes of activations to hold between layers; less takes longer, the result is the same
     #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
     memory: u64,
 }
@@ -87,7 +91,7 @@ pub(super) struct ProofArgs {
     #[arg(long, value_name = "PATH", requires = "eval_data")]
     pub(super) eval_labels: Option<PathBuf>,
     /// Exit 1 when top-1 accuracy drops by more points than this, such as `0.5%`
-    #[arg(long, value_name = "POINTS", value_parser = units::parse_share)]
+    #[arg(long, value_name = "POINTS", value_parser = units::parse_points)]
     pub(super) assert_max_drop: Option<f64>,
     /// Do not measure latency
     #[arg(long)]
@@ -98,6 +102,8 @@ pub(super) struct ProofArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum StreamsArg {
+    /// They keep all channels, unless the budget cannot be met that way
+    Auto,
     /// They keep all channels
     Keep,
     /// They keep all channels, and each reader samples its input with a Gather
@@ -171,6 +177,7 @@ impl PruneArgs {
             round_to: self.method.round_to.channels(),
             may_round_less: self.method.round_to == RoundTo::Auto,
             streams: match self.method.streams {
+                StreamsArg::Auto => Streams::Auto,
                 StreamsArg::Keep => Streams::Keep,
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
@@ -181,6 +188,22 @@ impl PruneArgs {
             memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),
         };
         Ok((params, budget))
+    }
+
+    /// Samples per forward pass: as many as were asked for, fewer where activations are large. It
+    /// does not depend on `--memory`, so neither does the result.
+    pub(super) fn batch(&self, model: &Model) -> Result<usize> {
+        /// Bytes of activations that one pass may have alive.
+        const ACTIVATIONS: u64 = 32 << 20;
+        let asked = self.data.batch(&model.graph);
+        if fixed_batch(&model.graph).is_some() {
+            return Ok(asked);
+        }
+        let first = model.graph.inputs.first().and_then(|&input| model.facts.dims(input));
+        let samples = first.and_then(|dims| dims.first()).copied().unwrap_or(1).max(1) as u64;
+        let peak = cost::cost(&model.graph, &model.facts)?.peak_activation_bytes / samples;
+        let most = usize::try_from(ACTIVATIONS / peak.max(1)).unwrap_or(usize::MAX);
+        Ok(asked.min(most.max(1)))
     }
 
     /// The budget, if one was given.

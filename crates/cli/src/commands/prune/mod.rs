@@ -9,22 +9,20 @@ mod widths;
 pub(crate) use args::PruneArgs;
 
 use super::model::{Model, file_name};
-use super::{Context, Outcome, Task, Verdict, samples};
+use super::{Context, Outcome, Settings, Task, Verdict, engine, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
 use crate::output::Target;
 use crate::report::{self, Change, Sizes};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tensor_core::data::Dataset;
+use tensor_core::measure::Choice;
+use tensor_core::text::counted;
 use tensor_core::{Graph, Result, cost, onnx, run};
 
 impl Task for PruneArgs {
-    fn name(&self) -> &'static str {
-        "prune"
-    }
-
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -35,10 +33,6 @@ impl Task for PruneArgs {
 
     fn outputs(&self) -> Vec<Target<'_>> {
         vec![Target::File { path: &self.output, force: self.force }]
-    }
-
-    fn settings(&self) -> Value {
-        json!(self)
     }
 
     fn plans(&self) -> bool {
@@ -53,18 +47,23 @@ impl Task for PruneArgs {
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
         let set = self.calibration(&model.graph, cx)?;
         let heading = format!(
-            "Goal  {goal}   method {}   data {} ({} samples)\n",
+            "Goal  {goal}   method {}   data {} ({})\n",
             self.method(),
             self.data.path().display(),
-            set.len()
+            counted(set.len(), "sample")
         );
-        if self.shared.dry_run {
-            return plan::plan(&self.model, &model, &heading);
-        }
-        let judged = proof::evaluation_set(self, &model.graph, &set)?;
-        let batch = self.data.batch(&model.graph);
-        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
+        let batch = self.batch(&model)?;
+        cx.console.detail(&format!("batches of {}", counted(batch, "sample")));
         let shapes = self.shared.shapes();
+        if self.shared.dry_run {
+            let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
+            let planned = lasso_prune::plan(&model.graph, &shapes, batches, &params, &cx.progress)?;
+            return Ok(plan::outcome(&self.model, &model.graph, &heading, &planned));
+        }
+        let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
+        // An engine that cannot be had should be known before the work, not after.
+        let engine = engine::foreign(Choice::Auto, cx.console)?;
+        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
         let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
         cx.console.note(&format!("pruned in {:.1} s", start.elapsed().as_secs_f64()));
@@ -76,7 +75,8 @@ impl Task for PruneArgs {
             before: sizes(&self.model, &model.graph, &self.shared)?,
             after: sizes(&self.output, &graph, &self.shared)?,
         };
-        let proof = proof::prove(self, &graph, &judged, &sizes, cx)?;
+        let subject = proof::Subject { args: self, pruned: &graph, set: &judged, batch };
+        let proof = proof::prove(&subject, &*engine, &sizes, cx)?;
         let text = format!(
             "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
             file_name(&self.model),
@@ -109,12 +109,13 @@ impl PruneArgs {
             set
         } else {
             cx.console.note(&format!(
-                "calibrating with {} of {} samples; `--samples N` changes that",
+                "calibrating with {} of {}; `--samples N` changes that",
                 args::SAMPLES,
-                set.len()
+                counted(set.len(), "sample")
             ));
             set.subset(args::SAMPLES, self.shared.seed)
         };
+        let set = self.data.whole_batches(set, graph, cx.console)?;
         for warning in set.summary()?.warnings {
             cx.console.warn(&warning);
         }

@@ -1,53 +1,59 @@
-//! The plan that `--dry-run` shows: what could be cut, before any work.
+//! The plan that `--dry-run` shows: widths and what they cost, before any weight changes.
 
 use super::super::Outcome;
-use super::super::model::{Model, file_name, group_id};
+use super::super::model::file_name;
+use crate::report;
 use crate::table::Table;
 use crate::units;
+use lasso_prune::{Plan, PlannedCost, PlannedSet};
 use serde_json::json;
 use std::path::Path;
-use tensor_core::{Result, cost};
+use tensor_core::Graph;
+use tensor_core::text::counted;
 
-/// Shows costs and groups; widths need the data, so they are not part of it.
-pub(super) fn plan(path: &Path, model: &Model, heading: &str) -> Result<Outcome> {
-    let cost = cost::cost(&model.graph, &model.facts)?;
-    let mut text = format!(
-        "{}  opset {}  {} params  {} MACs\n{heading}\n",
-        file_name(path),
-        model.graph.opset(),
-        units::si(cost.parameters),
-        units::si(cost.macs),
-    );
-    let mut table = Table::new(&["group", "root", ">channels", ">members", "kept because"]);
-    let mut groups = Vec::new();
-    for (index, group) in model.channels.groups.iter().enumerate() {
-        let removable = model.channels.removable(group).len();
-        table.row([
-            group_id(index),
-            group.root.clone(),
-            group.classes.len().to_string(),
-            group.parameters.len().to_string(),
-            group.frozen.clone().unwrap_or_default(),
-        ]);
-        groups.push(json!({
-            "id": group_id(index),
-            "root": group.root,
-            "channels": group.classes.len(),
-            "removable": removable,
-            "frozen": group.frozen,
-        }));
-    }
-    text.push_str(&table.render());
-    let frozen = model.channels.groups.iter().filter(|group| group.frozen.is_some()).count();
+/// The plan for people and for programs.
+pub(super) fn outcome(path: &Path, graph: &Graph, heading: &str, plan: &Plan) -> Outcome {
+    let mut text = format!("{}  opset {}\n{heading}\n", file_name(path), graph.opset());
+    text.push_str(&sets(&plan.sets));
+    text.push_str(&report::frozen(&plan.frozen));
+    text.push('\n');
+    text.push_str(&costs(plan));
+    let narrowed = plan.sets.iter().filter(|set| set.after < set.before).count();
     text.push_str(&format!(
-        "\nPlan  choose widths for {} groups, leave {frozen} alone; nothing was written\n",
-        groups.len() - frozen
+        "\nPlan  narrow {} of {}, leave {} alone; nothing was written\n",
+        narrowed,
+        counted(plan.sets.len(), "group"),
+        plan.frozen.len()
     ));
-    let result = json!({
-        "dry_run": true,
-        "macs": cost.macs,
-        "parameters": cost.parameters,
-        "groups": groups,
-    });
-    Ok(Outcome::answer(text, result))
+    Outcome::answer(text, json!({ "dry_run": true, "plan": plan }))
+}
+
+fn sets(sets: &[PlannedSet]) -> String {
+    let headings = ["group", "root", ">channels", ">predicted error", "read by"];
+    let mut table = Table::new(&headings);
+    for set in sets {
+        table.row([
+            set.id.clone(),
+            set.name.clone(),
+            format!("{} -> {}", set.before, set.after),
+            set.error.map_or("-".to_owned(), units::percent_fine),
+            set.readers.join(", "),
+        ]);
+    }
+    table.render()
+}
+
+fn costs(plan: &Plan) -> String {
+    type Show = fn(u64) -> String;
+    let mut table = Table::new(&["predicted", ">before", ">after", ">kept"]);
+    let rows: [(&str, PlannedCost, Show); 3] = [
+        ("MACs", plan.macs, units::si),
+        ("parameters", plan.parameters, units::si),
+        ("bytes of constants", plan.bytes, units::bytes),
+    ];
+    for (name, cost, show) in rows {
+        let (before, after) = (cost.before.round() as u64, cost.after.round() as u64);
+        table.row([name.to_owned(), show(before), show(after), units::share(after, before)]);
+    }
+    table.render()
 }

@@ -2,9 +2,10 @@
 
 use super::super::engine::{self, Own};
 use super::super::latency::{self, Plan, Timed};
-use super::super::model::file_name;
+use super::super::model::{file_name, unknown};
 use super::super::{Context, samples};
 use super::PruneArgs;
+use crate::console::Console;
 use crate::report::{self, Change, Sizes, Weight};
 use crate::units;
 use lasso_prune::{Budget, Limit};
@@ -15,6 +16,7 @@ use tensor_core::data::Dataset;
 use tensor_core::measure::compare::{self, Comparison};
 use tensor_core::measure::latency::Report;
 use tensor_core::measure::{Choice, Engine, Runner};
+use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
 /// Samples on which the written file is compared with the graph in memory.
@@ -29,10 +31,10 @@ const AFFORDABLE: u64 = 10_000_000_000;
 /// Everything that is known about the result beyond its size.
 #[derive(Debug, Serialize)]
 pub(super) struct Proof {
-    /// Is the written file what was made? Absent with `--no-verify`.
+    /// Is the written file what was made? Absent with `--no-verify` and where kerf cannot run it.
     written: Option<Written>,
-    /// Original against pruned on the evaluation samples.
-    evaluation: Evaluation,
+    /// Original against pruned on the evaluation samples; absent when no engine here runs them.
+    evaluation: Option<Evaluation>,
     /// Original against pruned, by batch size; empty with `--no-bench`.
     latency: Vec<Report>,
     /// Goals that were not met, in words.
@@ -59,9 +61,13 @@ pub(super) fn evaluation_set(
     args: &PruneArgs,
     graph: &Graph,
     calibration: &Dataset,
+    console: &Console,
 ) -> Result<Dataset> {
     let set = match &args.proof.eval_data {
-        Some(path) => args.data.open_path(path, args.proof.eval_labels.clone(), graph)?,
+        Some(path) => {
+            let set = args.data.open_path(path, args.proof.eval_labels.clone(), graph)?;
+            args.data.whole_batches(set, graph, console)?
+        }
         None => calibration.clone(),
     };
     if args.proof.assert_max_drop.is_some() && !set.has_labels() {
@@ -75,19 +81,36 @@ pub(super) fn evaluation_set(
     Ok(set)
 }
 
+/// What is to be proved.
+pub(super) struct Subject<'a> {
+    pub(super) args: &'a PruneArgs,
+    /// The pruned model in memory; its file is the output of `args`.
+    pub(super) pruned: &'a Graph,
+    /// The samples that it is judged on.
+    pub(super) set: &'a Dataset,
+    /// Samples per forward pass.
+    pub(super) batch: usize,
+}
+
 /// Checks and measures the written file.
 pub(super) fn prove(
-    args: &PruneArgs,
-    pruned: &Graph,
-    set: &Dataset,
+    subject: &Subject,
+    engine: &dyn Engine,
     sizes: &Change<Sizes>,
     cx: &Context,
 ) -> Result<Proof> {
-    let engine = engine::foreign(Choice::Auto, cx.console)?;
+    let args = subject.args;
+    let unknown = unknown(subject.pruned).len();
     let mut failures = Vec::new();
     let mut written_file = None;
-    if !args.proof.no_verify {
-        match written(args, pruned, set, &*engine, cx) {
+    if unknown > 0 {
+        cx.console.warn(&format!(
+            "the written file was not compared with what kerf computes, as operators of {} are not \
+             implemented",
+            counted(unknown, "node")
+        ));
+    } else if !args.proof.no_verify {
+        match subject.written(engine, cx) {
             Ok(written) => written_file = Some(written),
             Err(error) if is_refusal(&error) => {
                 failures.push(format!("the written file could not be checked: {error}"));
@@ -95,16 +118,20 @@ pub(super) fn prove(
             Err(error) => return Err(error),
         }
     }
-    let evaluation = match evaluation(args, pruned, set, &*engine, cx) {
+    let evaluation = match subject.evaluation(engine, cx) {
+        Err(error) if is_refusal(&error) && unknown > 0 => {
+            cx.console.warn(&format!("original and pruned model were not compared: {error}"));
+            None
+        }
         Err(error) if is_refusal(&error) => {
             cx.console.warn(&format!("kerf's own executor evaluates instead: {error}"));
-            evaluation_by_us(args, pruned, set, cx)?
+            Some(subject.evaluation_by_us(cx)?)
         }
-        done => done?,
+        done => Some(done?),
     };
     let latency = match args.proof.no_bench {
         true => Ok(Vec::new()),
-        false => timed(args, pruned, sizes, cx),
+        false => timed(args, subject.pruned, sizes, cx),
     };
     let latency = match latency {
         Err(error) if is_refusal(&error) => {
@@ -123,57 +150,41 @@ fn is_refusal(error: &Error) -> bool {
     ["E0302", "E0303"].contains(&error.code())
 }
 
-fn written(
-    args: &PruneArgs,
-    pruned: &Graph,
-    set: &Dataset,
-    engine: &dyn Engine,
-    cx: &Context,
-) -> Result<Written> {
-    let mut read = engine.load_file(&args.output, engine::threads(&args.shared))?;
-    let set = set.first(VERIFIED);
-    let batches = samples::labelled(&set, args.data.batch(pruned), "verify", &cx.progress);
-    let comparison = compare::compare(&mut Own::new(pruned)?, &mut *read, batches)?;
-    Ok(Written { engine: engine.name(), comparison })
-}
+impl Subject<'_> {
+    fn written(&self, engine: &dyn Engine, cx: &Context) -> Result<Written> {
+        let mut read = engine.load_file(&self.args.output, engine::threads(&self.args.shared))?;
+        // Whole batches, as the model may fix their size.
+        let set = self.set.first(self.batch.max(VERIFIED / self.batch * self.batch));
+        let batches = samples::labelled(&set, self.batch, "verify", &cx.progress);
+        let comparison = compare::compare(&mut Own::new(self.pruned)?, &mut *read, batches)?;
+        Ok(Written { engine: engine.name(), comparison })
+    }
 
-fn evaluation(
-    args: &PruneArgs,
-    pruned: &Graph,
-    set: &Dataset,
-    engine: &dyn Engine,
-    cx: &Context,
-) -> Result<Evaluation> {
-    let threads = engine::threads(&args.shared);
-    let mut before = engine.load_file(&args.model, threads)?;
-    let mut after = engine.load_file(&args.output, threads)?;
-    compared(args, pruned, set, &mut *before, &mut *after, engine.name(), cx)
-}
+    fn evaluation(&self, engine: &dyn Engine, cx: &Context) -> Result<Evaluation> {
+        let threads = engine::threads(&self.args.shared);
+        let mut before = engine.load_file(&self.args.model, threads)?;
+        let mut after = engine.load_file(&self.args.output, threads)?;
+        self.compared(&mut *before, &mut *after, engine.name(), cx)
+    }
 
-fn evaluation_by_us(
-    args: &PruneArgs,
-    pruned: &Graph,
-    set: &Dataset,
-    cx: &Context,
-) -> Result<Evaluation> {
-    let original = onnx::read(&args.model)?;
-    let (mut before, mut after) = (Own::new(&original)?, Own::new(pruned)?);
-    compared(args, pruned, set, &mut before, &mut after, engine::own_name(), cx)
-}
+    fn evaluation_by_us(&self, cx: &Context) -> Result<Evaluation> {
+        let original = onnx::read(&self.args.model)?;
+        let (mut before, mut after) = (Own::new(&original)?, Own::new(self.pruned)?);
+        self.compared(&mut before, &mut after, engine::own_name(), cx)
+    }
 
-fn compared(
-    args: &PruneArgs,
-    pruned: &Graph,
-    set: &Dataset,
-    before: &mut dyn Runner,
-    after: &mut dyn Runner,
-    engine: String,
-    cx: &Context,
-) -> Result<Evaluation> {
-    let batches = samples::labelled(set, args.data.batch(pruned), "evaluate", &cx.progress);
-    let comparison = compare::compare(before, after, batches)?;
-    let data = args.proof.eval_data.as_deref().unwrap_or(args.data.path());
-    Ok(Evaluation { engine, data: data.display().to_string(), comparison })
+    fn compared(
+        &self,
+        before: &mut dyn Runner,
+        after: &mut dyn Runner,
+        engine: String,
+        cx: &Context,
+    ) -> Result<Evaluation> {
+        let batches = samples::labelled(self.set, self.batch, "evaluate", &cx.progress);
+        let comparison = compare::compare(before, after, batches)?;
+        let data = self.args.proof.eval_data.as_deref().unwrap_or(self.args.data.path());
+        Ok(Evaluation { engine, data: data.display().to_string(), comparison })
+    }
 }
 
 fn timed(
@@ -224,7 +235,10 @@ impl Proof {
         failures.extend(args.budget().and_then(|budget| exceeded(&budget, sizes)));
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
-            if !output.within(args.proof.tolerance, report::ROUNDING.min(args.proof.tolerance)) {
+            // What is not finite is reported with the evaluation.
+            if !output.is_void()
+                && !output.within(args.proof.tolerance, report::ROUNDING.min(args.proof.tolerance))
+            {
                 failures.push(format!(
                     "the written file differs from what was made by {difference:.1e} of the range \
                      of `{}`, more than {:.1e}",
@@ -232,15 +246,14 @@ impl Proof {
                 ));
             }
         }
-        for output in &self.evaluation.comparison.outputs {
-            if output.non_finite > 0 {
-                failures.push(format!(
-                    "{} elements of `{}` are NaN or infinite before or after only",
-                    output.non_finite, output.name
-                ));
-            }
+        for output in self.evaluation.iter().flat_map(|e| &e.comparison.outputs) {
+            failures.extend(report::incomparable(output));
         }
-        let top1 = self.evaluation.comparison.outputs.first().and_then(|output| output.top1);
+        let outputs = self.evaluation.as_ref().map(|e| e.comparison.outputs.as_slice());
+        let top1 = outputs.and_then(|outputs| outputs.first()?.top1);
+        if args.proof.assert_max_drop.is_some() && top1.is_none() {
+            failures.push("the drop of top-1 accuracy could not be measured".to_owned());
+        }
         if let (Some(most), Some(top1)) = (args.proof.assert_max_drop, top1)
             && let (Some(before), Some(after)) = (top1.reference_accuracy, top1.candidate_accuracy)
             && before - after > most
@@ -262,20 +275,21 @@ impl Proof {
             text.push_str(&report::latency(&self.latency, &weights));
             text.push('\n');
         }
-        let evaluation = &self.evaluation;
-        text.push_str(&format!(
-            "original against pruned on {} ({} samples), by {}\n{}",
-            evaluation.data,
-            evaluation.comparison.samples,
-            evaluation.engine,
-            report::comparison(&evaluation.comparison),
-        ));
-        if let Some(written) = &self.written {
-            let worst = written.comparison.outputs.iter().map(report::relative).fold(0.0, f64::max);
+        if let Some(evaluation) = &self.evaluation {
             text.push_str(&format!(
-                "\nverified  the written file in {} gives what kerf computes, within {worst:.1e} \
-                 of the output range ({} samples)\n",
-                written.engine, written.comparison.samples
+                "original against pruned on {} ({}), by {}\n{}",
+                evaluation.data,
+                counted(evaluation.comparison.samples, "sample"),
+                evaluation.engine,
+                report::comparison(&evaluation.comparison),
+            ));
+        }
+        if let Some(written) = &self.written {
+            text.push_str(&format!(
+                "\nverified  the written file in {} gives what kerf computes, within {} ({})\n",
+                written.engine,
+                report::distance(&written.comparison),
+                counted(written.comparison.samples, "sample")
             ));
         }
         for failure in &self.failures {

@@ -5,12 +5,13 @@ use sha2::{Digest, Sha256};
 use tensor_core::Graph;
 
 /// Settings that cannot change the model: how it is reported, checked and timed, where it goes, and
-/// how many threads work on it.
-const WITHOUT_EFFECT: [&str; 13] = [
+/// how many threads and how much memory work on it.
+const WITHOUT_EFFECT: [&str; 14] = [
     "output",
     "json",
     "report",
     "threads",
+    "memory",
     "dry_run",
     "on_unsupported",
     "no_verify",

@@ -1,0 +1,107 @@
+//! What the error of a layer does to the outputs of the network, without labels.
+
+use super::collect::is_odd;
+use super::layers::Layer;
+use super::scope::Scope;
+use rayon::prelude::*;
+use tensor_core::calibrate::{Held, Move, Replay};
+use tensor_core::progress::{self, Progress};
+use tensor_core::rewrite::{self, Edit};
+use tensor_core::run::Array;
+use tensor_core::{Result, ValueId};
+
+/// Samples that effects are measured on, spread over the data.
+const SAMPLES: usize = 256;
+
+/// Squared error of the network's outputs, relative to their centred energy, when the readers of
+/// one set are changed by `trials` and nothing else is; one number per set.
+///
+/// Only the part of the network behind the first changed layer runs, and only odd samples count:
+/// trials are fitted on even ones.
+///
+/// None when no output can be computed, because each depends on an unknown operator.
+///
+/// # Errors
+/// When a node fails.
+pub(crate) fn effects(
+    scope: &Scope,
+    replay: &Replay,
+    trials: &[Vec<Edit>],
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>> {
+    let Scope { graph, facts, sets, .. } = *scope;
+    let is_real = |value: &ValueId| facts.get(*value).is_some_and(|fact| fact.element.is_float());
+    let outputs: Vec<ValueId> = graph.outputs.iter().copied().filter(is_real).collect();
+    if outputs.is_empty() {
+        return Ok(None);
+    }
+    // An odd stride, so that batches of one sample are even and odd in turn.
+    let stride = (replay.samples() / SAMPLES) | 1;
+    let mut replay = replay.thinned(stride);
+    let first = |set: usize| -> Option<&Layer> {
+        sets[set].readers.first().map(|&reader| &scope.layers[reader])
+    };
+    let mut by_reader: Vec<usize> = (0..sets.len()).collect();
+    by_reader.sort_by_key(|&set| first(set).map(|layer| layer.node));
+    let mut expected: Vec<Vec<Array>> = Vec::new();
+    let mut effects = vec![0.0; sets.len()];
+    progress.stage("effects", sets.len());
+    for set in by_reader {
+        progress::check(progress)?;
+        let Some(layer) = first(set) else { continue };
+        let wanted: &[ValueId] = if expected.is_empty() { &outputs } else { &[] };
+        let step = replay.prepare(graph, facts, layer.node, wanted)?;
+        let (values, held): (Vec<_>, Vec<_>) = run(&replay, &step)?.into_iter().unzip();
+        for (batch, held) in held.into_iter().enumerate() {
+            replay.advance(&step, batch, held);
+        }
+        replay.settle(&step);
+        if expected.is_empty() {
+            expected = values;
+        }
+        let changed = rewrite::apply(graph, &trials[set])?;
+        let step = replay.prepare(&changed, facts, layer.node, &outputs)?;
+        let actual: Vec<_> = run(&replay, &step)?.into_iter().map(|(values, _)| values).collect();
+        effects[set] = relative_error(&expected, &actual, stride)?;
+        progress.item(graph.key(layer.node));
+    }
+    Ok(Some(effects))
+}
+
+/// The wanted values of a move, and what the replay may keep, for every batch.
+fn run(replay: &Replay, step: &Move) -> Result<Vec<(Vec<Array>, Held)>> {
+    (0..replay.batches())
+        .into_par_iter()
+        .map(|batch| Ok(replay.run(step, batch)?.split()))
+        .collect()
+}
+
+/// Squared difference over centred energy on odd samples, summed over the outputs.
+fn relative_error(expected: &[Vec<Array>], actual: &[Vec<Array>], stride: usize) -> Result<f64> {
+    let outputs = expected.first().map_or(0, Vec::len);
+    let mut sum = 0.0;
+    for output in 0..outputs {
+        let (mut count, mut total, mut square, mut error) = (0, 0.0, 0.0, 0.0);
+        for (batch, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+            let (expected, actual) = (&expected[output], &actual[output]);
+            let samples = expected.dims().first().copied().unwrap_or(1).max(1);
+            let (expected, actual) = (expected.to_f32s()?, actual.to_f32s()?);
+            let length = (expected.len() / samples).max(1);
+            let pairs = expected.chunks(length).zip(actual.chunks(length)).enumerate();
+            for (_, (e, a)) in pairs.filter(|(sample, _)| is_odd(batch * stride, *sample)) {
+                for (&e, &a) in e.iter().zip(a) {
+                    let (e, a) = (f64::from(e), f64::from(a));
+                    count += 1;
+                    total += e;
+                    square += e * e;
+                    error += (e - a).powi(2);
+                }
+            }
+        }
+        let energy = square - total * total / f64::from(count.max(1));
+        if energy > 0.0 {
+            sum += error / energy;
+        }
+    }
+    Ok(sum)
+}

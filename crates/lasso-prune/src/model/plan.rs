@@ -1,0 +1,107 @@
+//! What pruning would do: the widths and what they cost, without refitting anything.
+
+use super::params::{Budget, Limit, ValidPruneParams};
+use super::prepare::{Parts, Prepared};
+use super::prune::{NETWORKS, frozen_reports, plan_widths};
+use super::report::FrozenReport;
+use super::widths::Goal;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tensor_core::calibrate::Replay;
+use tensor_core::cost::Resource;
+use tensor_core::graph::Graph;
+use tensor_core::progress::Progress;
+use tensor_core::run::Array;
+use tensor_core::{Error, Result};
+
+/// The widths that [`prune`](crate::prune) would choose with the same arguments.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Channel counts are multiples of this.
+    pub round_to: usize,
+    /// Sets in execution order of their first reader.
+    pub sets: Vec<PlannedSet>,
+    /// Groups that are left alone.
+    pub frozen: Vec<FrozenReport>,
+    /// Multiply-accumulates.
+    pub macs: PlannedCost,
+    /// Elements of float constants.
+    pub parameters: PlannedCost,
+    /// Bytes of constants.
+    pub bytes: PlannedCost,
+}
+
+/// One set of channels.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedSet {
+    /// Short name of the group, such as `g07`.
+    pub id: String,
+    /// The value that carries the group first; for a sample the layer that reads it.
+    pub name: String,
+    /// `cut`, or `sample` for a Gather before one reader.
+    pub kind: &'static str,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// Predicted held-out error of the readers, relative to the energy of their responses, before
+    /// errors of earlier layers; absent when the widths need no error curves.
+    pub error: Option<f64>,
+    /// Keys of the layers that read it.
+    pub readers: Vec<String>,
+}
+
+/// A resource before and after, with BatchNormalization folded.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PlannedCost {
+    /// Of the original.
+    pub before: f64,
+    /// Predicted from the widths.
+    pub after: f64,
+}
+
+/// Chooses widths as [`prune`](crate::prune) does, and stops there. The data are used where widths
+/// or joint choices come from error curves.
+///
+/// # Errors
+/// As [`prune`](crate::prune) up to the choice of widths.
+pub fn plan(
+    graph: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    batches: Vec<Vec<Array>>,
+    params: &ValidPruneParams,
+    progress: &dyn Progress,
+) -> Result<Plan> {
+    if batches.is_empty() {
+        return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
+    }
+    let prepared = Prepared::new(graph, shapes, params, progress)?;
+    let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
+    let (curves, widths) = plan_widths(&prepared, params, replay, progress)?;
+    let Parts { sets, frozen, round_to, .. } = &prepared.parts;
+    let scope = prepared.scope(params);
+    let planned = sets.iter().zip(&widths).enumerate().map(|(i, (set, &after))| PlannedSet {
+        id: set.id.clone(),
+        name: set.name.clone(),
+        kind: set.kind.name(),
+        before: set.classes.len(),
+        after,
+        error: curves.get(i).and_then(|curve| curve.error.get(after).copied()),
+        readers: scope.reader_keys(set),
+    });
+    let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+    let cost = |resource| -> Result<PlannedCost> {
+        let Prepared { graph, facts, channels, layers, .. } = &prepared;
+        let budget = Budget { resource, limit: Limit::Keep(1.0) };
+        let goal = Goal::new(graph, facts, channels, layers, sets, budget)?;
+        Ok(PlannedCost { before: goal.cost_at(&full), after: goal.cost_at(&widths) })
+    };
+    Ok(Plan {
+        round_to: *round_to,
+        sets: planned.collect(),
+        frozen: frozen_reports(frozen),
+        macs: cost(Resource::Macs)?,
+        parameters: cost(Resource::Parameters)?,
+        bytes: cost(Resource::Bytes)?,
+    })
+}
