@@ -1,6 +1,7 @@
 //! A convolution or matrix product seen as rows: each output row is a weight matrix times an
 //! input row.
 
+use crate::kernels::ConvGeometry;
 use crate::{Error, Result};
 
 /// Sizes of a linear map. Channels and outputs count all groups together.
@@ -61,91 +62,33 @@ pub trait LinearMap: Send + Sync {
     fn bias(&self) -> Option<(usize, f32)>;
 }
 
-/// Geometry of a two-dimensional sliding window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Channels, height, width of the input.
-    pub input: [usize; 3],
-    /// Channels, height, width of the output.
-    pub output: [usize; 3],
-    /// Kernel height and width.
-    pub kernel: [usize; 2],
-    /// Strides.
-    pub stride: [usize; 2],
-    /// Padding before the first row and column.
-    pub pad: [usize; 2],
-    /// Dilations.
-    pub dilation: [usize; 2],
-    /// Groups.
-    pub groups: usize,
-}
-
-impl Window {
-    fn shape(&self) -> LinearShape {
-        LinearShape {
-            groups: self.groups,
-            channels: self.input[0],
-            taps: self.kernel[0] * self.kernel[1],
-            outputs: self.output[0],
-            positions: self.output[1] * self.output[2],
-        }
-    }
-
-    fn output_row(&self, sample: &[f32], position: usize, group: usize, row: &mut [f32]) {
-        let area = self.output[1] * self.output[2];
-        let first = group * row.len();
-        for (o, out) in row.iter_mut().enumerate() {
-            *out = sample[(first + o) * area + position];
-        }
-    }
-
-    /// Copies one row; `source` gives the input coordinate of a tap along one axis.
-    fn input_row(
-        &self,
-        sample: &[f32],
-        position: usize,
-        group: usize,
-        row: &mut [f32],
-        source: impl Fn(usize, usize, usize) -> Option<usize>,
-    ) {
-        let [channels, height, width] = self.input;
-        let per_group = channels / self.groups;
-        let (y, x) = (position / self.output[2], position % self.output[2]);
-        let [kh, kw] = self.kernel;
-        for (c, taps) in row.chunks_exact_mut(kh * kw).enumerate().take(per_group) {
-            let plane = &sample[(group * per_group + c) * height * width..][..height * width];
-            for i in 0..kh {
-                let iy = source(0, y, i);
-                for j in 0..kw {
-                    taps[i * kw + j] = match (iy, source(1, x, j)) {
-                        (Some(iy), Some(ix)) => plane[iy * width + ix],
-                        _ => 0.0,
-                    };
-                }
-            }
-        }
-    }
-}
-
 /// A convolution with weight `[outputs, channels / groups, kh, kw]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Convolution(pub Window);
+pub struct Convolution(pub ConvGeometry);
 
 impl LinearMap for Convolution {
     fn shape(&self) -> LinearShape {
-        self.0.shape()
+        let g = &self.0;
+        LinearShape {
+            groups: g.groups,
+            channels: g.in_channels,
+            taps: g.taps(),
+            outputs: g.out_channels,
+            positions: g.output_area(),
+        }
     }
 
     fn input_row(&self, sample: &[f32], position: usize, group: usize, row: &mut [f32]) {
-        let w = &self.0;
-        w.input_row(sample, position, group, row, |axis, out, tap| {
-            let at = out * w.stride[axis] + tap * w.dilation[axis];
-            at.checked_sub(w.pad[axis]).filter(|&at| at < w.input[axis + 1])
+        let g = &self.0;
+        let (y, x) = (position / g.columns.output, position % g.columns.output);
+        let planes = &sample[group * g.group_inputs() * g.input_area()..];
+        copy_patch(planes, [&g.rows, &g.columns].map(|axis| axis.input), row, g, |i, j| {
+            g.rows.source(y, i).zip(g.columns.source(x, j))
         });
     }
 
     fn output_row(&self, sample: &[f32], position: usize, group: usize, row: &mut [f32]) {
-        self.0.output_row(sample, position, group, row);
+        copy_outputs(sample, self.0.output_area(), position, group, row);
     }
 
     fn rows_of_weight(&self, weight: &[f32]) -> Vec<f32> {
@@ -161,10 +104,11 @@ impl LinearMap for Convolution {
     }
 }
 
-/// A transposed convolution with weight `[channels, outputs / groups, kh, kw]`; the taps that do
-/// not meet the input at an output position count as padding.
+/// A transposed convolution with weight `[channels, outputs / groups, kh, kw]`, given by the
+/// convolution that it transposes; the taps that do not meet the input at an output position count
+/// as padding.
 #[derive(Debug, Clone, Copy)]
-pub struct TransposedConvolution(pub Window);
+pub struct TransposedConvolution(pub ConvGeometry);
 
 impl TransposedConvolution {
     /// Index into the weight of each element of `groups x outputs x columns`.
@@ -186,21 +130,27 @@ impl TransposedConvolution {
 
 impl LinearMap for TransposedConvolution {
     fn shape(&self) -> LinearShape {
-        self.0.shape()
+        let g = &self.0;
+        LinearShape {
+            groups: g.groups,
+            channels: g.out_channels,
+            taps: g.taps(),
+            outputs: g.in_channels,
+            positions: g.input_area(),
+        }
     }
 
     fn input_row(&self, sample: &[f32], position: usize, group: usize, row: &mut [f32]) {
-        let w = &self.0;
-        // Output y receives input iy through tap i when y + pad = iy * stride + i * dilation.
-        w.input_row(sample, position, group, row, |axis, out, tap| {
-            let offset = (out + w.pad[axis]).checked_sub(tap * w.dilation[axis])?;
-            let at = offset / w.stride[axis];
-            (offset % w.stride[axis] == 0 && at < w.input[axis + 1]).then_some(at)
+        let g = &self.0;
+        let (y, x) = (position / g.columns.input, position % g.columns.input);
+        let planes = &sample[group * g.group_outputs() * g.output_area()..];
+        copy_patch(planes, [&g.rows, &g.columns].map(|axis| axis.output), row, g, |i, j| {
+            g.rows.reader(y, i).zip(g.columns.reader(x, j))
         });
     }
 
     fn output_row(&self, sample: &[f32], position: usize, group: usize, row: &mut [f32]) {
-        self.0.output_row(sample, position, group, row);
+        copy_outputs(sample, self.0.input_area(), position, group, row);
     }
 
     fn rows_of_weight(&self, weight: &[f32]) -> Vec<f32> {
@@ -217,6 +167,30 @@ impl LinearMap for TransposedConvolution {
 
     fn bias(&self) -> Option<(usize, f32)> {
         Some((2, 1.0))
+    }
+}
+
+/// Copies the elements that the taps read from each of the planes of `height x width` elements.
+fn copy_patch(
+    planes: &[f32],
+    [height, width]: [usize; 2],
+    row: &mut [f32],
+    g: &ConvGeometry,
+    source: impl Fn(usize, usize) -> Option<(usize, usize)>,
+) {
+    for (plane, taps) in planes.chunks_exact(height * width).zip(row.chunks_exact_mut(g.taps())) {
+        for (tap, to) in taps.iter_mut().enumerate() {
+            let at = source(tap / g.columns.kernel, tap % g.columns.kernel);
+            *to = at.map_or(0.0, |(y, x)| plane[y * width + x]);
+        }
+    }
+}
+
+/// Copies one position of each of a group's output channels.
+fn copy_outputs(sample: &[f32], area: usize, position: usize, group: usize, row: &mut [f32]) {
+    let first = group * row.len();
+    for (o, out) in row.iter_mut().enumerate() {
+        *out = sample[(first + o) * area + position];
     }
 }
 

@@ -18,7 +18,7 @@ mod replay;
 mod rows;
 mod statistics;
 
-pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution, Window};
+pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
 pub use moments::{Centred, Moments};
 pub use replay::{Held, Move, Moved, Replay};
 pub use rows::{CentredRows, Rows};

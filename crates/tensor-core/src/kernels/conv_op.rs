@@ -1,16 +1,23 @@
-//! Convolutions as candle custom operations.
+//! Convolutions as candle custom operations, with gradients.
 
-use super::conv::{PackedConv, forward};
+use super::channelwise::channel_sums;
+use super::conv::{self, PackedConv};
+use super::depthwise;
+use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::{Epilogue, Finish};
 use super::geometry::ConvGeometry;
+use super::input_gradient::input_gradient;
 use super::storage::{candle_error, elements, with_elements};
-use super::{conv_transpose, depthwise};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use super::weight_gradient::weight_gradient;
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
+};
 use std::sync::Arc;
 
 /// The convolution of `x` with `weight`, `[batch, out channels, height, width]`.
 ///
-/// `packed` may hold the packed form of `weight`; it is packed on the way otherwise.
+/// `packed` may hold the packed form of `weight`; it is packed on the way otherwise. Gradients flow
+/// to `x`, `weight` and `bias`; with an epilogue, asking for them is an error.
 ///
 /// # Errors
 /// When an operand does not have the size or type that `geometry` implies.
@@ -41,7 +48,7 @@ pub fn transposed_convolution(
     apply(x, weight, bias, TransposedConvolution { geometry: *geometry })
 }
 
-fn apply<C: Forward + Send + Sync + 'static>(
+fn apply<C: Convolve + Send + Sync + 'static>(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -60,16 +67,67 @@ fn apply<C: Forward + Send + Sync + 'static>(
 }
 
 /// A convolution on slices.
-trait Forward {
+trait Convolve {
     const NAME: &'static str;
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>)
     -> Result<(Vec<f32>, Shape)>;
+
+    /// Refuses what has no gradient.
+    fn check_backward(&self) -> Result<()>;
+
+    /// The gradient of `x`.
+    fn to_input(&self, weight: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>>;
+
+    /// The gradient of the weight.
+    fn to_weight(&self, x: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>>;
 }
 
 struct Operation<C>(C);
 
-impl<C: Forward> CustomOp2 for Operation<C> {
+impl<C: Convolve> Operation<C> {
+    fn forward(
+        &self,
+        x: (&CpuStorage, &Layout),
+        weight: (&CpuStorage, &Layout),
+        bias: Option<(&CpuStorage, &Layout)>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let bias = bias.map(|(storage, layout)| elements(storage, layout)).transpose()?;
+        let (x, weight) = (elements(x.0, x.1)?, elements(weight.0, weight.1)?);
+        let (values, shape) = self.0.forward(x, weight, bias)?;
+        Ok((CpuStorage::F32(values), shape))
+    }
+
+    /// Gradients of those operands that lead to variables.
+    fn backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        self.0.check_backward()?;
+        let dy = dy.contiguous()?;
+        let pair = |a: &Tensor, like: &Tensor, run: &dyn Fn(&[f32], &[f32]) -> crate::Result<_>| {
+            let values = with_elements(a, |a| with_elements(&dy, |dy| run(a, dy)))??;
+            Tensor::from_vec(values.map_err(candle_error)?, like.dims(), &Device::Cpu)
+        };
+        let wanted = |tensor: &Tensor| tensor.track_op();
+        let dx = wanted(x).then(|| pair(weight, x, &|weight, dy| self.0.to_input(weight, dy)));
+        let dweight = wanted(weight).then(|| pair(x, weight, &|x, dy| self.0.to_weight(x, dy)));
+        let dbias = bias.filter(|bias| wanted(bias)).map(|_| {
+            let (_, channels, rows, columns) = dy.dims4()?;
+            let sums = with_elements(&dy, |dy| {
+                channel_sums(channels, rows * columns, dy.len(), |i| dy[i])
+            })?;
+            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+            Tensor::from_vec(sums, channels, &Device::Cpu)
+        });
+        Ok([dx.transpose()?, dweight.transpose()?, dbias.transpose()?])
+    }
+}
+
+impl<C: Convolve> CustomOp2 for Operation<C> {
     fn name(&self) -> &'static str {
         C::NAME
     }
@@ -81,13 +139,22 @@ impl<C: Forward> CustomOp2 for Operation<C> {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (elements(x, x_layout)?, elements(weight, weight_layout)?);
-        let (values, shape) = self.0.forward(x, weight, None)?;
-        Ok((CpuStorage::F32(values), shape))
+        self.forward((x, x_layout), (weight, weight_layout), None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [dx, dweight, _] = self.backward(x, weight, None, dy)?;
+        Ok((dx, dweight))
     }
 }
 
-impl<C: Forward> CustomOp3 for Operation<C> {
+impl<C: Convolve> CustomOp3 for Operation<C> {
     fn name(&self) -> &'static str {
         C::NAME
     }
@@ -101,10 +168,47 @@ impl<C: Forward> CustomOp3 for Operation<C> {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (elements(x, x_layout)?, elements(weight, weight_layout)?);
-        let bias = elements(bias, bias_layout)?;
-        let (values, shape) = self.0.forward(x, weight, Some(bias))?;
-        Ok((CpuStorage::F32(values), shape))
+        self.forward((x, x_layout), (weight, weight_layout), Some((bias, bias_layout)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dx, dweight, dbias] = self.backward(x, weight, Some(bias), dy)?;
+        Ok((dx, dweight, dbias))
+    }
+}
+
+/// The convolution, with the weight packed on the way unless that was done before.
+fn convolve(
+    x: &[f32],
+    weight: &[f32],
+    packed: Option<&PackedConv>,
+    g: &ConvGeometry,
+    finish: &Finish,
+) -> crate::Result<Vec<f32>> {
+    if g.is_depthwise() {
+        return depthwise::forward(x, weight, g, finish);
+    }
+    match packed {
+        Some(packed) if packed.fits(g) => conv::forward(x, packed, g, finish),
+        _ => {
+            let packed = PackedConv::new(weight, g.groups, g.out_channels, g.depth());
+            conv::forward(x, &packed, g, finish)
+        }
+    }
+}
+
+/// The gradient of the weight of the convolution `g` of `x`.
+fn to_weight(x: &[f32], dy: &[f32], g: &ConvGeometry) -> crate::Result<Vec<f32>> {
+    match g.is_depthwise() {
+        true => depthwise_weight_gradient(x, dy, g),
+        false => weight_gradient(x, dy, g),
     }
 }
 
@@ -114,25 +218,7 @@ struct Convolution {
     epilogue: Epilogue,
 }
 
-impl Convolution {
-    fn compute(&self, x: &[f32], weight: &[f32], finish: &Finish) -> Result<Vec<f32>> {
-        let g = &self.geometry;
-        let values = if g.is_depthwise() {
-            depthwise::forward(x, weight, g, finish)
-        } else {
-            match &self.packed {
-                Some(packed) if packed.fits(g) => forward(x, packed, g, finish),
-                _ => {
-                    let packed = PackedConv::new(weight, g.groups, g.out_channels, g.depth());
-                    forward(x, &packed, g, finish)
-                }
-            }
-        };
-        values.map_err(candle_error)
-    }
-}
-
-impl Forward for Convolution {
+impl Convolve for Convolution {
     const NAME: &'static str = "convolution";
 
     fn forward(
@@ -155,14 +241,31 @@ impl Forward for Convolution {
         {
             bail!("operands do not have the sizes of {g:?}");
         }
-        let finish = Finish { bias, scale, residual: None, clamp: *clamp };
+        let run = |residual: Option<&[f32]>| {
+            let finish = Finish { bias, scale, residual, clamp: *clamp };
+            convolve(x, weight, self.packed.as_deref(), g, &finish).map_err(candle_error)
+        };
         let values = match residual {
-            Some(residual) => with_elements(residual, |residual| {
-                self.compute(x, weight, &Finish { residual: Some(residual), ..finish })
-            })??,
-            None => self.compute(x, weight, &finish)?,
+            Some(residual) => with_elements(residual, |residual| run(Some(residual)))??,
+            None => run(None)?,
         };
         Ok((values, (g.batch, count, g.rows.output, g.columns.output).into()))
+    }
+
+    fn check_backward(&self) -> Result<()> {
+        let Epilogue { scale, residual, clamp } = &self.epilogue;
+        if scale.is_some() || residual.is_some() || clamp.is_some() {
+            return Err(candle_core::Error::BackwardNotSupported { op: "fused convolution" });
+        }
+        Ok(())
+    }
+
+    fn to_input(&self, weight: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
+        input_gradient(dy, weight, None, &self.geometry)
+    }
+
+    fn to_weight(&self, x: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
+        to_weight(x, dy, &self.geometry)
     }
 }
 
@@ -170,7 +273,7 @@ struct TransposedConvolution {
     geometry: ConvGeometry,
 }
 
-impl Forward for TransposedConvolution {
+impl Convolve for TransposedConvolution {
     const NAME: &'static str = "transposed convolution";
 
     fn forward(
@@ -187,7 +290,20 @@ impl Forward for TransposedConvolution {
         {
             bail!("operands do not have the sizes of the transposed {g:?}");
         }
-        let values = conv_transpose::backward_data(x, weight, bias, g).map_err(candle_error)?;
+        let values = input_gradient(x, weight, bias, g).map_err(candle_error)?;
         Ok((values, (g.batch, g.in_channels, g.rows.input, g.columns.input).into()))
+    }
+
+    fn check_backward(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn to_input(&self, weight: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
+        convolve(dy, weight, None, &self.geometry, &Finish::default())
+    }
+
+    /// The weight maps `dy` to the gradient of `x`: the roles of both are swapped.
+    fn to_weight(&self, x: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
+        to_weight(dy, x, &self.geometry)
     }
 }

@@ -16,7 +16,7 @@ use crate::Result;
 const BAND: usize = 6144;
 
 /// Most elements of scratch memory.
-const MAX_SCRATCH: usize = 1 << 22;
+pub(super) const MAX_SCRATCH: usize = 1 << 22;
 
 /// Vectors that are summed at once.
 const VECTORS: usize = 4;
@@ -74,7 +74,7 @@ pub(super) fn forward(
 }
 
 /// Layout of the scratch planes of a band.
-struct Plan {
+pub(super) struct Plan {
     /// Phases of the rows that a tap reads.
     row_phases: Vec<usize>,
     /// Number of phases of the columns that a tap reads.
@@ -82,17 +82,17 @@ struct Plan {
     /// Where each section of a plane's row comes from, by phase of the columns.
     runs: Vec<Option<Run>>,
     /// Start of each tap's elements in the planes.
-    taps: Vec<usize>,
+    pub(super) taps: Vec<usize>,
     /// Output rows of a band.
-    band: usize,
+    pub(super) band: usize,
     /// Elements between the rows of a plane.
-    pitch: usize,
+    pub(super) pitch: usize,
     /// Elements of a plane.
-    plane: usize,
+    pub(super) plane: usize,
 }
 
 impl Plan {
-    fn new(g: &ConvGeometry) -> Self {
+    pub(super) fn new(g: &ConvGeometry) -> Self {
         let (rows, columns) = (phases(&g.rows), phases(&g.columns));
         let pitch = g.columns.output + reach(&g.columns);
         let phase_count = rows.len() * columns.len();
@@ -116,11 +116,12 @@ impl Plan {
     }
 
     /// Elements of all planes.
-    fn planes(&self) -> usize {
+    pub(super) fn planes(&self) -> usize {
         (self.row_phases.len() * self.column_phases).saturating_mul(self.plane)
     }
 
-    fn scratch(&self) -> usize {
+    /// Elements of the planes and of one band of results.
+    pub(super) fn scratch(&self) -> usize {
         self.planes().saturating_add(self.band * self.pitch + SLACK)
     }
 }
@@ -135,7 +136,7 @@ fn phases(axis: &WindowAxis) -> Vec<usize> {
 }
 
 /// Plane elements that the last tap lies behind the first.
-fn reach(axis: &WindowAxis) -> usize {
+pub(super) fn reach(axis: &WindowAxis) -> usize {
     (axis.kernel - 1) * axis.dilation / axis.stride
 }
 
@@ -207,7 +208,7 @@ fn section_runs(columns: &WindowAxis, phases: &[usize], pitch: usize) -> Vec<Opt
 /// # Safety
 /// The instruction set of `S` must be there.
 #[inline(always)]
-unsafe fn fill_plane<S: Simd>(
+pub(super) unsafe fn fill_plane<S: Simd>(
     plane: &mut [f32],
     input: &[f32],
     g: &ConvGeometry,

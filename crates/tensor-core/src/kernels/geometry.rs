@@ -37,6 +37,14 @@ impl WindowAxis {
         at.checked_sub(self.pad_begin).filter(|&at| at < self.input)
     }
 
+    /// Output position whose tap reads an input position; `None` when there is none.
+    #[inline]
+    pub fn reader(&self, input: usize, tap: usize) -> Option<usize> {
+        let offset = (input + self.pad_begin).checked_sub(tap * self.dilation)?;
+        let at = offset / self.stride;
+        (offset % self.stride == 0 && at < self.output).then_some(at)
+    }
+
     /// Output positions `begin..end` whose tap falls inside the input.
     #[inline]
     pub fn inside(&self, tap: usize) -> (usize, usize) {

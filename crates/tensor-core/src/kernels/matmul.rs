@@ -4,8 +4,9 @@ use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_ro
 use super::geometry::check_count;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
-use super::storage::{candle_error, elements};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::storage::{candle_error, elements, with_elements};
+use super::transpose::transpose;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,13 +55,16 @@ impl PackedMatrix {
         let mut packed = vec![0.0; inner * columns.next_multiple_of(SECTION)];
         for first in (0..columns).step_by(PANEL) {
             let (count, width) = (PANEL.min(columns - first), panel_width(columns, first));
+            if transposed && inner > 0 {
+                let from = &values[first * inner..(first + count) * inner];
+                let to = &mut packed[first * inner..][..(inner - 1) * width + count];
+                // SAFETY: the slices hold `count` rows of `inner` elements and the converse.
+                unsafe { transpose(from.as_ptr(), inner, [count, inner], to.as_mut_ptr(), width) };
+                continue;
+            }
             for k in 0..inner {
                 let row = &mut packed[first * inner + k * width..][..count];
-                for (j, to) in row.iter_mut().enumerate() {
-                    let column = first + j;
-                    let at = if transposed { column * inner + k } else { k * columns + column };
-                    *to = values[at];
-                }
+                row.copy_from_slice(&values[k * columns + first..][..count]);
             }
         }
         Self { values: packed, inner, columns }
@@ -75,7 +79,8 @@ fn panel_width(columns: usize, first: usize) -> usize {
 /// The products of the given pairs of matrices, stacked: `[pairs, rows, columns]`.
 ///
 /// `a` and `b` hold matrices one after the other, and a pair gives an index into each. `packed`
-/// may hold the packed form of the only matrix of `b`. `bias` is added to each row.
+/// may hold the packed form of the only matrix of `b`. `bias` is added to each row. Gradients flow to
+/// both factors and to the bias.
 ///
 /// # Errors
 /// When an operand does not have the size or type that `shape` implies.
@@ -117,6 +122,16 @@ impl CustomOp2 for Product {
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(elements(a, a_layout)?, elements(b, b_layout)?, None)
     }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.backward(a, b, &dy.contiguous()?)
+    }
 }
 
 impl CustomOp3 for Product {
@@ -136,10 +151,29 @@ impl CustomOp3 for Product {
         let (a, b) = (elements(a, a_layout)?, elements(b, b_layout)?);
         self.forward(a, b, Some(elements(bias, bias_layout)?))
     }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (da, db) = self.backward(a, b, &dy.contiguous()?)?;
+        let dbias = bias.track_op().then(|| dy.sum((0, 1))?.reshape(bias.dims()));
+        Ok((da, db, dbias.transpose()?))
+    }
 }
 
 impl Product {
     fn forward(&self, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let s = &self.shape;
+        let values = self.product(a, b, bias)?;
+        Ok((CpuStorage::F32(values), (self.pairs.len(), s.rows, s.columns).into()))
+    }
+
+    fn product(&self, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Result<Vec<f32>> {
         let s = &self.shape;
         for dims in [[s.rows, s.inner], [s.inner, s.columns], [s.rows, s.columns]] {
             check_count(&[self.pairs.len().max(1), dims[0], dims[1]]).map_err(candle_error)?;
@@ -165,8 +199,65 @@ impl Product {
         if self.pairs.iter().any(|&(_, j)| j >= matrices.len()) {
             bail!("a packed factor of one matrix for several");
         }
-        let values = self.multiply(a, &matrices, bias).map_err(candle_error)?;
-        Ok((CpuStorage::F32(values), (self.pairs.len(), s.rows, s.columns).into()))
+        self.multiply(a, &matrices, bias).map_err(candle_error)
+    }
+
+    /// Gradients of the factors that lead to variables. With `C = A B`, `dA = dC B'` and
+    /// `dB = A' dC`; a factor that is stored transposed gets the transposed gradient.
+    fn backward(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ProductShape { rows, inner, columns, transpose_a, transpose_b } = self.shape;
+        let numbered = || self.pairs.iter().copied().enumerate();
+        let da = || {
+            let places: Vec<usize> = self.pairs.iter().map(|pair| pair.0).collect();
+            if transpose_a {
+                let shape = ProductShape {
+                    rows: inner,
+                    inner: columns,
+                    columns: rows,
+                    transpose_a: transpose_b,
+                    transpose_b: true,
+                };
+                gradient(b, dy, shape, numbered().map(|(p, (_, j))| (j, p)).collect(), &places, a)
+            } else {
+                let shape = ProductShape {
+                    rows,
+                    inner: columns,
+                    columns: inner,
+                    transpose_a: false,
+                    transpose_b: !transpose_b,
+                };
+                gradient(dy, b, shape, numbered().map(|(p, (_, j))| (p, j)).collect(), &places, a)
+            }
+        };
+        let db = || {
+            let places: Vec<usize> = self.pairs.iter().map(|pair| pair.1).collect();
+            if transpose_b {
+                let shape = ProductShape {
+                    rows: columns,
+                    inner: rows,
+                    columns: inner,
+                    transpose_a: true,
+                    transpose_b: transpose_a,
+                };
+                gradient(dy, a, shape, numbered().map(|(p, (i, _))| (p, i)).collect(), &places, b)
+            } else {
+                let shape = ProductShape {
+                    rows: inner,
+                    inner: rows,
+                    columns,
+                    transpose_a: !transpose_a,
+                    transpose_b: false,
+                };
+                gradient(a, dy, shape, numbered().map(|(p, (i, _))| (i, p)).collect(), &places, b)
+            }
+        };
+        let da = a.track_op().then(da).transpose()?;
+        Ok((da, b.track_op().then(db).transpose()?))
     }
 
     fn multiply(
@@ -215,6 +306,32 @@ impl Product {
             })
         }
     }
+}
+
+/// The products of `a` and `b`, each added to its place among the matrices of `like`.
+fn gradient(
+    a: &Tensor,
+    b: &Tensor,
+    shape: ProductShape,
+    pairs: Vec<(usize, usize)>,
+    places: &[usize],
+    like: &Tensor,
+) -> Result<Tensor> {
+    let count = shape.rows * shape.columns;
+    let product = Product { shape, pairs, packed: None };
+    let values = with_elements(a, |a| with_elements(b, |b| product.product(a, b, None)))???;
+    let in_order = places.iter().copied().eq(0..places.len());
+    let values = if in_order && values.len() == like.elem_count() {
+        values
+    } else {
+        let mut sums = vec![0.0; like.elem_count()];
+        for (&place, values) in places.iter().zip(values.chunks_exact(count.max(1))) {
+            let sums = &mut sums[place * count..(place + 1) * count];
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+        sums
+    };
+    Tensor::from_vec(values, like.dims(), &Device::Cpu)
 }
 
 /// Some rows and columns of one product.

@@ -1,5 +1,5 @@
-//! The fast CPU paths: convolution, depthwise convolution, pooling and matrix products as candle
-//! custom operations.
+//! The fast CPU paths: convolution, depthwise convolution, pooling, normalization and matrix products
+//! as candle custom operations, with their gradients.
 //!
 //! Everything rests on one product of small blocks (`block`), written once over `simd::Simd`
 //! and compiled for AVX-512, AVX2 and any other processor; which one runs is decided at run time.
@@ -13,16 +13,21 @@ mod block;
 mod channelwise;
 mod conv;
 mod conv_op;
-mod conv_transpose;
 mod depthwise;
+mod depthwise_gradient;
 mod epilogue;
 mod geometry;
+mod input_gradient;
 mod matmul;
+mod normalize;
 mod parallel;
 mod patches;
 mod pool;
+mod pool_gradient;
 mod simd;
 mod storage;
+mod transpose;
+mod weight_gradient;
 mod widest;
 
 pub use channelwise::scale_channels;
@@ -31,9 +36,12 @@ pub use conv_op::{convolution, transposed_convolution};
 pub use epilogue::Epilogue;
 pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
+pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
 pub use widest::widest;
 
+#[cfg(test)]
+mod gradient_tests;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -52,7 +52,12 @@ pub(super) struct Output<'a> {
 // SAFETY: access goes through `part`, whose caller vouches that parts are disjoint.
 unsafe impl Sync for Output<'_> {}
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    /// Lets tasks fill memory that is initialized already.
+    pub(super) fn over(values: &'a mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr(), len: values.len(), memory: PhantomData }
+    }
+
     /// Start of a part of `len` elements.
     ///
     /// # Safety

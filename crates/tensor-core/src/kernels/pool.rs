@@ -2,9 +2,10 @@
 
 use super::geometry::{WindowAxis, check_count};
 use super::parallel::{Output, filled, for_each, with_scratch};
+use super::pool_gradient::{Pooled, pool_gradient};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
-use super::storage::{candle_error, elements};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::storage::{candle_error, elements, with_elements};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 
 /// What is computed from the elements of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,18 @@ struct Pool {
     pooling: Pooling,
 }
 
+impl Pool {
+    /// Elements that count in an average, by row and by column of the output.
+    fn divisors(&self) -> [Vec<f32>; 2] {
+        match self.pooling {
+            Pooling::Maximum => [Vec::new(), Vec::new()],
+            Pooling::Average { include_padding } => {
+                [&self.rows, &self.columns].map(|axis| counts(axis, include_padding))
+            }
+        }
+    }
+}
+
 impl CustomOp1 for Pool {
     fn name(&self) -> &'static str {
         "pooling"
@@ -61,12 +74,7 @@ impl CustomOp1 for Pool {
             bail!("windows over {} x {} elements for {spatial:?}", rows.input, columns.input);
         }
         check_count(&[batch, channels, rows.output, columns.output]).map_err(candle_error)?;
-        let divisors = match self.pooling {
-            Pooling::Maximum => [Vec::new(), Vec::new()],
-            Pooling::Average { include_padding } => {
-                [rows, columns].map(|axis| counts(axis, include_padding))
-            }
-        };
+        let divisors = self.divisors();
         let (area, out_area) = (rows.input * columns.input, rows.output * columns.output);
         let work = out_area * rows.kernel * columns.kernel;
         // Whole vectors may be computed past the last output.
@@ -94,6 +102,24 @@ impl CustomOp1 for Pool {
         };
         let shape = (batch, channels, rows.output, columns.output);
         Ok((CpuStorage::F32(values.map_err(candle_error)?), shape.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (rows, columns) = (&self.rows, &self.columns);
+        let dy = dy.contiguous()?;
+        let dx = match self.pooling {
+            Pooling::Maximum => with_elements(x, |x| {
+                with_elements(y, |y| {
+                    let pooled = Pooled::Maximum { x, y };
+                    with_elements(&dy, |dy| pool_gradient(dy, pooled, rows, columns))
+                })
+            })???,
+            Pooling::Average { .. } => {
+                let pooled = Pooled::Average { divisors: &self.divisors() };
+                with_elements(&dy, |dy| pool_gradient(dy, pooled, rows, columns))?
+            }
+        };
+        Ok(Some(Tensor::from_vec(dx.map_err(candle_error)?, x.dims(), &Device::Cpu)?))
     }
 }
 
@@ -214,6 +240,30 @@ impl CustomOp1 for GlobalPool {
         };
         let values = x.chunks_exact(area).map(pool).collect();
         Ok((CpuStorage::F32(values), (batch, channels).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let area = x.elem_count() / y.elem_count().max(1);
+        let dy = dy.contiguous()?;
+        if self.pooling != Pooling::Maximum {
+            let rows = (dy.flatten_all()? / area as f64)?.unsqueeze(1)?;
+            return Ok(Some(rows.broadcast_as((y.elem_count(), area))?.reshape(x.dims())?));
+        }
+        let dx = with_elements(x, |x| {
+            with_elements(y, |y| {
+                with_elements(&dy, |dy| {
+                    let mut dx = vec![0.0; x.len()];
+                    for (plane, (&y, &dy)) in y.iter().zip(dy).enumerate() {
+                        let start = plane * area;
+                        if let Some(i) = x[start..start + area].iter().position(|&x| x == y) {
+                            dx[start + i] = dy;
+                        }
+                    }
+                    dx
+                })
+            })
+        })???;
+        Ok(Some(Tensor::from_vec(dx, x.dims(), &Device::Cpu)?))
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn convolution(
 }
 
 /// The transposed convolution: each output element flows back to what it was computed from.
-pub(super) fn backward_data(
+pub(super) fn input_gradient(
     y: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
@@ -37,6 +37,19 @@ pub(super) fn backward_data(
         at += 1;
     });
     x
+}
+
+/// Each product of the convolution flows back to the weight element in it.
+pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &ConvGeometry) -> Vec<f64> {
+    let mut weight = vec![0.0; g.weight_count()];
+    let mut at = 0;
+    visit(g, |terms, _| {
+        for &(i, j) in terms {
+            weight[j] += product(x[i], dy[at]);
+        }
+        at += 1;
+    });
+    weight
 }
 
 fn product(a: f32, b: f32) -> f64 {

@@ -1,24 +1,31 @@
 //! Kernels against plain loops, over random sizes and on every instruction set of this machine.
 #![allow(clippy::expect_used, reason = "tests")]
 
+use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
+use super::input_gradient::input_gradient;
 use super::simd::{LIMIT, Level};
+use super::weight_gradient::weight_gradient;
 use super::{PackedConv, Pooling, ProductShape, global_pool, matrix_product, pool, scale_channels};
-use super::{conv, conv_transpose, depthwise, reference};
+use super::{conv, depthwise, reference};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Values whose products and sums stay small.
-fn values(count: usize, seed: u64) -> Vec<f32> {
+pub(super) fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
+pub(super) fn vector(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, values.len(), &Device::Cpu).expect("a vector")
+}
+
 /// Sums of `depth` products of values below one may be off by rounding each of them.
-fn assert_close(actual: &[f32], expected: &[f64], depth: usize) {
+pub(super) fn assert_close(actual: &[f32], expected: &[f64], depth: usize) {
     assert_eq!(actual.len(), expected.len());
     let tolerance = f64::from(f32::EPSILON) * (depth as f64 + 2.0);
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
@@ -28,7 +35,7 @@ fn assert_close(actual: &[f32], expected: &[f64], depth: usize) {
 }
 
 /// Runs a check on every instruction set of this machine, in this thread.
-fn on_each_level(check: impl Fn() + Send + Sync) {
+pub(super) fn on_each_level(check: impl Fn() + Send + Sync) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     pool.install(|| {
         let mut level = Some(Level::detected());
@@ -41,7 +48,7 @@ fn on_each_level(check: impl Fn() + Send + Sync) {
     });
 }
 
-fn axis() -> impl Strategy<Value = WindowAxis> {
+pub(super) fn axis() -> impl Strategy<Value = WindowAxis> {
     (1_usize..20, 1_usize..5, 1_usize..4, 1_usize..3, 0_usize..4, 0_usize..4).prop_filter_map(
         "the kernel fits",
         |(input, kernel, stride, dilation, pad_begin, pad_end)| {
@@ -52,7 +59,7 @@ fn axis() -> impl Strategy<Value = WindowAxis> {
     )
 }
 
-fn geometry() -> impl Strategy<Value = ConvGeometry> {
+pub(super) fn geometry() -> impl Strategy<Value = ConvGeometry> {
     (1_usize..4, 1_usize..4, 1_usize..6, 1_usize..20, axis(), axis()).prop_map(
         |(batch, groups, inputs, outputs, rows, columns)| ConvGeometry {
             batch,
@@ -93,15 +100,49 @@ on_each_level(|| {
     }
 
     #[test]
-    fn backward_data_matches_loops(g in geometry(), seed in any::<u64>()) {
+    fn input_gradients_match_loops(g in geometry(), seed in any::<u64>()) {
         let y = values(g.output_count(), seed);
         let weight = values(g.weight_count(), seed ^ 1);
         let bias = values(g.in_channels, seed ^ 2);
-        let expected = reference::backward_data(&y, &weight, Some(&bias), &g);
+        let expected = reference::input_gradient(&y, &weight, Some(&bias), &g);
 on_each_level(|| {
-        let actual = conv_transpose::backward_data(&y, &weight, Some(&bias), &g)
-            .expect("there is memory");
+        let actual = input_gradient(&y, &weight, Some(&bias), &g).expect("there is memory");
         assert_close(&actual, &expected, g.group_outputs() * g.taps());
+});
+    }
+
+    #[test]
+    fn depthwise_input_gradients_match_loops(g in geometry(), seed in any::<u64>()) {
+        let g = ConvGeometry { in_channels: g.groups, out_channels: g.groups, ..g };
+        let y = values(g.output_count(), seed);
+        let weight = values(g.weight_count(), seed ^ 1);
+        let expected = reference::input_gradient(&y, &weight, None, &g);
+on_each_level(|| {
+        let actual = input_gradient(&y, &weight, None, &g).expect("there is memory");
+        assert_close(&actual, &expected, g.taps());
+});
+    }
+
+    #[test]
+    fn weight_gradients_match_loops(g in geometry(), seed in any::<u64>()) {
+        let x = values(g.input_count(), seed);
+        let dy = values(g.output_count(), seed ^ 1);
+        let expected = reference::weight_gradient(&x, &dy, &g);
+on_each_level(|| {
+        let actual = weight_gradient(&x, &dy, &g).expect("there is memory");
+        assert_close(&actual, &expected, g.batch * g.output_area());
+});
+    }
+
+    #[test]
+    fn depthwise_weight_gradients_match_loops(g in geometry(), seed in any::<u64>()) {
+        let g = ConvGeometry { in_channels: g.groups, ..g };
+        let x = values(g.input_count(), seed);
+        let dy = values(g.output_count(), seed ^ 1);
+        let expected = reference::weight_gradient(&x, &dy, &g);
+on_each_level(|| {
+        let actual = depthwise_weight_gradient(&x, &dy, &g).expect("there is memory");
+        assert_close(&actual, &expected, g.batch * g.output_area());
 });
     }
 
@@ -128,10 +169,9 @@ on_each_level(|| {
                 expected.push(f64::from(bias[column]) + (0..inner).map(term).sum::<f64>());
             }
         }
-        let tensor = |v: &[f32]| Tensor::from_slice(v, v.len(), &Device::Cpu).expect("a vector");
 on_each_level(|| {
         let product =
-            matrix_product(&tensor(&a), &tensor(&b), &shape, &pairs, None, Some(&tensor(&bias)));
+            matrix_product(&vector(&a), &vector(&b), &shape, &pairs, None, Some(&vector(&bias)));
         let actual = product.and_then(|p| p.flatten_all()?.to_vec1()).expect("sizes fit");
         assert_close(&actual, &expected, inner);
 });
@@ -271,11 +311,41 @@ fn any_number_of_threads_gives_the_same_bits() {
         pool.install(|| {
             let forward = conv::forward(&x, &packed, &g, &Finish::default());
             let forward = forward.expect("there is memory");
-            let backward = conv_transpose::backward_data(&forward, &weight, None, &g);
-            (forward, backward.expect("there is memory"))
+            let to_input = input_gradient(&forward, &weight, None, &g).expect("there is memory");
+            let to_weight = weight_gradient(&x, &forward, &g).expect("there is memory");
+            (forward, to_input, to_weight)
         })
     };
     assert_eq!(run(1), run(3));
+}
+
+/// Sizes at which sums are split in every direction: chunks of images, rows and columns.
+#[test]
+fn gradients_of_many_channels_match_loops() {
+    let axis = WindowAxis {
+        input: 27,
+        output: 14,
+        kernel: 3,
+        stride: 2,
+        dilation: 1,
+        pad_begin: 1,
+        pad_end: 1,
+    };
+    let g = ConvGeometry {
+        batch: 9,
+        groups: 1,
+        in_channels: 70,
+        out_channels: 250,
+        rows: axis,
+        columns: WindowAxis { input: 5, output: 3, ..axis },
+    };
+    let (x, dy) = (values(g.input_count(), 1), values(g.output_count(), 2));
+    let actual = weight_gradient(&x, &dy, &g).expect("there is memory");
+    assert_close(&actual, &reference::weight_gradient(&x, &dy, &g), g.batch * g.output_area());
+    let weight = values(g.weight_count(), 3);
+    let actual = input_gradient(&dy, &weight, None, &g).expect("there is memory");
+    let expected = reference::input_gradient(&dy, &weight, None, &g);
+    assert_close(&actual, &expected, g.out_channels * g.taps());
 }
 
 #[test]
@@ -294,7 +364,7 @@ fn global_pools_and_channel_scales() {
     assert_close(&pooled(Pooling::Average { include_padding: false }), &means, 35);
     assert_close(&pooled(Pooling::Maximum), &largest, 0);
 
-    let scaled = scale_channels(&tensor, vec![2.0, -1.0, 0.5], vec![1.0, 0.0, -3.0]);
+    let scaled = scale_channels(&tensor, &vector(&[2.0, -1.0, 0.5]), &vector(&[1.0, 0.0, -3.0]));
     let scaled = scaled.and_then(|s| s.flatten_all()?.to_vec1::<f32>()).expect("sizes fit");
     for (i, (&y, &x)) in scaled.iter().zip(&x).enumerate() {
         let c = i / 35 % 3;

@@ -147,25 +147,3 @@ where
     });
     out
 }
-
-/// Chooses between two operands by a condition that is not zero.
-pub(super) fn choose<T>(plan: &Plan<3>, condition: &[i64], yes: &[T], no: &[T]) -> Vec<T>
-where
-    T: Copy + Default + Send + Sync,
-{
-    let mut out = vec![T::default(); plan.count];
-    fill(&mut out, |first, chunk| {
-        let steps = plan.steps();
-        plan.rows(first..first + chunk.len(), |range, [c, y, n]| {
-            let out = &mut chunk[range.start - first..range.end - first];
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = if condition[c + i * steps[0]] != 0 {
-                    yes[y + i * steps[1]]
-                } else {
-                    no[n + i * steps[2]]
-                };
-            }
-        });
-    });
-    out
-}

@@ -2,7 +2,7 @@
 
 use super::window::{WindowAttributes, rows_and_columns};
 use super::{Entry, Fusing, Inputs, NodeCx, Operator, Prepared};
-use crate::calibrate::{Convolution, LinearMap, Window};
+use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
@@ -52,12 +52,9 @@ impl Operator for Conv {
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
-        if !flow.fact(1).is_some_and(|weight| weight.fixed) {
-            flow.barrier("the weight of a convolution is not constant".to_owned());
+        if !freeze_window(flow) {
             return Ok(());
         }
-        let rank = flow.dims(0).len();
-        freeze_window(flow, rank);
         let groups = groups(cx)?;
         let input = flow.axis(0, 1);
         let outputs = flow.axis(1, 0);
@@ -73,13 +70,7 @@ impl Operator for Conv {
             tie_across(flow, &outputs, groups);
             flow.contract((0, 1), Some((1, 1)), Some(0));
         }
-        if flow.dims(2).len() == 1 {
-            let bias = flow.axis(2, 0);
-            flow.tie(&outputs, &bias);
-        }
-        let mut labels = vec![None; rank];
-        labels[1] = Some(outputs);
-        flow.set_output(0, labels);
+        set_outputs(flow, outputs);
         Ok(())
     }
 
@@ -93,15 +84,7 @@ impl Operator for Conv {
             return Ok(None);
         }
         let g = geometry(cx, &x.dims, &w.dims, None)?;
-        Ok(Some(Box::new(Convolution(Window {
-            input: [g.in_channels, g.rows.input, g.columns.input],
-            output: [g.out_channels, g.rows.output, g.columns.output],
-            kernel: [g.rows.kernel, g.columns.kernel],
-            stride: [g.rows.stride, g.columns.stride],
-            pad: [g.rows.pad_begin, g.columns.pad_begin],
-            dilation: [g.rows.dilation, g.columns.dilation],
-            groups: g.groups,
-        }))))
+        Ok(Some(Box::new(Convolution(g))))
     }
 
     fn cost(&self, _cx: &NodeCx, inputs: &Inputs<Fact>, outputs: &[Fact]) -> NodeCost {
@@ -158,13 +141,16 @@ fn geometry(cx: &NodeCx, x: &[usize], w: &[usize], bias: Option<&[usize]>) -> Re
     Ok(geometry)
 }
 
-fn output_dims(geometry: &ConvGeometry, rank: usize) -> Vec<usize> {
-    let mut dims = vec![geometry.batch, geometry.out_channels];
-    if rank == 4 {
-        dims.push(geometry.rows.output);
+fn output_dims(g: &ConvGeometry, rank: usize) -> Vec<usize> {
+    image_dims(rank, [g.batch, g.out_channels, g.rows.output, g.columns.output])
+}
+
+/// The shape of a batch of images, whose height is left out at rank 3.
+pub(super) fn image_dims(rank: usize, [batch, channels, height, width]: [usize; 4]) -> Vec<usize> {
+    match rank {
+        4 => vec![batch, channels, height, width],
+        _ => vec![batch, channels, width],
     }
-    dims.push(geometry.columns.output);
-    dims
 }
 
 /// The `group` attribute.
@@ -196,13 +182,30 @@ pub(super) fn float(array: &Array) -> Result<&Array> {
 }
 
 /// Freezes what a window slides over: every axis of the data but the channels, and the kernel.
-pub(super) fn freeze_window(flow: &mut Flow, rank: usize) {
-    for axis in (0..rank).filter(|&axis| axis != 1) {
+/// Without a constant weight it freezes all and returns false.
+pub(super) fn freeze_window(flow: &mut Flow) -> bool {
+    if !flow.fact(1).is_some_and(|weight| weight.fixed) {
+        flow.barrier("the weight of the convolution is not constant".to_owned());
+        return false;
+    }
+    for axis in (0..flow.dims(0).len()).filter(|&axis| axis != 1) {
         flow.freeze_axis(0, axis, "a window slides over it");
     }
     for axis in 2..flow.dims(1).len() {
         flow.freeze_axis(1, axis, "it is a kernel axis");
     }
+    true
+}
+
+/// Labels the output's channels, which the bias follows.
+pub(super) fn set_outputs(flow: &mut Flow, outputs: Arc<[Label]>) {
+    if flow.dims(2).len() == 1 {
+        let bias = flow.axis(2, 0);
+        flow.tie(&outputs, &bias);
+    }
+    let mut labels = vec![None; flow.dims(0).len()];
+    labels[1] = Some(outputs);
+    flow.set_output(0, labels);
 }
 
 /// Ties each input channel to the outputs that a depthwise convolution makes from it.

@@ -1,9 +1,11 @@
 //! Transposed convolution.
 
-use super::conv::{check_bias, float, follow_depthwise, freeze_window, groups, tie_across};
+use super::conv::{
+    check_bias, float, follow_depthwise, freeze_window, groups, image_dims, set_outputs, tie_across,
+};
 use super::window::{Padding, WindowAttributes, extent, rows_and_columns, sizes, split};
 use super::{Entry, Inputs, NodeCx, Operator};
-use crate::calibrate::{LinearMap, TransposedConvolution, Window};
+use crate::calibrate::{LinearMap, TransposedConvolution};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::kernels::{ConvGeometry, WindowAxis, transposed_convolution};
@@ -35,12 +37,9 @@ impl Operator for ConvTranspose {
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
-        if !flow.fact(1).is_some_and(|weight| weight.fixed) {
-            flow.barrier("the weight of a transposed convolution is not constant".to_owned());
+        if !freeze_window(flow) {
             return Ok(());
         }
-        let rank = flow.dims(0).len();
-        freeze_window(flow, rank);
         let groups = groups(cx)?;
         let input = flow.axis(0, 1);
         let rows = flow.axis(1, 0);
@@ -55,13 +54,7 @@ impl Operator for ConvTranspose {
             flow.contract((0, 1), Some((1, 0)), Some(1));
             made.iter().copied().cycle().take(groups * per_group).collect()
         };
-        if flow.dims(2).len() == 1 {
-            let bias = flow.axis(2, 0);
-            flow.tie(&outputs, &bias);
-        }
-        let mut labels = vec![None; rank];
-        labels[1] = Some(outputs);
-        flow.set_output(0, labels);
+        set_outputs(flow, outputs);
         Ok(())
     }
 
@@ -75,15 +68,7 @@ impl Operator for ConvTranspose {
             return Ok(None);
         }
         let g = geometry(cx, &x.dims, &w.dims, None)?;
-        Ok(Some(Box::new(TransposedConvolution(Window {
-            input: [g.out_channels, g.rows.output, g.columns.output],
-            output: [g.in_channels, g.rows.input, g.columns.input],
-            kernel: [g.rows.kernel, g.columns.kernel],
-            stride: [g.rows.stride, g.columns.stride],
-            pad: [g.rows.pad_begin, g.columns.pad_begin],
-            dilation: [g.rows.dilation, g.columns.dilation],
-            groups: g.groups,
-        }))))
+        Ok(Some(Box::new(TransposedConvolution(g))))
     }
 
     fn cost(&self, _cx: &NodeCx, inputs: &Inputs<Fact>, _outputs: &[Fact]) -> NodeCost {
@@ -180,11 +165,6 @@ fn transposed_axes(
     Ok(axes)
 }
 
-fn output_dims(geometry: &ConvGeometry, rank: usize) -> Vec<usize> {
-    let mut dims = vec![geometry.batch, geometry.in_channels];
-    if rank == 4 {
-        dims.push(geometry.rows.input);
-    }
-    dims.push(geometry.columns.input);
-    dims
+fn output_dims(g: &ConvGeometry, rank: usize) -> Vec<usize> {
+    image_dims(rank, [g.batch, g.in_channels, g.rows.input, g.columns.input])
 }

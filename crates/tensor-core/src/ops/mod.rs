@@ -3,6 +3,7 @@
 //! Each operator states in its one file what its outputs look like, how it is evaluated, how
 //! channel labels pass through it, which size constants follow a cut, and what it costs.
 
+mod arithmetic;
 mod binary;
 mod broadcast;
 mod constant;
@@ -27,6 +28,7 @@ mod reduce;
 mod regroup;
 mod resample;
 mod resize;
+mod row_norm;
 mod shape;
 mod sizes;
 mod slice;
@@ -42,7 +44,7 @@ use crate::channels::{CutCx, Flow};
 use crate::cost::NodeCost;
 use crate::graph::Graph;
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, NodeId, Result};
 use std::any::Any;
 use std::sync::Arc;
@@ -66,6 +68,25 @@ pub trait Operator: Send + Sync {
     /// # Errors
     /// As [`infer`](Self::infer).
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>>;
+
+    /// Computes the outputs in training, for operators that differ there from inference.
+    ///
+    /// # Errors
+    /// As [`eval`](Self::eval).
+    fn train(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: &mut Training,
+    ) -> Result<Vec<Array>> {
+        self.eval(cx, inputs)
+    }
+
+    /// Are the outputs constant around almost all inputs, as positions and shapes are? Then there is
+    /// no gradient to lose. Boolean outputs are always so.
+    fn is_flat(&self) -> bool {
+        false
+    }
 
     /// Precomputes from the inputs that are constant; `eval` finds it in [`NodeCx::prepared`].
     ///
@@ -138,6 +159,7 @@ const FAMILIES: &[&[Entry]] = &[
     pool::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    row_norm::OPERATORS,
     shape::OPERATORS,
     slice::OPERATORS,
     softmax::OPERATORS,

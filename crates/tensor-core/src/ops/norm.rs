@@ -1,11 +1,12 @@
-//! Normalization at inference.
+//! Batch normalization.
 
 use super::conv::float;
 use super::{Entry, Follower, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
-use crate::kernels::scale_channels;
-use crate::run::{Array, Fact};
+use crate::kernels::{Normalized, batch_norm_train, scale_channels};
+use crate::run::{Array, BatchStatistics, Fact, Training};
 use crate::{Error, Result};
+use candle_core::{DType, Tensor};
 
 pub(super) const OPERATORS: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
 
@@ -61,9 +62,40 @@ impl Operator for BatchNormalization {
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = float(inputs.required(0)?)?;
-        let (factors, shifts) = Self::scale_and_shift(cx, inputs, channel_count(x.dims())?)?;
-        let tensor = scale_channels(&x.tensor, factors, shifts)?;
+        check_inference(cx)?;
+        let channels = channel_count(x.dims())?;
+        let parameter = |i| -> Result<Tensor> {
+            let parameter = float(inputs.required(i)?)?;
+            check_parameter(parameter.dims(), channels, i)?;
+            Ok(parameter.tensor.to_dtype(DType::F64)?)
+        };
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        // As tensors, for gradients.
+        let factors = (parameter(1)? / (parameter(4)? + epsilon)?.sqrt()?)?;
+        let shifts = (parameter(2)? - (parameter(3)? * &factors)?)?;
+        let (factors, shifts) = (factors.to_dtype(DType::F32)?, shifts.to_dtype(DType::F32)?);
+        let tensor = scale_channels(&x.tensor, &factors, &shifts)?;
         Ok(vec![Array { tensor, element: x.element }])
+    }
+
+    fn train(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        training: &mut Training,
+    ) -> Result<Vec<Array>> {
+        if training.is_frozen(cx.id) {
+            return self.eval(cx, inputs);
+        }
+        check_inference(cx)?;
+        let x = float(inputs.required(0)?)?;
+        let (scale, bias) = (float(inputs.required(1)?)?, float(inputs.required(2)?)?);
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        let Normalized { y, mean, variance } =
+            batch_norm_train(&x.tensor, &scale.tensor, &bias.tensor, epsilon)?;
+        let count = y.elem_count() / mean.elem_count().max(1);
+        training.record(cx.id, BatchStatistics { mean, variance, count });
+        Ok(vec![Array { tensor: y, element: x.element }])
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -103,7 +135,7 @@ fn check_inference(cx: &NodeCx) -> Result<()> {
     let more_outputs = cx.node.outputs.iter().skip(1).any(Option::is_some);
     if more_outputs || cx.int("training_mode", 0)? != 0 {
         return Err(Error::unsupported("batch normalization in training form")
-            .hint("export the model for inference"));
+            .hint("export the model for inference; training needs no other form"));
     }
     if cx.int("spatial", 1)? == 0 {
         return Err(Error::unsupported("batch normalization with `spatial` = 0"));

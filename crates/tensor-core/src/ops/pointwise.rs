@@ -6,9 +6,10 @@ use super::elementwise::with_slice;
 use super::operand::{finish, wrap};
 use super::{Entry, Follower, Inputs, NodeCx, Operator, passing, unary};
 use crate::channels::Flow;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
+use rand_chacha::rand_core::RngCore;
 
 /// The operators of this file.
 pub(super) const OPERATORS: &[Entry] = &[
@@ -74,6 +75,9 @@ impl Operator for Clip {
         let x = inputs.required(0)?;
         let low = Self::bound(cx, inputs, 1, "min")?;
         let high = Self::bound(cx, inputs, 2, "max")?;
+        if [&low, &high].into_iter().flatten().any(|bound| bound.tensor.track_op()) {
+            return Err(Error::unsupported("gradients of the bounds of Clip"));
+        }
         if x.tensor.dtype() == DType::I64 {
             let bound = |bound: Option<Array>, default| match bound {
                 Some(bound) => Ok(bound.to_i64s()?[0]),
@@ -145,7 +149,7 @@ impl Operator for Identity {
     }
 }
 
-/// Inference only: the input, and a mask of ones.
+/// At inference the input, and a mask of ones.
 struct Dropout;
 
 impl Dropout {
@@ -174,6 +178,34 @@ impl Operator for Dropout {
         Self::refuse_training(training)?;
         let mask = Tensor::ones(x.dims(), DType::I64, &Device::Cpu)?;
         Ok(vec![x.clone(), Array::new(mask, ElementType::Bool)?])
+    }
+
+    /// Sets each element to zero with the probability `ratio`, and scales up the others.
+    fn train(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        training: &mut Training,
+    ) -> Result<Vec<Array>> {
+        let x = inputs.required(0)?;
+        let ratio = match inputs.get(1) {
+            Some(ratio) => ratio.to_f32s()?.first().copied().unwrap_or(0.5),
+            None => cx.float("ratio", 0.5)?,
+        };
+        if !(0.0..1.0).contains(&ratio) {
+            return Err(Error::invalid(format!("dropout with ratio {ratio}")));
+        }
+        if training.is_frozen(cx.id) || ratio == 0.0 {
+            return self.eval(cx, inputs);
+        }
+        let limit = (f64::from(ratio) * 2_f64.powi(32)) as u32;
+        let random = training.random();
+        let mask: Vec<i64> =
+            (0..x.tensor.elem_count()).map(|_| i64::from(random.next_u32() >= limit)).collect();
+        let mask = Tensor::from_vec(mask, x.dims(), &Device::Cpu)?;
+        let factors = (mask.to_dtype(x.tensor.dtype())? / (1.0 - f64::from(ratio)))?;
+        let kept = finish((&x.tensor * factors)?, x.element)?;
+        Ok(vec![kept, Array::new(mask, ElementType::Bool)?])
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -247,10 +247,43 @@ impl CustomOp1 for Rows {
             Kind::SumSquare => (x.broadcast_mul(&grad)? * 2.0)?,
             Kind::LogSum => (grad / y.exp()?)?.broadcast_as(x.shape())?.contiguous()?,
             Kind::LogSumExp => x.broadcast_sub(&y)?.exp()?.broadcast_mul(&grad)?,
-            Kind::Prod => {
-                return Err(candle_core::Error::BackwardNotSupported { op: "ReduceProd" });
-            }
+            Kind::Prod => x.apply_op1_no_bwd(&OtherFactors)?.broadcast_mul(&grad)?,
         }))
+    }
+}
+
+/// For each element of a row, the product of the row's other elements.
+struct OtherFactors;
+
+impl CustomOp1 for OtherFactors {
+    fn name(&self) -> &'static str {
+        "other factors"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (_, length) = l.shape().dims2()?;
+        macro_rules! rows {
+            ($type:ty) => {{
+                let x: &[$type] = slice(s, l)?;
+                let mut y: Vec<$type> = vec![1.0; x.len()];
+                for (x, y) in x.chunks(length.max(1)).zip(y.chunks_mut(length.max(1))) {
+                    let (mut before, mut behind) = (1.0, 1.0);
+                    for i in 0..x.len() {
+                        let last = x.len() - 1 - i;
+                        y[i] *= before;
+                        before *= x[i];
+                        y[last] *= behind;
+                        behind *= x[last];
+                    }
+                }
+                y
+            }};
+        }
+        let storage = match s {
+            CpuStorage::F64(_) => CpuStorage::F64(rows!(f64)),
+            _ => CpuStorage::F32(rows!(f32)),
+        };
+        Ok((storage, l.shape().clone()))
     }
 }
 
@@ -278,6 +311,10 @@ impl Arg {
 }
 
 impl Operator for Arg {
+    fn is_flat(&self) -> bool {
+        true
+    }
+
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let x = inputs.required(0)?;
         let reduced = Self::reduced(cx, x.dims.len())?;

@@ -256,6 +256,10 @@ impl Shape {
 }
 
 impl Operator for Shape {
+    fn is_flat(&self) -> bool {
+        true
+    }
+
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let value = Self::value(cx, &inputs.required(0)?.dims)?;
         let mut fact = Fact::new(ElementType::I64, value.dims().to_vec());
@@ -276,6 +280,10 @@ impl Operator for Shape {
 struct Size;
 
 impl Operator for Size {
+    fn is_flat(&self) -> bool {
+        true
+    }
+
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let elements = count(&inputs.required(0)?.dims)?;
         let mut fact = Fact::new(ElementType::I64, Vec::new());

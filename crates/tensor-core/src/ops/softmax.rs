@@ -122,7 +122,7 @@ impl CustomOp1 for Rows {
                 let sum = grad.sum_keepdim(D::Minus1)?;
                 Ok(Some((grad - y.exp()?.broadcast_mul(&sum)?)?))
             }
-            Kind::Hardmax => Ok(None),
+            Kind::Hardmax => Err(candle_core::Error::BackwardNotSupported { op: "Hardmax" }),
         }
     }
 }

@@ -272,19 +272,34 @@ impl CustomOp2 for Derivative {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let p = self.0.parameters;
         let storage = match s1 {
-            CpuStorage::F64(_) => {
-                let mut y = run(slice(s1, l1)?, |x, y| (self.0.f64.slope)(p, x, y));
-                y.iter_mut().zip(slice::<f64>(s2, l2)?).for_each(|(y, g)| *y *= g);
-                CpuStorage::F64(y)
-            }
-            _ => {
-                let mut y = run(slice(s1, l1)?, |x, y| (self.0.f32.slope)(p, x, y));
-                y.iter_mut().zip(slice::<f32>(s2, l2)?).for_each(|(y, g)| *y *= g);
-                CpuStorage::F32(y)
-            }
+            CpuStorage::F64(_) => CpuStorage::F64(weigh(slice(s1, l1)?, slice(s2, l2)?, |x, y| {
+                (self.0.f64.slope)(p, x, y)
+            })),
+            _ => CpuStorage::F32(weigh(slice(s1, l1)?, slice(s2, l2)?, |x, y| {
+                (self.0.f32.slope)(p, x, y)
+            })),
         };
         Ok((storage, l1.shape().clone()))
     }
+}
+
+/// Elements whose slopes are still in cache when they are multiplied by the gradient.
+const BLOCK: usize = 1 << 10;
+
+/// The slopes times a gradient.
+fn weigh<T>(x: &[T], grad: &[T], slope: impl Fn(&[T], &mut [T]) + Sync) -> Vec<T>
+where
+    T: Copy + Default + Send + Sync + std::ops::MulAssign,
+{
+    let mut y = vec![T::default(); x.len()];
+    fill(&mut y, |start, chunk| {
+        let operands = x[start..].chunks(BLOCK).zip(grad[start..].chunks(BLOCK));
+        for (y, (x, grad)) in chunk.chunks_mut(BLOCK).zip(operands) {
+            slope(&x[..y.len()], y);
+            y.iter_mut().zip(grad).for_each(|(y, &grad)| *y *= grad);
+        }
+    });
+    y
 }
 
 /// Runs a loop over all elements, in parallel when there are many.

@@ -4,7 +4,9 @@ mod array;
 mod facts;
 mod fuse;
 mod session;
+mod training;
 
 pub use array::Array;
 pub use facts::{Fact, Facts, infer, infer_all};
 pub use session::{Session, Tap};
+pub use training::{BatchStatistics, Training};

@@ -1,10 +1,11 @@
 //! Runs a graph: constants folded once, values freed after their last reader, taps on any value.
 
-use super::Array;
 use super::fuse::{self, Fusion, Stage};
+use super::{Array, Training};
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx, Operator, Prepared};
-use crate::{Error, NodeId, Result, ValueId};
+use crate::{ElementType, Error, NodeId, Result, ValueId};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 /// Sees, and may replace, what flows through a run.
@@ -70,6 +71,9 @@ impl<'g> Session<'g> {
 
     /// Prepares what leads from given values to the targets: runs start from the former.
     ///
+    /// Given values are inputs of the run, also those that the graph holds as initializers: this is
+    /// how trainable weights are passed.
+    ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn between(graph: &'g Graph, from: &[ValueId], targets: &[ValueId]) -> Result<Self> {
@@ -77,6 +81,7 @@ impl<'g> Session<'g> {
         let mut constants = BTreeMap::new();
         for value in graph.initializers().iter().filter(|value| wanted[value.index()]) {
             if let Some(constant) = graph.initializer(*value)
+                && !from.contains(value)
                 && constant.element().storage().is_some()
             {
                 constants.insert(*value, Array::from_constant(constant)?);
@@ -129,7 +134,7 @@ impl<'g> Session<'g> {
             };
             if !covered {
                 for &step in &stage.steps {
-                    self.step(step, &mut live, &mut NoTap)?;
+                    self.step(step, &mut live, &mut NoTap, None)?;
                 }
             }
             for value in &stage.free {
@@ -162,6 +167,34 @@ impl<'g> Session<'g> {
         targets: &[ValueId],
         tap: &mut dyn Tap,
     ) -> Result<Vec<Array>> {
+        self.visit(inputs, targets, tap, None)
+    }
+
+    /// Runs as in training: batch normalization by the statistics of the batch, which are left in
+    /// `training`, and dropout that drops.
+    ///
+    /// Gradients lead from the returned values to every variable among the inputs, and among what
+    /// the tap puts in their place.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and when a gradient would be lost in a node, such as a quantization.
+    pub fn train(
+        &self,
+        inputs: &[(ValueId, Array)],
+        targets: &[ValueId],
+        tap: &mut dyn Tap,
+        training: &mut Training,
+    ) -> Result<Vec<Array>> {
+        self.visit(inputs, targets, tap, Some(training))
+    }
+
+    fn visit(
+        &self,
+        inputs: &[(ValueId, Array)],
+        targets: &[ValueId],
+        tap: &mut dyn Tap,
+        mut training: Option<&mut Training>,
+    ) -> Result<Vec<Array>> {
         let mut live: BTreeMap<ValueId, Array> = BTreeMap::new();
         for (value, array) in inputs {
             tap.after(*value, array)?;
@@ -169,7 +202,7 @@ impl<'g> Session<'g> {
         }
         for stage in &self.separate {
             for &step in &stage.steps {
-                self.step(step, &mut live, tap)?;
+                self.step(step, &mut live, tap, training.as_deref_mut())?;
             }
             for value in &stage.free {
                 live.remove(value);
@@ -189,7 +222,8 @@ impl<'g> Session<'g> {
             .collect()
     }
 
-    /// Runs the steps of a stage as one; false when they do not fit at these shapes.
+    /// Runs the steps of a stage as one; false when they do not fit at these shapes, or when
+    /// gradients are wanted, which fused operators do not have.
     fn run_fused(
         &self,
         stage: &Stage,
@@ -211,6 +245,10 @@ impl<'g> Session<'g> {
             let mut epilogue = fusion.epilogue.clone();
             if let Some(residual) = fusion.residual {
                 epilogue.residual = Some(self.value(residual, live)?.tensor.clone());
+            }
+            let tensors = inputs.iter().flatten().map(|array| &array.tensor);
+            if tensors.chain(&epilogue.residual).any(Tensor::track_op) {
+                return Ok(None);
             }
             operator.eval_fused(&cx, &Inputs::new(inputs), epilogue)
         };
@@ -251,10 +289,11 @@ impl<'g> Session<'g> {
         step: usize,
         live: &mut BTreeMap<ValueId, Array>,
         tap: &mut dyn Tap,
+        training: Option<&mut Training>,
     ) -> Result<()> {
         let step = &self.steps[step];
         let cx = self.context(step);
-        self.eval(step, cx, live, tap).map_err(|error| cx.locate(error))
+        self.eval(step, cx, live, tap, training).map_err(|error| cx.locate(error))
     }
 
     fn eval(
@@ -263,6 +302,7 @@ impl<'g> Session<'g> {
         mut cx: NodeCx,
         live: &mut BTreeMap<ValueId, Array>,
         tap: &mut dyn Tap,
+        training: Option<&mut Training>,
     ) -> Result<()> {
         let mut inputs = self.inputs(&cx, live)?;
         let mut replaced: Vec<Option<Array>> = vec![None; inputs.len()];
@@ -279,7 +319,12 @@ impl<'g> Session<'g> {
                 cx.prepared = None;
             }
         }
-        let outputs = step.operator.eval(&cx, &Inputs::new(inputs))?;
+        let inputs = Inputs::new(inputs);
+        let outputs = match training {
+            Some(training) => step.operator.train(&cx, &inputs, training)?,
+            None => step.operator.eval(&cx, &inputs)?,
+        };
+        check_gradient(step.operator, &inputs, &outputs)?;
         for (value, array) in cx.node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
                 tap.after(*value, &array)?;
@@ -288,6 +333,21 @@ impl<'g> Session<'g> {
         }
         Ok(())
     }
+}
+
+/// Refuses to go on where a gradient would silently be lost.
+fn check_gradient(
+    operator: &dyn Operator,
+    inputs: &Inputs<Array>,
+    outputs: &[Array],
+) -> Result<()> {
+    let tracked = |array: &Array| array.tensor.track_op();
+    let lost = inputs.iter().flatten().any(tracked) && !outputs.iter().any(tracked);
+    if !lost || operator.is_flat() || outputs.iter().all(|o| o.element == ElementType::Bool) {
+        return Ok(());
+    }
+    Err(Error::unsupported("this operator passes no gradient on to its inputs")
+        .hint("train the model without this node, or keep what leads to it constant"))
 }
 
 /// Marks the nodes and values that the targets depend on, going back no further than `from`.

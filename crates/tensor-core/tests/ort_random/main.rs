@@ -1,5 +1,6 @@
 //! Every operator on random shapes and attributes, against ONNX Runtime.
 
+#![cfg(feature = "measure")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod case;
@@ -523,5 +524,29 @@ families! {
             case.constant(Constant::from_f32s(&[dims[1]], &values).unwrap());
         }
         case.check("BatchNormalization", vec![("epsilon", Attribute::Float(1e-3))])
+    };    normalization_of_samples: 60, |d| {
+        let op = d.pick(&["InstanceNormalization", "LayerNormalization", "GroupNormalization"]);
+        let (groups, per_group) = (1 + d.below(3), 1 + d.below(3));
+        let channels = groups * per_group;
+        let dims = [vec![1 + d.below(2), channels, 2 + d.below(3)], d.shape(0, 1, 4)].concat();
+        let mut attributes = vec![("epsilon", Attribute::Float(1e-2))];
+        let parameters = match op {
+            "LayerNormalization" => {
+                let axis = 1 + d.below(dims.len() - 1);
+                let counted = if d.coin() { axis as i64 - dims.len() as i64 } else { axis as i64 };
+                attributes.push(("axis", int(counted)));
+                dims[axis..].to_vec()
+            }
+            "GroupNormalization" => {
+                attributes.push(("num_groups", int(groups as i64)));
+                vec![channels]
+            }
+            _ => vec![channels],
+        };
+        let mut case = Case::new(21).tolerance(1e-5);
+        case.floats(d, &dims, -1.0, 1.0);
+        case.floats(d, &parameters, 0.5, 1.5);
+        case.floats(d, &parameters, -1.0, 1.0);
+        case.check(op, attributes)
     };
 }
