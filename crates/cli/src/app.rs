@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -78,6 +78,21 @@ fn usage(error: &clap::Error, wants_json: bool) -> Exit {
     Exit::CannotRun
 }
 
+/// Arguments that name where results go.
+const RESULTS: [&str; 2] = ["output", "report"];
+
+/// Every file that the command line names apart from results: none of them may be overwritten.
+fn named_files(matches: &ArgMatches) -> Vec<PathBuf> {
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let mut files = Vec::new();
+    for id in matches.ids().filter(|id| !RESULTS.contains(&id.as_str())) {
+        // Groups of arguments have no values of their own.
+        let values = matches.try_get_raw(id.as_str()).ok().flatten();
+        files.extend(values.into_iter().flatten().map(PathBuf::from).filter(|p| p.is_file()));
+    }
+    files
+}
+
 /// Runs a task: checks outputs, works, makes the document, writes the report.
 fn perform(
     task: &dyn Task,
@@ -89,9 +104,11 @@ fn perform(
     let name = matches.subcommand_name().unwrap_or_default();
     set_threads(shared.threads)?;
     let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
+    let named = named_files(matches);
+    let read: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
     for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
-        output::check(target, &inputs)?;
+        output::check(target, &read)?;
     }
     let identities = inputs.iter().map(|path| identity(path)).collect::<Result<Vec<_>>>()?;
     let progress = Reporter::new(console, shared.no_progress);

@@ -61,7 +61,7 @@ fn the_table_names_layers_sizes_and_how_to_repeat_it() {
     for expected in [
         "Goal  keep 60.0% of the parameters   method obs   data fixtures/data/",
         "layer                       op    reads  input channels   error  first-k  max-response  held out\n",
-        "/features/features.3/Conv   Conv",
+        "/features/features.20/Conv  Conv",
         "\nMACs  ",
         "\nfile, deflated  ",
         "original against pruned on fixtures/data/",

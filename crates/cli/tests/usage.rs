@@ -97,6 +97,24 @@ fn a_full_disk_behind_stdout_is_an_error() {
 }
 
 #[test]
+fn no_file_that_is_read_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.json");
+    let settings = fs::read(common::root().join("fixtures/preprocess/fmnist.json")).unwrap();
+    fs::write(&file, &settings).unwrap();
+    let path = file.to_str().unwrap();
+    for flag in ["--preprocess", "--labels", "--eval-data", "--widths"] {
+        let mut arguments = vec!["prune", RESNET, "--data", "missing-data", flag, path];
+        if flag != "--widths" {
+            arguments.extend(["--macs", "50%"]);
+        }
+        let run = kerf(&[arguments, vec!["-o", path, "--force"]].concat()).exits(2);
+        assert!(run.stderr.starts_with("error[E0021]: "), "{flag}\n{}", run.stderr);
+        assert_eq!(fs::read(&file).unwrap(), settings, "{flag}");
+    }
+}
+
+#[test]
 fn outputs_are_checked_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.onnx");

@@ -4,12 +4,12 @@
 mod common;
 
 use common::Random;
-use lasso_prune::{Budget, Limit, PruneParams, Widths, plan};
+use lasso_prune::{Budget, Limit, PruneParams, Widths, plan, prune};
 use std::collections::BTreeMap;
-use tensor_core::cost::Resource;
-use tensor_core::graph::{Declared, Dim, Graph};
+use tensor_core::cost::{Resource, cost};
+use tensor_core::graph::{Attribute, Declared, Dim, Graph};
 use tensor_core::progress::Silent;
-use tensor_core::run::Array;
+use tensor_core::run::{Array, infer};
 use tensor_core::{Constant, ElementType, Node, ValueId};
 
 const CHANNELS: usize = 16;
@@ -45,7 +45,7 @@ impl Model {
     }
 }
 
-fn two_branches(factors: [f32; 2]) -> Graph {
+fn model_with_input() -> (Model, ValueId) {
     let mut graph = Graph::default();
     graph.ir_version = 8;
     graph.opsets.insert(String::new(), 17);
@@ -55,28 +55,112 @@ fn two_branches(factors: [f32; 2]) -> Graph {
     let declared = Declared { element: Some(ElementType::F32), dims, ..Declared::default() };
     model.0.declare(x, Some(declared));
     model.0.inputs.push(x);
+    (model, x)
+}
+
+fn two_branches(factors: [f32; 2]) -> Graph {
+    let (mut model, x) = model_with_input();
     let (a, b) = (model.branch("a", x, factors[0]), model.branch("b", x, factors[1]));
     let y = model.node("Add", "y", &[a, b]);
     model.0.outputs.push(y);
     model.0
 }
 
-/// Widths of the two branches at half of the multiply-accumulates.
-fn widths(factors: [f32; 2]) -> [usize; 2] {
+fn batches() -> Vec<Vec<Array>> {
     let mut random = Random::new(3);
     let mut batch = || {
         let values: Vec<f32> = (0..8 * 3 * SIDE * SIDE).map(|_| random.normal() as f32).collect();
         let constant = Constant::from_f32s(&[8, 3, SIDE, SIDE], &values).unwrap();
         vec![Array::from_constant(&constant).unwrap()]
     };
+    (0..4).map(|_| batch()).collect()
+}
+
+/// A 1 x 1 convolution behind a ReLU, with random weights.
+fn layer(
+    model: &mut Model,
+    random: &mut Random,
+    name: &str,
+    input: ValueId,
+    dims: [usize; 4],
+) -> ValueId {
+    let weight: Vec<f32> = (0..dims.iter().product()).map(|_| random.normal() as f32).collect();
+    let weight = model.constant(&format!("{name}.w"), &dims, &weight);
+    let made = model.node("Conv", &format!("{name}.conv"), &[input, weight]);
+    if dims[2] > 1 {
+        let node = model.0.nodes.last_mut().unwrap();
+        node.attributes.set("pads", Attribute::Ints(vec![dims[2] as i64 / 2; 4]));
+    }
+    model.node("Relu", &format!("{name}.relu"), &[made])
+}
+
+fn concat(model: &mut Model, name: &str, inputs: &[ValueId]) -> ValueId {
+    let made = model.node("Concat", name, inputs);
+    model.0.nodes.last_mut().unwrap().attributes.set("axis", Attribute::Int(1));
+    made
+}
+
+/// Two layers of a dense block: the second reads the first and its input, the last reads all.
+fn dense_block() -> Graph {
+    let (mut model, x) = model_with_input();
+    let mut random = Random::new(11);
+    let a = layer(&mut model, &mut random, "a", x, [CHANNELS, 3, 1, 1]);
+    let b = layer(&mut model, &mut random, "b", a, [CHANNELS, CHANNELS, 1, 1]);
+    let ab = concat(&mut model, "ab", &[a, b]);
+    let c = layer(&mut model, &mut random, "c", ab, [CHANNELS, 2 * CHANNELS, 1, 1]);
+    let abc = concat(&mut model, "abc", &[ab, c]);
+    let y = layer(&mut model, &mut random, "y", abc, [4, 3 * CHANNELS, 1, 1]);
+    model.0.outputs.push(y);
+    model.0
+}
+
+/// A cheap and a dear branch that one layer reads.
+fn uneven_branches() -> Graph {
+    let (mut model, x) = model_with_input();
+    let mut random = Random::new(12);
+    let cheap = layer(&mut model, &mut random, "cheap", x, [CHANNELS, 3, 1, 1]);
+    let dear = layer(&mut model, &mut random, "dear", x, [CHANNELS, 3, 5, 5]);
+    let both = concat(&mut model, "both", &[cheap, dear]);
+    let y = layer(&mut model, &mut random, "y", both, [4, 2 * CHANNELS, 1, 1]);
+    model.0.outputs.push(y);
+    model.0
+}
+
+/// Channels that are given up are gone, whichever layers read them, and so is their cost.
+#[test]
+fn the_budget_is_met_in_the_cut_model() {
+    for (name, graph) in [("dense", dense_block()), ("uneven", uneven_branches())] {
+        let total = |graph: &Graph| {
+            let facts = infer(graph, &BTreeMap::new()).unwrap();
+            cost(graph, &facts).unwrap().macs as f64
+        };
+        let params = PruneParams {
+            budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
+            ..PruneParams::default()
+        };
+        let params = params.check().unwrap();
+        let pruned = prune(&graph, &BTreeMap::new(), batches(), &params, &Silent).unwrap();
+        let kept = total(&pruned.graph) / total(&graph);
+        assert!((0.4..=0.5).contains(&kept), "{name}: {kept}");
+        for report in &pruned.report.layers {
+            let id = pruned.graph.node_ids().find(|&id| pruned.graph.key(id) == report.key);
+            let weight = pruned.graph.node(id.unwrap()).input(1).unwrap();
+            let read = pruned.graph.initializer(weight).unwrap().dims()[1];
+            assert_eq!(read, report.channels_after, "{name}: {}", report.key);
+        }
+    }
+}
+
+/// Widths of the two branches at half of the multiply-accumulates.
+fn widths(factors: [f32; 2]) -> [usize; 2] {
     let params = PruneParams {
         budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
         widths: Widths::Auto,
         ..PruneParams::default()
     };
-    let batches = (0..4).map(|_| batch()).collect();
     let graph = two_branches(factors);
-    let plan = plan(&graph, &BTreeMap::new(), batches, &params.check().unwrap(), &Silent).unwrap();
+    let plan =
+        plan(&graph, &BTreeMap::new(), batches(), &params.check().unwrap(), &Silent).unwrap();
     let after = |name: &str| plan.sets.iter().find(|set| set.name.starts_with(name)).unwrap().after;
     [after("a."), after("b.")]
 }

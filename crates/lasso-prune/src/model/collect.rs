@@ -33,8 +33,14 @@ impl Sampling {
         const NARROW: usize = 288;
         /// Rows per column below which held-out errors leave those on the sample.
         const ROWS_PER_COLUMN: usize = 16;
+        const MOST_ROWS: usize = 1024;
         let usual = (MANY * NARROW / columns.max(1)).clamp(FEW, MANY);
-        let wanted = (ROWS_PER_COLUMN * columns).div_ceil(samples.max(1));
+        // Beyond this many columns rows are kept instead of moments, and solving costs the cube of
+        // their number.
+        let is_wide = columns > StatisticsLimits::default().max_gram_columns;
+        let rows = if is_wide { MOST_ROWS } else { ROWS_PER_COLUMN * columns };
+        let usual = if is_wide { 1 } else { usual };
+        let wanted = rows.div_ceil(samples.max(1));
         self.positions.unwrap_or(wanted.max(usual))
     }
 }

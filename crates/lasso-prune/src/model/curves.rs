@@ -4,6 +4,7 @@ use super::collect::{Walk, collect};
 use super::effect::effects;
 use super::params::Widths;
 use super::problems::{LayerProblems, weight_rows};
+use super::prune::FEW_SAMPLES;
 use super::refit::weight_edits;
 use super::scope::Scope;
 use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
@@ -48,7 +49,7 @@ pub(crate) fn curves(
     let selector = selection.selector();
     let mut open: BTreeMap<usize, (LayerProblems, f64)> = BTreeMap::new();
     let mut curves: Vec<Option<Curve>> = vec![None; sets.len()];
-    let is_weighed = scope.params.params.widths == Widths::Auto;
+    let is_weighed = scope.params.params.widths == Widths::Auto && replay.samples() >= FEW_SAMPLES;
     let start = replay.clone();
     let mut trials: Vec<Vec<Edit>> = vec![Vec::new(); sets.len()];
     let is_read = |layer: usize| sets.iter().any(|set| set.readers.contains(&layer));
@@ -134,6 +135,11 @@ fn held_out_curve(
     least: f64,
 ) -> Result<Vec<f64>> {
     let full = order.len();
+    let rows = readers.iter().flat_map(|(halves, _)| halves).map(|[even, _]| even.rows());
+    if rows.min().unwrap_or(0) < 2 {
+        // One row per half tells nothing of the error; then every channel counts the same.
+        return Ok((0..=full).map(|k| (full - k) as f64 / full as f64).collect());
+    }
     let mut knots: Vec<usize> = (0..=KNOTS).map(|i| i * full / KNOTS).collect();
     knots.dedup();
     let mut errors = vec![0.0; knots.len()];

@@ -8,7 +8,7 @@ use tensor_core::channels::{self, Channels, ClassId};
 use tensor_core::graph::{Attribute, Attributes, Constant, Graph, Index};
 use tensor_core::rewrite::{self, Edit};
 use tensor_core::run::{self, Facts};
-use tensor_core::{Error, Result};
+use tensor_core::{Error, Result, ValueId};
 
 /// The cut model, and the mask that makes the uncut one equal to it.
 pub(crate) struct Cut {
@@ -18,9 +18,11 @@ pub(crate) struct Cut {
     pub(crate) mask: Mask,
 }
 
-/// Removes what the sets gave up. `graph` holds the refitted weights at full size.
+/// Removes what the sets gave up. `graph` holds the refitted weights at full size, `labels` its
+/// channels before samplers are inserted.
 pub(crate) fn cut(
     graph: &Graph,
+    labels: &Channels,
     shapes: &BTreeMap<String, Vec<usize>>,
     layers: &[Layer],
     sets: &[Set],
@@ -29,7 +31,8 @@ pub(crate) fn cut(
     let whole = insert_samplers(graph, layers, sets, kept)?;
     let facts = run::infer(&whole, shapes)?;
     let channels = channels::analyze(&whole, &facts)?;
-    let remove = removed_classes(&whole, &channels, layers, sets, kept)?;
+    let gone = given_up(sets, kept);
+    let remove = in_new_labels(&gone, labels, &channels, &whole, &facts)?;
     let edits = channels::cut(&whole, &facts, &channels, &remove)?;
     let mut small = rewrite::apply(&whole, &edits)?;
     let small_facts = run::infer(&small, shapes)?;
@@ -81,32 +84,48 @@ fn insert_samplers(
     rewrite::apply(graph, &edits)
 }
 
-/// Finds the given-up positions in a new analysis, since labels are numbered per graph.
-fn removed_classes(
-    whole: &Graph,
-    channels: &Channels,
-    layers: &[Layer],
-    sets: &[Set],
-    kept: &[Vec<usize>],
+/// The classes that the sets removed everywhere.
+fn given_up(sets: &[Set], kept: &[Vec<usize>]) -> BTreeSet<ClassId> {
+    let mut gone = BTreeSet::new();
+    for (set, kept) in sets.iter().zip(kept).filter(|(set, _)| set.kind == Kind::Cut) {
+        let classes = set.classes.iter().enumerate();
+        gone.extend(classes.filter(|(i, _)| kept.binary_search(i).is_err()).map(|(_, &c)| c));
+    }
+    gone
+}
+
+/// The same classes in another analysis, since labels are numbered per graph. They are found by the
+/// places that carry them, of which any value of the graph may have some that no other has.
+fn in_new_labels(
+    gone: &BTreeSet<ClassId>,
+    old: &Channels,
+    new: &Channels,
+    graph: &Graph,
+    facts: &Facts,
 ) -> Result<Vec<ClassId>> {
-    let mut remove = BTreeSet::new();
-    for (set, kept) in sets.iter().zip(kept) {
-        if set.kind != Kind::Cut {
-            continue;
-        }
-        let layer = &layers[set.readers[0]];
-        let positions = channels
-            .positions(layer.input, layer.data.1)
-            .filter(|positions| positions.len() == layer.classes.len())
-            .ok_or_else(|| {
-                Error::internal(format!("`{}` lost its labels", whole.name(layer.input)))
-            })?;
-        for (class, &position) in layer.classes.iter().zip(positions) {
-            let place = set.classes.iter().position(|c| c == class);
-            if place.is_some_and(|i| kept.binary_search(&i).is_err()) {
-                remove.insert(position);
+    let (mut remove, mut found) = (BTreeSet::new(), BTreeSet::new());
+    for value in (0..graph.value_count()).map(ValueId::from_index) {
+        for axis in 0..facts.dims(value).map_or(0, <[usize]>::len) {
+            let (Some(before), Some(after)) =
+                (old.positions(value, axis), new.positions(value, axis))
+            else {
+                continue;
+            };
+            if before.len() != after.len() {
+                continue;
+            }
+            for (class, &same) in before.iter().zip(after).filter(|(c, _)| gone.contains(c)) {
+                found.insert(*class);
+                remove.insert(same);
             }
         }
+    }
+    if found.len() < gone.len() {
+        return Err(Error::internal(format!(
+            "{} of {} channels lost their labels",
+            gone.len() - found.len(),
+            gone.len()
+        )));
     }
     Ok(remove.into_iter().collect())
 }

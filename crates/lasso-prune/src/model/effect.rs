@@ -19,7 +19,8 @@ const SAMPLES: usize = 256;
 /// Only the part of the network behind the first changed layer runs, and only odd samples count:
 /// trials are fitted on even ones.
 ///
-/// None when no output can be computed, because each depends on an unknown operator.
+/// None when no output tells: each depends on an unknown operator, is no real number, does not vary
+/// or is not finite.
 ///
 /// # Errors
 /// When a node fails.
@@ -62,7 +63,8 @@ pub(crate) fn effects(
         let changed = rewrite::apply(graph, &trials[set])?;
         let step = replay.prepare(&changed, facts, layer.node, &outputs)?;
         let actual: Vec<_> = run(&replay, &step)?.into_iter().map(|(values, _)| values).collect();
-        effects[set] = relative_error(&expected, &actual, stride)?;
+        let Some(effect) = relative_error(&expected, &actual, stride)? else { return Ok(None) };
+        effects[set] = effect;
         progress.item(graph.key(layer.node));
     }
     Ok(Some(effects))
@@ -76,10 +78,15 @@ fn run(replay: &Replay, step: &Move) -> Result<Vec<(Vec<Array>, Held)>> {
         .collect()
 }
 
-/// Squared difference over centred energy on odd samples, summed over the outputs.
-fn relative_error(expected: &[Vec<Array>], actual: &[Vec<Array>], stride: usize) -> Result<f64> {
+/// Squared difference over centred energy on odd samples, summed over the outputs that vary and are
+/// finite; none when no output is.
+fn relative_error(
+    expected: &[Vec<Array>],
+    actual: &[Vec<Array>],
+    stride: usize,
+) -> Result<Option<f64>> {
     let outputs = expected.first().map_or(0, Vec::len);
-    let mut sum = 0.0;
+    let mut sum = None;
     for output in 0..outputs {
         let (mut count, mut total, mut square, mut error) = (0, 0.0, 0.0, 0.0);
         for (batch, (expected, actual)) in expected.iter().zip(actual).enumerate() {
@@ -99,8 +106,9 @@ fn relative_error(expected: &[Vec<Array>], actual: &[Vec<Array>], stride: usize)
             }
         }
         let energy = square - total * total / f64::from(count.max(1));
-        if energy > 0.0 {
-            sum += error / energy;
+        // A sum of squares is positive by rounding even where nothing varies.
+        if energy.is_finite() && error.is_finite() && energy > 1e-9 * square {
+            sum = Some(sum.unwrap_or(0.0) + error / energy);
         }
     }
     Ok(sum)

@@ -2,7 +2,7 @@
 
 use super::params::{Budget, Limit, ValidPruneParams};
 use super::prepare::{Parts, Prepared};
-use super::prune::{NETWORKS, Planned, frozen_reports, plan_widths};
+use super::prune::{NETWORKS, Planned, frozen_reports, needed_curves, plan_widths};
 use super::report::{FrozenReport, RoundingReport};
 use super::widths::Goal;
 use serde::Serialize;
@@ -79,7 +79,9 @@ pub fn plan(
     }
     let prepared = Prepared::new(graph, shapes, params, progress)?;
     let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
-    let Planned { curves, widths, rounding } = plan_widths(&prepared, params, replay, progress)?;
+    let curves = needed_curves(&prepared, params, replay, progress)?;
+    let Planned { widths, rounding } =
+        plan_widths(&prepared, params, &prepared.parts.goal, &curves)?;
     let Parts { sets, frozen, round_to, .. } = &prepared.parts;
     let scope = prepared.scope(params);
     let planned = sets.iter().zip(&widths).enumerate().map(|(i, (set, &after))| PlannedSet {

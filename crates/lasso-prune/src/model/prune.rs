@@ -9,13 +9,15 @@ use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, RoundingReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
-use super::widths::{choose_widths, rounding_report};
+use super::widths::{Goal, choose_widths, rounding_report};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
 use tensor_core::channels::identity;
+use tensor_core::cost;
 use tensor_core::graph::{Dim, Graph};
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite;
+use tensor_core::run;
 use tensor_core::run::Array;
 use tensor_core::text::counted;
 use tensor_core::{Error, Result, ValueId};
@@ -28,6 +30,9 @@ pub struct Pruned {
     /// What was done.
     pub report: PruneReport,
 }
+
+/// Times that a missed budget is tightened and tried again.
+const ATTEMPTS: usize = 6;
 
 /// Largest accepted difference of masked and cut model, relative to the output range: float
 /// rounding of sums in another order, through some hundred layers.
@@ -65,10 +70,31 @@ pub fn prune(
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
     let Parts { sets, round_to, .. } = &prepared.parts;
-    let Planned { curves, widths, rounding } =
-        plan_widths(&prepared, params, replay.clone(), progress)?;
-    let (refitted, kept, layer_reports) = refit_all(&scope, replay, &curves, &widths, progress)?;
-    let mut cut = cut(&refitted, shapes, &prepared.layers, sets, &kept)?;
+    let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+    let mut goal = prepared.parts.goal.clone();
+    let mut attempts = 0;
+    let (planned, layer_reports, kept, mut cut) = loop {
+        let planned = plan_widths(&prepared, params, &goal, &curves)?;
+        let (refitted, kept, layer_reports) =
+            refit_all(&scope, replay.clone(), &curves, &planned.widths, progress)?;
+        let labels = &prepared.channels;
+        let cut = cut(&refitted, labels, shapes, &prepared.layers, sets, &kept)?;
+        attempts += 1;
+        let limit = prepared.parts.goal.limit();
+        let actual = cost::cost(&cut.graph, &run::infer(&cut.graph, shapes)?)?;
+        let actual = actual.of(params.params.budget.resource) as f64;
+        let is_met = actual <= limit || matches!(params.params.widths, Widths::Given(_));
+        if is_met || attempts == ATTEMPTS {
+            break (planned, layer_reports, kept, cut);
+        }
+        // Widths predict the cost as if all channels of a set cost the same. A little more than the
+        // ratio, or rounding to whole channels may stand still.
+        let tighter = goal.tightened(0.998 * limit / actual);
+        if !tighter.is_feasible(sets, *round_to) {
+            break (planned, layer_reports, kept, cut);
+        }
+        goal = tighter;
+    };
     let mask_difference =
         identity::masked_against_cut(&cut.whole, &mut cut.mask, &cut.graph, &sample)?;
     if mask_difference > MASK_TOLERANCE {
@@ -81,7 +107,7 @@ pub fn prune(
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
         round_to: *round_to,
-        rounding,
+        rounding: planned.rounding,
         sets: set_reports,
         layers: layer_reports,
         frozen: frozen_reports(&prepared.parts.frozen),
@@ -97,7 +123,7 @@ pub(crate) const NETWORKS: usize = 2;
 
 /// Samples below which errors on the sample say little: each half then has fewer than eight, and
 /// the mean over eight is still uncertain by a third of what samples differ by (1 / sqrt 8).
-const FEW: usize = 16;
+pub(crate) const FEW_SAMPLES: usize = 16;
 
 fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     match samples {
@@ -105,7 +131,7 @@ fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
             "one calibration sample cannot be split: its errors are those of the fit itself, and \
              will be larger on other samples; some hundred are enough",
         ),
-        2..FEW => progress.warn(&format!(
+        2..FEW_SAMPLES => progress.warn(&format!(
             "{} for calibration only: errors are optimistic, held-out ones uncertain; some hundred \
              are enough",
             counted(samples, "sample")
@@ -114,35 +140,41 @@ fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     }
 }
 
-/// Widths, and what they were chosen by.
+/// Widths, and what rounding them costs.
 pub(crate) struct Planned {
-    /// Empty where they are not needed.
-    pub(crate) curves: Vec<Curve>,
     /// One per set.
     pub(crate) widths: Vec<usize>,
     pub(crate) rounding: Option<RoundingReport>,
+}
+
+/// Error curves, where widths or joint choices need them.
+pub(crate) fn needed_curves(
+    prepared: &Prepared,
+    params: &ValidPruneParams,
+    replay: Replay,
+    progress: &dyn Progress,
+) -> Result<Vec<Curve>> {
+    let is_joint = prepared.parts.sets.iter().any(|set| set.readers.len() > 1);
+    match params.params.widths == Widths::Auto || is_joint {
+        true => curves(&prepared.scope(params), replay, progress),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Chooses the width of every set.
 pub(crate) fn plan_widths(
     prepared: &Prepared,
     params: &ValidPruneParams,
-    replay: Replay,
-    progress: &dyn Progress,
+    goal: &Goal,
+    curves: &[Curve],
 ) -> Result<Planned> {
-    let Parts { sets, goal, round_to, .. } = &prepared.parts;
-    let is_joint = sets.iter().any(|set| set.readers.len() > 1);
-    let is_automatic = params.params.widths == Widths::Auto;
-    let curves = match is_automatic || is_joint {
-        true => curves(&prepared.scope(params), replay, progress)?,
-        false => Vec::new(),
-    };
-    let widths = choose_widths(sets, &prepared.names, &curves, goal, params, *round_to)?;
-    let rounding = match is_automatic && *round_to > 1 {
-        true => Some(rounding_report(sets, &curves, goal, &widths, *round_to)?),
+    let Parts { sets, round_to, .. } = &prepared.parts;
+    let widths = choose_widths(sets, &prepared.names, curves, goal, params, *round_to)?;
+    let rounding = match params.params.widths == Widths::Auto && *round_to > 1 {
+        true => Some(rounding_report(sets, curves, goal, &widths, *round_to)?),
         false => None,
     };
-    Ok(Planned { curves, widths, rounding })
+    Ok(Planned { widths, rounding })
 }
 
 fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {

@@ -16,6 +16,7 @@ use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Cost as a function of the sets' widths, and the limit on it.
+#[derive(Clone)]
 pub(crate) struct Goal {
     cost: WidthCost,
     limit: f64,
@@ -52,6 +53,16 @@ impl Goal {
             Limit::AtMost(limit) => limit,
         };
         Ok(Self { cost, limit })
+    }
+
+    /// What the resource may be.
+    pub(crate) fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// The goal with the limit multiplied by `factor`.
+    pub(crate) fn tightened(&self, factor: f64) -> Self {
+        Self { cost: self.cost.clone(), limit: self.limit * factor }
     }
 
     /// The cost at the given widths, one per set.

@@ -1,6 +1,6 @@
 //! Cost as a function of widths: what a model would cost with other channel counts.
 
-use super::cost;
+use super::{Cost, cost};
 use crate::channels::{Channels, ClassId};
 use crate::graph::{Graph, Index};
 use crate::run::Facts;
@@ -16,6 +16,17 @@ pub enum Resource {
     Parameters,
     /// Bytes of constants.
     Bytes,
+}
+
+impl Cost {
+    /// The total of a resource.
+    pub fn of(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Macs => self.macs,
+            Resource::Parameters => self.parameters,
+            Resource::Bytes => self.parameter_bytes,
+        }
+    }
 }
 
 /// A set of channels whose number may change: the classes, and where they count.
@@ -97,12 +108,7 @@ impl WidthCost {
             result.terms.push(Term { coefficient, axes });
         }
         let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
-        let exact = match resource {
-            Resource::Macs => total.macs,
-            Resource::Parameters => total.parameters,
-            Resource::Bytes => total.parameter_bytes,
-        };
-        result.constant = exact as f64 - result.at(&full);
+        result.constant = total.of(resource) as f64 - result.at(&full);
         Ok(result)
     }
 
@@ -121,7 +127,7 @@ impl WidthCost {
 fn coefficients(
     graph: &Graph,
     index: &Index,
-    total: &super::Cost,
+    total: &Cost,
     resource: Resource,
 ) -> Vec<(ValueId, f64)> {
     let constants = (0..graph.value_count()).map(ValueId::from_index).filter_map(|value| {
