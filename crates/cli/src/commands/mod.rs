@@ -9,6 +9,7 @@ mod groups;
 mod inspect;
 mod latency;
 mod model;
+mod new;
 mod prune;
 mod samples;
 mod verify;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
     Bench(bench::BenchArgs),
+    /// A well-known network with initial weights
+    New(new::NewArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -55,6 +58,7 @@ impl Command {
             Self::Prune(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
+            Self::New(args) => args,
             Self::Explain(args) => args,
         }
     }
