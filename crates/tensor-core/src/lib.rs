@@ -23,6 +23,7 @@ pub mod random;
 pub mod rewrite;
 pub mod run;
 pub mod text;
+pub mod train;
 
 pub use element::ElementType;
 pub use error::{Error, ErrorKind, Result};
