@@ -12,6 +12,7 @@ pub mod data;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod journal;
 pub mod kernels;
 #[cfg(feature = "measure")]
 pub mod measure;
