@@ -10,8 +10,10 @@ mod inspect;
 mod latency;
 mod model;
 mod new;
+mod provenance;
 mod prune;
 mod samples;
+mod train;
 mod verify;
 
 use crate::args::Shared;
@@ -37,6 +39,10 @@ pub(crate) enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Train a model from scratch or on, with checkpoints and resume
+    Train(Box<train::TrainArgs>),
+    /// Train a trained model a little further, such as after pruning
+    Finetune(Box<train::TrainArgs>),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -56,6 +62,7 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Train(args) | Self::Finetune(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::New(args) => args,
