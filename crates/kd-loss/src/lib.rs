@@ -33,7 +33,8 @@
 //! | [`relational_distance`], [`relational_angle`] | geometry of the batch | Park et al. 2019 |
 //!
 //! [`Ensemble`] makes one teacher of several. [`METHODS`] lists the losses by name for programs that
-//! let a user choose; a new loss is a file and a line there.
+//! let a user choose; a new loss is a file and a line there. With the feature `train`, the module
+//! `train` is a plug-in for Kerf's training loop; without it the crate depends on candle alone.
 //!
 //! # Example: training steps
 //!
@@ -93,6 +94,8 @@ mod registry;
 mod relational;
 mod soft_targets;
 mod standardize;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use adapter::Adapter;
 pub use attention::{AttentionTransfer, attention_transfer};

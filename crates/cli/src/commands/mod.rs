@@ -43,6 +43,12 @@ pub(crate) enum Command {
     Train(Box<train::TrainArgs>),
     /// Train a trained model a little further, such as after pruning
     Finetune(Box<train::TrainArgs>),
+    /// Train a small model by larger ones, with or without labels
+    #[command(
+        mut_arg("model", |arg| arg.long("student").value_name("MODEL")),
+        mut_arg("teacher", |arg| arg.required(true))
+    )]
+    Distill(Box<train::TrainArgs>),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -62,7 +68,7 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
-            Self::Train(args) | Self::Finetune(args) => &**args,
+            Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::New(args) => args,

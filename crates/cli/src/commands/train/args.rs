@@ -1,5 +1,6 @@
-//! Flags of `kerf train` and `kerf finetune`.
+//! Flags of `kerf train`, `kerf finetune` and `kerf distill`.
 
+use super::distill::DistillArgs;
 use crate::args::{DataArgs, Shared};
 use crate::units;
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use tensor_core::Result;
 use tensor_core::train::{Augment, Keep, Length, Optimizer, Params, Schedule};
 
-/// Arguments of `kerf train` and `kerf finetune`.
+/// Arguments of `kerf train`, `kerf finetune` and `kerf distill`.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct TrainArgs {
     /// The model: its layers and, unless `--reinit` is given, the weights to begin with
@@ -36,6 +37,9 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     method: MethodArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) distill: DistillArgs,
     /// Exit 1 when top-1 accuracy on the held-out samples is below this, such as `92.5%`
     #[arg(
         long,

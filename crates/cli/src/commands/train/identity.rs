@@ -22,6 +22,7 @@ pub(super) fn of(args: &TrainArgs, set: &Dataset) -> Result<Identity> {
     add("labels", json!(if set.has_labels() { Some(hash(&set.labels()?)) } else { None }));
     let held_out = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
     add("eval_data", json!(held_out));
+    add("distillation", args.distill.identity()?);
     let settings = args.settings();
     for name in DATA {
         add(name, settings.get(name).cloned().unwrap_or(Value::Null));

@@ -1,6 +1,7 @@
 //! `kerf train` and `kerf finetune`: one loop, with checkpoints and resume.
 
 mod args;
+mod distill;
 mod identity;
 mod text;
 
@@ -53,7 +54,7 @@ impl Task for TrainArgs {
             cx.console.detail(note);
         }
         let params = self.params(self.data.batch(&graph));
-        let mut plugins = self.plugins();
+        let mut plugins = self.plugins(&set)?;
         let job = Job {
             graph: &graph,
             data: &set,
@@ -97,6 +98,7 @@ impl Task for TrainArgs {
             "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
             "recipe": recipe,
             "training": report,
+            "distillation": self.distill.report(&set)?,
             "verified": verified,
             "failures": failures,
         });
@@ -107,8 +109,9 @@ impl Task for TrainArgs {
 
 impl TrainArgs {
     /// The techniques that take part.
-    fn plugins(&self) -> Vec<Box<dyn Plugin>> {
-        Vec::new()
+    fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
+        let distiller = self.distill.plugin(set, &self.shared, &self.output)?;
+        Ok(distiller.into_iter().collect())
     }
 
     /// The samples that accuracy is measured on.
