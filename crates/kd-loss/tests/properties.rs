@@ -155,7 +155,7 @@ proptest! {
         for mean in [Mean::Arithmetic, Mean::Geometric] {
             let ensemble = Ensemble { mean, weights: vec![] };
             let twice = ensemble.logits(&[v.clone(), v.clone()], temperature).unwrap();
-            let once = ensemble.logits(&[v.clone()], temperature).unwrap();
+            let once = ensemble.logits(std::slice::from_ref(&v), temperature).unwrap();
             let p = |x: &Tensor| flat(&log_softmax(x, temperature).unwrap());
             assert_close("twice", &p(&twice), &p(&once), 1e-12);
         }
