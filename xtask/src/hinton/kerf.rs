@@ -30,10 +30,14 @@ pub(super) struct Done {
 }
 
 impl Run {
-    /// By labels; a teacher is regularized by dropout and shifts.
-    pub(super) fn on_labels(&self, name: &str, is_teacher: bool) -> Result<Done> {
-        let more: &[&str] = if is_teacher { &["--shift", "2"] } else { &[] };
-        self.train(name, if is_teacher { "0.5" } else { "0" }, &["train"], more)
+    /// By labels.
+    pub(super) fn on_labels(&self, name: &str) -> Result<Done> {
+        self.train(name, "0", "train", &[])
+    }
+
+    /// By labels, with dropout and shifts.
+    pub(super) fn regularized(&self, name: &str, dropout: f64, shift: u32) -> Result<Done> {
+        self.train(name, &dropout.to_string(), "train", &["--shift", &shift.to_string()])
     }
 
     /// By the teacher's soft targets alone.
@@ -41,17 +45,17 @@ impl Run {
         let temperature = temperature.to_string();
         let teacher = teacher.to_string_lossy();
         let more = ["--teacher", &teacher, "--temperature", &temperature, "--hard-weight", "0"];
-        self.train(name, "0", &["finetune"], &more)
+        self.train(name, "0", "finetune", &more)
     }
 
-    fn train(&self, name: &str, dropout: &str, command: &[&str], more: &[&str]) -> Result<Done> {
+    fn train(&self, name: &str, dropout: &str, command: &str, more: &[&str]) -> Result<Done> {
         let Self { hidden, seed, .. } = self;
         let path = |end: &str| self.folder.join(format!("{name}-{hidden}-{seed}{end}.onnx"));
         let (start, model) = (path("-start"), path(""));
         let (hidden, seed) = (hidden.to_string(), seed.to_string());
         let mut new = kerf(&["new", "mlp", "--hidden", &hidden, "--dropout", dropout]);
         run(new.args(["--seed", &seed, "-o"]).arg(&start))?;
-        let mut train = kerf(command);
+        let mut train = kerf(&[command]);
         train.arg(&start).arg("--data").arg(&self.data).arg("--eval-data").arg(&self.test);
         train.args(["--preprocess", "fixtures/preprocess/fmnist.json", "--batch", "128"]);
         train.args(["--lr", "0.02", "--weight-decay", "0", "--no-verify", "--seed", &seed]);
