@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | bench`.
 
 mod alone;
 mod bench;
@@ -11,6 +11,7 @@ mod side_by_side;
 mod single_layer;
 mod step;
 mod tidy;
+mod train_speed;
 mod workspace;
 
 use anyhow::Result;
@@ -47,6 +48,12 @@ enum Task {
         #[arg(long, default_value = "python3")]
         python: String,
     },
+    /// Time training steps against PyTorch
+    TrainSpeed {
+        /// A Python with PyTorch
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -63,6 +70,7 @@ fn main() -> Result<()> {
         Task::Results => results::run(),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
+        Task::TrainSpeed { python } => train_speed::run(&python),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

@@ -7,7 +7,7 @@ use tensor_core::Result;
 use tensor_core::calibrate::Centred;
 
 use crate::held_out::{best_ridge, promises_more, ridges};
-use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner};
+use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner, singular};
 use crate::problem::{CentredStatistics, Problem, check_order};
 use crate::reconstruct::check_ridge;
 
@@ -65,6 +65,9 @@ pub fn held_out_errors(
         if !goes_on {
             break;
         }
+    }
+    if best.iter().any(|error| error.is_infinite()) {
+        return Err(singular());
     }
     Ok(best)
 }

@@ -28,9 +28,9 @@ impl Sampling {
     fn take(self, columns: usize, samples: usize) -> usize {
         /// Neighbouring positions say much the same: more of them cost more than they tell.
         const FEW: usize = 20;
-        const MANY: usize = 40;
+        const MANY: usize = 80;
         /// Columns up to which many positions cost little; the cost grows with their square.
-        const NARROW: usize = 576;
+        const NARROW: usize = 288;
         /// Rows per column below which held-out errors leave those on the sample.
         const ROWS_PER_COLUMN: usize = 16;
         let usual = (MANY * NARROW / columns.max(1)).clamp(FEW, MANY);

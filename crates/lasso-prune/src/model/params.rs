@@ -60,7 +60,7 @@ pub enum Streams {
 /// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
 /// | `may_round_less` | no | halve `round_to` until the budget can be met | |
 /// | `streams` | `Auto` | what happens to residual streams | |
-/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 40, or more where few images meet wide layers | >= 1 |
+/// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 80, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
 /// | `memory` | 384 MiB | bytes of activations held between layers, in both networks | >= 1 MiB |
@@ -78,7 +78,7 @@ pub struct PruneParams {
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
-    /// Sampled output positions per image and layer; `None` takes 40 (wide layers: 20), or as many as give 16 rows
+    /// Sampled output positions per image and layer; `None` takes 20 (wide layers) to 80, or as many as give 16 rows
     /// per input column.
     pub positions: Option<usize>,
     /// Names to leave alone; `*` matches any text.

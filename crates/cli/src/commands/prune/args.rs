@@ -66,7 +66,7 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer [default: 20 to 40, or 16 rows per input column]
+    /// Output positions sampled per image and layer [default: 20 to 80, or 16 rows per input column]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     positions: Option<u32>,
     /// Bytes of activations to hold between layers; less takes longer, the result is the same
