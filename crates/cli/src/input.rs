@@ -27,14 +27,16 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
 }
 
 /// What identifies samples: the hash of a file, or of the names and sizes of all files in a folder,
-/// as hashing a large image folder would take longer than reading it.
+/// as hashing a large image folder would take longer than reading it. A path that stands for a file
+/// in its folder (`folder/train`) is identified by that folder.
 ///
 /// # Errors
 /// `E0003` when it cannot be read.
 pub(crate) fn fingerprint(path: &Path) -> Result<String> {
-    if !path.is_dir() {
+    if path.is_file() {
         return sha256(path);
     }
+    let path = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let mut hash = Sha256::new();
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {

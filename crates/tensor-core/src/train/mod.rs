@@ -40,3 +40,6 @@ pub use plugin::{Extra, Mode, Moment, Plugin, Step};
 #[cfg(feature = "train")]
 pub use run::{Job, Planned, Point, Report, Trained, plan, train};
 pub use schedule::Schedule;
+
+#[cfg(all(test, feature = "train"))]
+mod reference_tests;

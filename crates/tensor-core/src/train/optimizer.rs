@@ -185,12 +185,13 @@ fn adam_w(
     let second_bias = (1.0 - beta2.powf(count)).sqrt();
     let keep = (1.0 - rate * decay) as f32;
     let length = (rate / first_bias) as f32;
-    let [second_bias, epsilon, beta1, beta2] =
-        [second_bias, epsilon, beta1, beta2].map(|x| x as f32);
+    // In f32, 1 - 0.999 would be off by 5e-5.
+    let [new1, new2] = [1.0 - beta1, 1.0 - beta2].map(|x| x as f32);
+    let [second_bias, epsilon, beta2] = [second_bias, epsilon, beta2].map(|x| x as f32);
     let state = moments.first.iter_mut().zip(&mut moments.second);
     for ((x, &g), (m, v)) in values.iter_mut().zip(gradient).zip(state) {
-        *m += (1.0 - beta1) * (g - *m);
-        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        *m += new1 * (g - *m);
+        *v = beta2 * *v + new2 * g * g;
         *x = keep * *x - length * *m / (v.sqrt() / second_bias + epsilon);
     }
 }

@@ -279,9 +279,9 @@ impl<'a> Run<'a> {
         self.started = Instant::now();
         let mut order: Option<(u64, Dataset)> = None;
         loop {
-            if self.progress.cancelled() {
+            if let Err(stop) = progress::check(self.progress) {
                 self.write_checkpoint()?;
-                return progress::check(self.progress);
+                return Err(stop);
             }
             let is_due = self.done.is_multiple_of(self.plan.evaluate_every) || self.done == steps;
             if is_due && self.done > self.last_point() {
