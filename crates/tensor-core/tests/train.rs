@@ -244,16 +244,11 @@ fn a_run_folder_belongs_to_one_run() {
     let error = refusal(run(Params { rate: 0.06, ..params() }));
     assert_eq!(error.code(), "E0403");
     assert!(error.message().contains("`training`"), "{error}");
-    for (file, code) in [("last.safetensors", "E0404"), ("journal.jsonl", "E0404")] {
+    for (file, damage) in [("last.safetensors", &b"no tensors"[..]), ("journal.jsonl", b"{}\n")] {
         let path = folder.path().join(file);
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        match file {
-            // Half a journal has a torn line, but its first line is longer than that here.
-            "journal.jsonl" => std::fs::write(&path, "{}\n").unwrap(),
-            _ => {}
-        }
-        assert_eq!(refusal(run(params())).code(), code, "{file}");
+        std::fs::write(&path, damage).unwrap();
+        assert_eq!(refusal(run(params())).code(), "E0404", "{file}");
         std::fs::write(&path, whole).unwrap();
     }
     run(params()).train().unwrap();

@@ -1,10 +1,11 @@
 //! Accuracy and loss on held-out data.
 
 use super::loss::{check_labels, log_softmax};
+use super::scores::unfit;
 use super::views::{Views, Watched};
 use super::{Mode, Plugin};
 use crate::data::{Batch, Dataset};
-use crate::graph::{Graph, Index};
+use crate::graph::Graph;
 use crate::progress::{self, Progress};
 use crate::run::{Array, Session};
 use crate::{Error, Result, ValueId};
@@ -22,18 +23,6 @@ pub struct Score {
     pub samples: usize,
 }
 
-/// The value that the loss is taken of: the first output, before a softmax that makes it.
-///
-/// # Errors
-/// `E0405` when the graph has no output.
-pub fn scores(graph: &Graph) -> Result<ValueId> {
-    let output = graph.outputs.first().copied();
-    let output = output.ok_or_else(|| unfit("the model has no output".to_owned()))?;
-    let softmax = Index::new(graph).producer(output).map(|id| graph.node(id));
-    let softmax = softmax.filter(|node| ["Softmax", "LogSoftmax"].contains(&node.op.as_str()));
-    Ok(softmax.and_then(|node| node.input(0)).unwrap_or(output))
-}
-
 /// Scores as N x classes; axes of length 1 at the end are dropped.
 pub(super) fn as_matrix(scores: &Tensor, samples: usize) -> Result<Tensor> {
     match *scores.dims() {
@@ -46,12 +35,6 @@ pub(super) fn as_matrix(scores: &Tensor, samples: usize) -> Result<Tensor> {
             scores.dims()
         ))),
     }
-}
-
-fn unfit(message: String) -> Error {
-    Error::unsupported(message)
-        .code_is("E0405")
-        .hint("training needs a classifier, one row of scores per sample")
 }
 
 /// A batch as arrays in the order of the graph's inputs.

@@ -14,6 +14,7 @@ mod checkpoint;
 mod evaluate;
 mod initialize;
 mod loss;
+#[cfg(feature = "train")]
 mod optimizer;
 mod parameters;
 #[cfg(feature = "train")]
@@ -22,6 +23,7 @@ mod plugin;
 #[cfg(feature = "train")]
 mod run;
 mod schedule;
+mod scores;
 #[cfg(feature = "train")]
 mod trainer;
 #[cfg(feature = "train")]
@@ -30,8 +32,9 @@ mod views;
 #[cfg(feature = "train")]
 pub use augment::Augment;
 #[cfg(feature = "train")]
-pub use evaluate::{Score, scores};
+pub use evaluate::Score;
 pub use loss::{cross_entropy, log_softmax};
+#[cfg(feature = "train")]
 pub use optimizer::Optimizer;
 pub use parameters::{Parameter, Parameters, Role, prepare};
 #[cfg(feature = "train")]
@@ -40,6 +43,7 @@ pub use plugin::{Extra, Mode, Moment, Plugin, Step};
 #[cfg(feature = "train")]
 pub use run::{Job, Planned, Point, Report, Trained, plan, train};
 pub use schedule::Schedule;
+pub use scores::scores;
 
 #[cfg(all(test, feature = "train"))]
 mod reference_tests;

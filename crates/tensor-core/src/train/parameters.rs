@@ -47,7 +47,7 @@ impl Parameter {
     }
 
     /// Its value, or a view of it, as a node reads it.
-    pub(crate) fn array(&self, tensor: Tensor) -> Array {
+    pub fn array(&self, tensor: Tensor) -> Array {
         Array { tensor, element: self.element }
     }
 
@@ -188,28 +188,26 @@ impl Parameters {
         Ok(())
     }
 
-    /// Running statistics by the initializer that holds them.
-    pub(crate) fn statistics(&self) -> &BTreeMap<ValueId, Tensor> {
+    /// Running statistics of batch normalizations by the initializer that holds them.
+    pub fn statistics(&self) -> &BTreeMap<ValueId, Tensor> {
         &self.statistics
     }
 
-    /// Replaces running statistics.
-    pub(crate) fn set_statistics(&mut self, value: ValueId, statistics: Tensor) {
+    /// Replaces the running statistics of one initializer.
+    pub fn set_statistics(&mut self, value: ValueId, statistics: Tensor) {
         self.statistics.insert(value, statistics);
     }
 
-    /// A copy of the graph with the given values of parameters, in their order, and these running
+    /// A copy of the graph with the given values of parameters, in their order, and the running
     /// statistics.
-    pub(crate) fn written(
-        &self,
-        graph: &Graph,
-        tensors: &[Tensor],
-        statistics: &BTreeMap<ValueId, Tensor>,
-    ) -> Result<Graph> {
+    ///
+    /// # Errors
+    /// When a value has another type than its parameter.
+    pub fn written(&self, graph: &Graph, tensors: &[Tensor]) -> Result<Graph> {
         let mut graph = graph.clone();
         let parameters = self.list.iter().zip(tensors);
         let parameters = parameters.map(|(parameter, tensor)| (parameter.value, tensor));
-        let statistics = statistics.iter().map(|(&value, tensor)| (value, tensor));
+        let statistics = self.statistics.iter().map(|(&value, tensor)| (value, tensor));
         for (value, tensor) in parameters.chain(statistics) {
             let Some(old) = graph.initializer(value) else { continue };
             let encoding = old.encoding;
@@ -221,7 +219,7 @@ impl Parameters {
     }
 
     /// Nodes that compute as at inference: normalizations of which every parameter is frozen.
-    pub(crate) fn frozen_nodes(&self, graph: &Graph) -> Vec<NodeId> {
+    pub fn frozen_nodes(&self, graph: &Graph) -> Vec<NodeId> {
         let is_free = |node: &Node| {
             let mut own = self.list.iter().filter(|p| node.inputs.contains(&Some(p.value)));
             own.any(|parameter| !parameter.is_frozen())

@@ -2,10 +2,10 @@
 
 use super::augment::Images;
 use super::checkpoint::{self, Snapshot};
-use super::evaluate::{Score, arrays, as_matrix, evaluate, scores};
+use super::evaluate::{Score, arrays, as_matrix, evaluate};
 use super::loss::check_labels;
 use super::trainer::Trainer;
-use super::{Keep, Length, Moment, Params, Plugin, prepare};
+use super::{Keep, Length, Moment, Params, Plugin, prepare, scores};
 use crate::data::{Batch, Dataset};
 use crate::journal::{Identity, Journal};
 use crate::progress::{self, Progress};
@@ -353,9 +353,13 @@ impl<'a> Run<'a> {
         let seen = (self.sums.steps * self.plan.batch as f64).max(1.0);
         let point = Point {
             step: self.done,
-            train_loss: self.sums.loss / self.sums.steps.max(1.0),
-            train_accuracy: self.data.has_labels().then_some(self.sums.correct / seen),
-            evaluation,
+            train_loss: rounded(self.sums.loss / self.sums.steps.max(1.0)),
+            train_accuracy: self.data.has_labels().then_some(rounded(self.sums.correct / seen)),
+            evaluation: evaluation.map(|score| Score {
+                loss: rounded(score.loss),
+                accuracy: rounded(score.accuracy),
+                ..score
+            }),
         };
         self.sums = Sums::default();
         self.points.push(point);
@@ -491,6 +495,11 @@ impl<'a> Run<'a> {
         };
         Ok(Trained { graph, report })
     }
+}
+
+/// With nine decimals, which come back from the journal as they were.
+fn rounded(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
 }
 
 /// The best evaluation so far.

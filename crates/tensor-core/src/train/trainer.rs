@@ -251,7 +251,7 @@ impl<'a> Trainer<'a> {
         if as_seen {
             tensors = views::parameters(&self.parameters, tensors.into_iter(), self.plugins)?;
         }
-        self.parameters.written(self.graph, &tensors, self.parameters.statistics())
+        self.parameters.written(self.graph, &tensors)
     }
 
     /// Everything that a run needs to go on, as tensors that later steps do not change.
