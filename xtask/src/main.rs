@@ -1,10 +1,11 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | bench`.
 
 mod alone;
 mod bench;
 mod ci;
 mod data;
 mod fixtures;
+mod hinton;
 mod readme;
 mod results;
 mod side_by_side;
@@ -54,6 +55,8 @@ enum Task {
         #[arg(long, default_value = "python3")]
         python: String,
     },
+    /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
+    Hinton(hinton::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
         Task::TrainSpeed { python } => train_speed::run(&python),
+        Task::Hinton(options) => hinton::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

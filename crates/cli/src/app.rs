@@ -6,7 +6,7 @@ use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
 use crate::{input, interrupt, output, shell};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(crate) fn tool() -> Value {
 /// Runs the command line.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let wants_json = arguments.iter().any(|argument| argument == "--json");
-    let parsed = Cli::command()
+    let parsed = Cli::parser()
         .try_get_matches_from(&arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
     let (matches, cli) = match parsed {

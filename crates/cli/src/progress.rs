@@ -63,6 +63,23 @@ impl Progress for Reporter<'_> {
         }
     }
 
+    fn advance(&self, items: usize, name: &str) {
+        let Ok(mut state) = self.state.lock() else { return };
+        state.done += items;
+        if let Some(bar) = &state.bar {
+            bar.set_message(name.to_owned());
+            bar.inc(items as u64);
+        }
+    }
+
+    fn note(&self, message: &str) {
+        let bar = self.state.lock().ok().and_then(|state| state.bar.clone());
+        match bar {
+            Some(bar) => bar.suspend(|| self.console.note(message)),
+            None => self.console.note(message),
+        }
+    }
+
     fn warn(&self, message: &str) {
         let bar = self.state.lock().ok().and_then(|state| state.bar.clone());
         match bar {

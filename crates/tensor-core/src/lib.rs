@@ -12,6 +12,7 @@ pub mod data;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod journal;
 pub mod kernels;
 #[cfg(feature = "measure")]
 pub mod measure;
@@ -23,6 +24,8 @@ pub mod random;
 pub mod rewrite;
 pub mod run;
 pub mod text;
+pub mod train;
+pub mod zoo;
 
 pub use element::ElementType;
 pub use error::{Error, ErrorKind, Result};

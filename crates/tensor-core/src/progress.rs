@@ -10,6 +10,12 @@ pub trait Progress: Sync {
     /// An item of the stage is done.
     fn item(&self, _name: &str) {}
 
+    /// `items` more of the stage are done, of which none is worth a line; `state` is how it goes.
+    fn advance(&self, _items: usize, _state: &str) {}
+
+    /// A result on the way, such as the accuracy after an epoch.
+    fn note(&self, _message: &str) {}
+
     /// Something the user should know.
     fn warn(&self, _message: &str) {}
 

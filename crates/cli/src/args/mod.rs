@@ -11,7 +11,7 @@ pub(crate) use data::{DataArgs, fixed_batch};
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 
 use crate::commands::{Command, Task};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// ONNX in, a smaller and faster ONNX out, with proof of what was done
 ///
@@ -24,7 +24,27 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+/// Where the defaults of a command differ from those of the flags that it shares.
+const DEFAULTS: [(&str, &[(&str, &str)]); 2] = [
+    ("train", &[("batch", "128")]),
+    ("finetune", &[("batch", "128"), ("lr", "0.02"), ("epochs", "2")]),
+];
+
 impl Cli {
+    /// The parser.
+    pub(crate) fn parser() -> clap::Command {
+        let mut parser = Self::command();
+        for (name, defaults) in DEFAULTS {
+            parser = parser.mut_subcommand(name, |mut command| {
+                for &(flag, value) in defaults {
+                    command = command.mut_arg(flag, |flag| flag.default_value(value));
+                }
+                command
+            });
+        }
+        parser
+    }
+
     /// What was asked for.
     pub(crate) fn task(&self) -> &dyn Task {
         self.command.task()

@@ -9,8 +9,11 @@ mod groups;
 mod inspect;
 mod latency;
 mod model;
+mod new;
+mod provenance;
 mod prune;
 mod samples;
+mod train;
 mod verify;
 
 use crate::args::Shared;
@@ -36,10 +39,22 @@ pub(crate) enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Train a model from scratch or on, with checkpoints and resume
+    Train(Box<train::TrainArgs>),
+    /// Train a trained model a little further, such as after pruning
+    Finetune(Box<train::TrainArgs>),
+    /// Train a small model by larger ones, with or without labels
+    #[command(
+        mut_arg("model", |arg| arg.long("student").value_name("MODEL")),
+        mut_arg("teacher", |arg| arg.required(true))
+    )]
+    Distill(Box<train::TrainArgs>),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
     Bench(bench::BenchArgs),
+    /// A well-known network with initial weights
+    New(new::NewArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -53,8 +68,10 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
+            Self::New(args) => args,
             Self::Explain(args) => args,
         }
     }

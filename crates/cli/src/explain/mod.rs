@@ -3,12 +3,15 @@
 use serde::Serialize;
 
 /// The areas; in each file a topic starts with `## CODE: title`.
-const AREAS: [&str; 5] = [
+const AREAS: [&str; 8] = [
     include_str!("general.md"),
     include_str!("model.md"),
     include_str!("data.md"),
     include_str!("prune.md"),
     include_str!("measure.md"),
+    include_str!("train.md"),
+    include_str!("zoo.md"),
+    include_str!("distill.md"),
 ];
 
 /// The explanation of one code.

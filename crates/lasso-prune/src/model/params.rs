@@ -4,6 +4,7 @@ use super::names::unknown_name;
 use crate::params::{SelectionParams, ValidSelection};
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::cost::Resource;
+use tensor_core::text::matches;
 use tensor_core::{Error, Result};
 
 /// A limit on a resource of the pruned model.
@@ -158,31 +159,5 @@ impl ValidPruneParams {
     /// Does a name match one of the excluded patterns?
     pub(crate) fn is_excluded(&self, name: &str) -> bool {
         self.params.exclude.iter().any(|pattern| matches(pattern, name))
-    }
-}
-
-/// Matches a pattern in which `*` stands for any text.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
-    let Some(rest) = name.strip_prefix(head) else { return false };
-    (0..=rest.len()).filter(|&i| rest.is_char_boundary(i)).any(|i| matches(tail, &rest[i..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, expected) in [
-            ("conv1", "conv1", true),
-            ("conv1", "conv12", false),
-            ("conv*", "conv12", true),
-            ("*/fc/*", "/head/fc/MatMul", true),
-            ("a*b*c", "a--b--c", true),
-            ("a*b*c", "a--c--b", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
     }
 }

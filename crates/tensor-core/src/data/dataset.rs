@@ -145,6 +145,17 @@ impl Dataset {
         self.inputs.iter().map(|input| (input.name.as_str(), input.dims.as_slice()))
     }
 
+    /// How the only input is laid out as an image, and the value of a black pixel in each channel;
+    /// `None` when there are several inputs or it is no float image.
+    pub fn images(&self) -> Option<(super::Layout, Vec<f32>)> {
+        let [input] = self.inputs.as_slice() else { return None };
+        let axis = input.prepare.channel_axis(&input.dims)?;
+        if input.dtype != DType::F32 {
+            return None;
+        }
+        Some((input.prepare.layout(), input.prepare.black(input.dims[axis])))
+    }
+
     /// Are there labels?
     pub fn has_labels(&self) -> bool {
         self.labels.is_some()

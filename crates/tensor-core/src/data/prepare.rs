@@ -64,6 +64,19 @@ impl Prepare {
         }
     }
 
+    /// The order of the axes of a delivered image.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What becomes of the value 0 in each channel.
+    pub(super) fn black(&self, channels: usize) -> Vec<f32> {
+        let normalisation = self.settings.normalisation(channels).ok().flatten();
+        normalisation.map_or(vec![0.0; channels], |settings| {
+            settings.into_iter().map(|(mean, std)| -mean / std).collect()
+        })
+    }
+
     /// What is done to the axes of samples of that shape, when it is worth telling.
     pub(super) fn note(&self, stored: &[usize], delivered: &[usize]) -> Option<String> {
         let text = match (self.axes(stored, false), self.layout) {

@@ -6,6 +6,7 @@ use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx, Operator, Prepared};
 use crate::{ElementType, Error, NodeId, Result, ValueId};
 use candle_core::Tensor;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Sees, and may replace, what flows through a run.
@@ -43,7 +44,7 @@ pub(super) struct Step {
 
 /// A graph made ready to run: constants converted, constant nodes folded, weights prepared.
 pub struct Session<'g> {
-    graph: &'g Graph,
+    graph: Cow<'g, Graph>,
     constants: BTreeMap<ValueId, Array>,
     steps: Vec<Step>,
     /// One stage per step, for taps.
@@ -77,6 +78,19 @@ impl<'g> Session<'g> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn between(graph: &'g Graph, from: &[ValueId], targets: &[ValueId]) -> Result<Self> {
+        Self::make_ready(Cow::Borrowed(graph), from, targets)
+    }
+
+    /// Prepares what the given values need of a graph that the session keeps.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn owned(graph: Graph, targets: &[ValueId]) -> Result<Session<'static>> {
+        Session::make_ready(Cow::Owned(graph), &[], targets)
+    }
+
+    fn make_ready(kept: Cow<'g, Graph>, from: &[ValueId], targets: &[ValueId]) -> Result<Self> {
+        let graph = &*kept;
         let (needed, wanted) = needed_nodes(graph, from, targets);
         let mut constants = BTreeMap::new();
         for value in graph.initializers().iter().filter(|value| wanted[value.index()]) {
@@ -108,7 +122,7 @@ impl<'g> Session<'g> {
         }
         let separate = fuse::separate(graph, &steps, targets);
         let fused = fuse::fused(graph, &steps, &constants, targets);
-        Ok(Self { graph, constants, steps, separate, fused })
+        Ok(Self { graph: kept, constants, steps, separate, fused })
     }
 
     /// Runs on named inputs and returns the graph outputs in order.
@@ -262,7 +276,7 @@ impl<'g> Session<'g> {
     }
 
     fn context<'a>(&'a self, step: &'a Step) -> NodeCx<'a> {
-        NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(self.graph, step.node) }
+        NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(&self.graph, step.node) }
     }
 
     fn value<'a>(

@@ -3,13 +3,12 @@
 mod args;
 mod plan;
 mod proof;
-mod provenance;
 mod widths;
 
 pub(crate) use args::PruneArgs;
 
 use super::model::{Model, file_name};
-use super::{Context, Outcome, Settings, Task, Verdict, engine, samples};
+use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
 use crate::output::Target;

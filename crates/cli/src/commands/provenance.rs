@@ -6,7 +6,7 @@ use tensor_core::Graph;
 
 /// Settings that cannot change the model: how it is reported, checked and timed, where it goes, and
 /// how many threads and how much memory work on it.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 18] = [
     "output",
     "json",
     "report",
@@ -19,19 +19,23 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "eval_data",
     "eval_labels",
     "assert_max_drop",
+    "assert_top1",
     "no_bench",
+    "run",
+    "eval_every",
+    "checkpoint_every",
     "model",
 ];
 
 /// The settings that determine the model.
-pub(super) fn recipe(settings: &Value) -> Value {
+pub(crate) fn recipe(settings: &Value) -> Value {
     let all = settings.as_object().into_iter().flatten();
     let kept = all.filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()));
     Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// Names the producer and adds where the model came from; other metadata stays.
-pub(super) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
+pub(crate) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
     let version = env!("CARGO_PKG_VERSION");
     graph.producer = ("kerf".to_owned(), version.to_owned());
     let hash = Sha256::digest(recipe.to_string());

@@ -1,0 +1,42 @@
+//! What determines a training run beside its parameters: a run goes on only when it is the same.
+
+use super::TrainArgs;
+use crate::commands::Settings;
+use crate::input;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tensor_core::Result;
+use tensor_core::data::Dataset;
+use tensor_core::journal::Identity;
+
+/// Flags that say how samples are read and prepared.
+const DATA: [&str; 7] = ["preprocess", "resize", "crop", "mean", "std", "layout", "samples"];
+
+/// Version, hashes of the inputs, and how samples are prepared.
+pub(super) fn of(args: &TrainArgs, set: &Dataset) -> Result<Identity> {
+    let mut identity = Identity::new();
+    let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
+    add("kerf", json!(env!("CARGO_PKG_VERSION")));
+    add("model", json!(input::sha256(&args.model)?));
+    add("data", json!(input::fingerprint(args.data.path())?));
+    add("labels", json!(if set.has_labels() { Some(hash(&set.labels()?)) } else { None }));
+    let held_out = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
+    add("eval_data", json!(held_out));
+    add("distillation", args.distill.identity()?);
+    let settings = args.settings();
+    for name in DATA {
+        add(name, settings.get(name).cloned().unwrap_or(Value::Null));
+    }
+    if let Some(path) = settings.get("preprocess").and_then(Value::as_str) {
+        add("preprocess", json!(input::sha256(path.as_ref())?));
+    }
+    Ok(identity)
+}
+
+fn hash(labels: &[u32]) -> String {
+    let mut hash = Sha256::new();
+    for label in labels {
+        hash.update(label.to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,167 @@
+//! `kerf train` and `kerf finetune`: one loop, with checkpoints and resume.
+
+mod args;
+mod distill;
+mod identity;
+mod text;
+
+pub(crate) use args::TrainArgs;
+
+use super::engine::{self, Own};
+use super::model::file_name;
+use super::{Context, Outcome, Settings, Task, Verdict, provenance, samples};
+use crate::args::Shared;
+use crate::output::Target;
+use crate::units;
+use crate::{input, report};
+use serde_json::{Value, json};
+use std::path::Path;
+use tensor_core::data::Dataset;
+use tensor_core::measure::{Choice, compare};
+use tensor_core::train::{self, Job, Params, Plugin, Trained};
+use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
+
+/// Samples on which the written file is compared with the graph in memory.
+const VERIFIED: usize = 32;
+
+/// Largest difference between the engines, relative to the output range.
+const TOLERANCE: f64 = 1e-3;
+
+impl Task for TrainArgs {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn model(&self) -> Option<&Path> {
+        Some(&self.model)
+    }
+
+    fn outputs(&self) -> Vec<Target<'_>> {
+        let run = self.run.as_deref().filter(|_| !self.shared.dry_run);
+        let file = Target::File { path: &self.output, force: self.force };
+        std::iter::once(file).chain(run.map(Target::Folder)).collect()
+    }
+
+    fn plans(&self) -> bool {
+        true
+    }
+
+    fn run(&self, cx: &Context) -> Result<Outcome> {
+        let graph = onnx::read(&self.model)?;
+        let set = self.data.open(&graph, self.shared.seed)?;
+        let held_out = self.held_out(&graph, cx)?;
+        for note in set.notes() {
+            cx.console.detail(note);
+        }
+        let params = self.params(self.data.batch(&graph));
+        let mut plugins = self.plugins(&set)?;
+        let job = Job {
+            graph: &graph,
+            data: &set,
+            evaluation: held_out.as_ref(),
+            params: &params,
+            plugins: &mut plugins,
+            folder: self.run.as_deref(),
+            identity: identity::of(self, &set)?,
+            progress: &cx.progress,
+        };
+        if self.shared.dry_run {
+            let planned = train::plan(job)?;
+            return Ok(Outcome::answer(
+                text::plan(&file_name(&self.model), &params, &planned),
+                json!({ "dry_run": true, "plan": planned }),
+            ));
+        }
+        let Trained { mut graph, report } = train::train(job).map_err(|e| self.advise(e, cx))?;
+        let recipe = provenance::recipe(&self.settings());
+        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
+        onnx::write(&graph, &self.output)?;
+        let mut failures = Vec::new();
+        let verified = match self.no_verify {
+            true => Value::Null,
+            false => self.verify(&graph, &set, &params, &mut failures, cx)?,
+        };
+        let accuracy = report.kept.and_then(|point| point.evaluation).map(|score| score.accuracy);
+        if let Some(least) = self.assert_top1
+            && accuracy.is_none_or(|accuracy| accuracy < least)
+        {
+            let found = accuracy.map_or("unknown".to_owned(), units::percent_fine);
+            let least = units::percent(least);
+            failures.push(format!("top-1 accuracy is {found}, less than {least}"));
+        }
+        let mut text = text::report(&file_name(&self.model), &self.output, &report, &params);
+        for failure in &failures {
+            text.push_str(&format!("not met  {failure}\n"));
+        }
+        text.push_str(&format!("\nreplay  {}\n", cx.replay));
+        let result = json!({
+            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "recipe": recipe,
+            "training": report,
+            "distillation": self.distill.report(&set)?,
+            "verified": verified,
+            "failures": failures,
+        });
+        let verdict = if failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        Ok(Outcome { text, result, verdict, hint: None })
+    }
+}
+
+impl TrainArgs {
+    /// The techniques that take part.
+    fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
+        let distiller = self.distill.plugin(set, &self.shared, &self.output)?;
+        Ok(distiller.into_iter().collect())
+    }
+
+    /// The samples that accuracy is measured on.
+    fn held_out(&self, graph: &Graph, cx: &Context) -> Result<Option<Dataset>> {
+        let Some(path) = &self.eval_data else { return Ok(None) };
+        let set = self.data.open_path(path, self.eval_labels.clone(), graph)?;
+        self.data.whole_batches(set, graph, cx.console).map(Some)
+    }
+
+    /// Says how an interrupted run goes on.
+    fn advise(&self, error: Error, cx: &Context) -> Error {
+        match (error.kind(), &self.run) {
+            (ErrorKind::Interrupted, Some(_)) => error.hint(format!("go on with\n  {}", cx.replay)),
+            (ErrorKind::Interrupted, None) => {
+                error.hint("nothing was kept; `--run DIR` writes checkpoints to go on from")
+            }
+            _ => error,
+        }
+    }
+
+    /// Compares the written file in another engine with the graph in memory in ours.
+    fn verify(
+        &self,
+        graph: &Graph,
+        set: &Dataset,
+        params: &Params,
+        failures: &mut Vec<String>,
+        cx: &Context,
+    ) -> Result<Value> {
+        let engine = engine::foreign(Choice::Auto, cx.console)?;
+        let size = params.batch.min(set.len());
+        let set = set.first(size.max(VERIFIED / size.max(1) * size));
+        let mut read = match engine.load_file(&self.output, engine::threads(&self.shared)) {
+            Err(error) if ["E0302", "E0303"].contains(&error.code()) => {
+                failures.push(format!("the written file could not be checked: {error}"));
+                return Ok(Value::Null);
+            }
+            read => read?,
+        };
+        let batches = samples::labelled(&set, size, "verify", &cx.progress);
+        let comparison = compare::compare(&mut Own::new(graph)?, &mut *read, batches)?;
+        for output in &comparison.outputs {
+            if !output.within(TOLERANCE, report::ROUNDING) {
+                failures.push(format!(
+                    "the written file differs from what was trained by {:.1e} of the range of `{}`",
+                    report::relative(output),
+                    output.name
+                ));
+            }
+        }
+        Ok(json!({ "engine": engine.name(), "comparison": comparison }))
+    }
+}

@@ -1,0 +1,208 @@
+//! The plug-in.
+
+use super::params::{DistillParams, refused};
+use super::teacher::{Shapes, Teacher};
+use crate::Ensemble;
+use crate::registry::{FeatureLoss, FeaturePair, LogitLoss};
+use candle_core::{Device, Tensor};
+use tensor_core::text::near;
+use tensor_core::train::{Extra, Plugin, Step, scores};
+use tensor_core::{Error, Graph, Result, ValueId};
+
+/// Teaches the graph in training by other graphs.
+pub struct Distiller {
+    params: DistillParams,
+    loss: Box<dyn LogitLoss>,
+    soft_weight: f64,
+    /// The graphs, until the run begins.
+    graphs: Vec<Graph>,
+    teachers: Vec<Teacher>,
+    features: Vec<Feature>,
+}
+
+/// A pair of values under comparison.
+struct Feature {
+    student: String,
+    /// Which teacher, and which of its features.
+    place: (usize, usize),
+    weight: f64,
+    loss: Box<dyn FeatureLoss>,
+}
+
+impl Distiller {
+    /// With one or more teachers.
+    ///
+    /// # Errors
+    /// `E0420` without a teacher; `E0421` when a parameter is outside its range, a loss is unknown,
+    /// or one for logits is chosen for features.
+    pub fn new(params: DistillParams, teachers: Vec<Graph>) -> Result<Self> {
+        if teachers.is_empty() {
+            return Err(Error::invalid("there is no teacher").code_is("E0420"));
+        }
+        if !(0.0..=1.0).contains(&params.hard_weight) {
+            let message = format!("the weight of labels is {}, not in 0 to 1", params.hard_weight);
+            return Err(Error::invalid(message).code_is("E0421"));
+        }
+        let ensemble = Ensemble { mean: params.mean, weights: params.teacher_weights.clone() };
+        // Wrong weights show on any logits.
+        let trial = Tensor::zeros((1, 2), candle_core::DType::F32, &Device::Cpu)?;
+        ensemble.logits(&vec![trial; teachers.len()], 1.0).map_err(refused)?;
+        let method = params.logits.method()?;
+        let loss = method.logit_loss(&params.logits.given()).map_err(refused)?;
+        for term in &params.features {
+            if !term.loss.method()?.takes_features() {
+                let message = format!("`{}` compares logits, not features", term.loss.name);
+                return Err(Error::invalid(message).code_is("E0421"));
+            }
+        }
+        let weight = params.logits.weight.unwrap_or(method.weight);
+        let soft_weight = (1.0 - params.hard_weight) * weight;
+        let (graphs, teachers, features) = (teachers, Vec::new(), Vec::new());
+        Ok(Self { params, loss, soft_weight, graphs, teachers, features })
+    }
+
+    /// Can it not do without labels, whatever their weight?
+    pub fn needs_labels(&self) -> bool {
+        self.params.hard_weight > 0.0 || self.loss.needs_labels()
+    }
+
+    /// Which teacher has a value of that name.
+    fn find(&self, name: &str) -> Result<(usize, ValueId)> {
+        let found = self.graphs.iter().enumerate().find_map(|(i, g)| Some((i, g.find(name)?)));
+        found.ok_or_else(|| {
+            let names = self.graphs.iter().flat_map(|graph| {
+                (0..graph.value_count()).map(|i| graph.name(ValueId::from_index(i)))
+            });
+            Error::invalid(format!("no teacher has a value `{name}`"))
+                .code_is("E0407")
+                .hint(format!("the nearest names are {}", near(name, names)))
+        })
+    }
+
+    /// Refuses a teacher with other classes than the student's.
+    fn check_classes(&self, student: &Graph, shapes: &Shapes) -> Result<()> {
+        let of = |graph: &Graph, shapes: &Shapes| -> Result<Vec<usize>> {
+            let mut dims = shapes.get(graph, scores(graph)?)?;
+            while dims.len() > 2 && dims.last() == Some(&1) {
+                dims.pop();
+            }
+            Ok(dims)
+        };
+        let own = of(student, shapes)?;
+        for (i, graph) in self.graphs.iter().enumerate() {
+            let theirs = of(graph, &Shapes::of(graph, &self.params.shapes)?)?;
+            if theirs.get(1..) != own.get(1..) {
+                return Err(Error::invalid(format!(
+                    "teacher {} gives scores of shape {theirs:?}, the student {own:?}",
+                    i + 1
+                ))
+                .code_is("E0420")
+                .hint("both must tell the same classes apart, in the same order"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plugin for Distiller {
+    fn name(&self) -> &str {
+        "distillation"
+    }
+
+    fn begin(&mut self, student: &Graph, _steps: u64) -> Result<()> {
+        let shapes = Shapes::of(student, &self.params.shapes)?;
+        self.check_classes(student, &shapes)?;
+        let mut wanted: Vec<Vec<ValueId>> = vec![Vec::new(); self.graphs.len()];
+        let mut features = Vec::new();
+        for (number, term) in self.params.features.iter().enumerate() {
+            let (teacher, value) = self.find(&term.teacher)?;
+            let graph = &self.graphs[teacher];
+            let theirs = Shapes::of(graph, &self.params.shapes)?.get(graph, value)?;
+            let own = student.find(&term.student).ok_or_else(|| {
+                let known =
+                    (0..student.value_count()).map(|i| student.name(ValueId::from_index(i)));
+                Error::invalid(format!("the student has no value `{}`", term.student))
+                    .code_is("E0407")
+                    .hint(format!("the nearest names are {}", near(&term.student, known)))
+            })?;
+            let pair = FeaturePair {
+                student: shapes.get(student, own)?,
+                teacher: theirs,
+                seed: self.params.seed.wrapping_add(number as u64),
+                device: Device::Cpu,
+            };
+            let method = term.loss.method()?;
+            features.push(Feature {
+                student: term.student.clone(),
+                place: (teacher, wanted[teacher].len()),
+                weight: term.loss.weight.unwrap_or(method.weight),
+                loss: method.feature_loss(&term.loss.given(), &pair).map_err(refused)?,
+            });
+            wanted[teacher].push(value);
+        }
+        self.features = features;
+        self.teachers = std::mem::take(&mut self.graphs)
+            .into_iter()
+            .zip(&wanted)
+            .map(|(graph, wanted)| Teacher::new(graph, wanted))
+            .collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn wants(&self) -> Vec<String> {
+        self.params.features.iter().map(|term| term.student.clone()).collect()
+    }
+
+    fn label_weight(&self) -> f64 {
+        self.params.hard_weight
+    }
+
+    fn loss(&mut self, step: &Step) -> Result<Option<Tensor>> {
+        let (samples, classes) = step.scores.dims2()?;
+        let mut logits = Vec::new();
+        let mut values = Vec::new();
+        for teacher in &self.teachers {
+            let mut outputs = teacher.run(step.inputs)?.into_iter();
+            let scores =
+                outputs.next().ok_or_else(|| Error::internal("a teacher without scores"))?;
+            logits.push(scores.reshape((samples, classes))?);
+            values.push(outputs.collect::<Vec<_>>());
+        }
+        let labels = match step.labels {
+            Some(labels) => Some(Tensor::from_slice(labels, samples, &Device::Cpu)?),
+            None if self.loss.needs_labels() => {
+                return Err(Error::invalid(format!("`{}` needs labels", self.params.logits.name))
+                    .code_is("E0422")
+                    .hint("give labels with `--labels PATH`, or choose another loss"));
+            }
+            None => None,
+        };
+        let (mean, weights) = (self.params.mean, self.params.teacher_weights.clone());
+        let teacher = Ensemble { mean, weights }.logits(&logits, self.loss.temperature())?;
+        let soft = self.loss.loss(step.scores, &teacher, labels.as_ref())?;
+        let mut total = (soft * self.soft_weight)?;
+        for feature in &self.features {
+            let (teacher, index) = feature.place;
+            let value = values.get(teacher).and_then(|values| values.get(index));
+            let value = value.ok_or_else(|| Error::internal("a feature is missing"))?;
+            let term = feature.loss.loss(step.value(&feature.student)?, value)?;
+            total = (total + (term * feature.weight)?)?;
+        }
+        Ok(Some(total))
+    }
+
+    fn variables(&self) -> Vec<Extra> {
+        let of = |(number, feature): (usize, &Feature)| {
+            let variables = feature.loss.variables().into_iter();
+            variables
+                .map(|(name, var)| Extra {
+                    name: format!("feature{number}.{name}"),
+                    var,
+                    decays: name == "weight",
+                    rate: 1.0,
+                })
+                .collect::<Vec<_>>()
+        };
+        self.features.iter().enumerate().flat_map(of).collect()
+    }
+}

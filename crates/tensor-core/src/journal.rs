@@ -1,0 +1,190 @@
+//! Run folders: an append-only journal of JSON lines, whose first line says what the run is.
+//!
+//! The first line holds the identity of the run: everything that determines its result. A run goes
+//! on only with the same identity. Every further line is one finished unit of work; a torn last
+//! line, as a killed process leaves it, is dropped.
+
+use crate::{Error, ErrorKind, Result};
+use serde_json::{Map, Value, json};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What determines the result of a run: names and values, such as hashes of inputs.
+pub type Identity = Map<String, Value>;
+
+/// Schema of the first line.
+pub const SCHEMA: &str = "kerf.journal/1";
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Opens the journal of a run folder, or begins it, and returns the lines after the first.
+    ///
+    /// # Errors
+    /// `E0403` when the folder holds a run with another identity, and says which entry differs;
+    /// `E0404` when the journal is damaged; `E0003` when it cannot be written.
+    pub fn open(folder: &Path, kind: &str, identity: &Identity) -> Result<(Self, Vec<Value>)> {
+        fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
+        let path = folder.join("journal.jsonl");
+        let entries = match fs::read_to_string(&path) {
+            Ok(text) => {
+                let (first, entries) = parse(&path, &text)?;
+                compare(folder, kind, identity, &first)?;
+                entries
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(Error::io(&path, &error)),
+        };
+        let first = json!({ "schema": SCHEMA, "kind": kind, "identity": identity });
+        let file = rewrite(&path, &first, &entries)?;
+        Ok((Self { path, file }, entries))
+    }
+
+    /// Appends one line and hands it to the system.
+    ///
+    /// # Errors
+    /// `E0003` when it cannot be written.
+    pub fn append(&mut self, entry: &Value) -> Result<()> {
+        let line = format!("{entry}\n");
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush());
+        written.map_err(|error| Error::io(&self.path, &error))
+    }
+
+    /// Drops the lines for which `keep` is false, such as those after the last checkpoint.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn retain(&mut self, keep: impl Fn(&Value) -> bool) -> Result<()> {
+        let text = fs::read_to_string(&self.path).map_err(|error| Error::io(&self.path, &error))?;
+        let (first, mut entries) = parse(&self.path, &text)?;
+        entries.retain(keep);
+        self.file = rewrite(&self.path, &first, &entries)?;
+        Ok(())
+    }
+}
+
+/// Writes the whole journal through a file beside it and opens it for appending.
+fn rewrite(path: &Path, first: &Value, entries: &[Value]) -> Result<File> {
+    let mut text = format!("{first}\n");
+    for entry in entries {
+        text.push_str(&format!("{entry}\n"));
+    }
+    write_whole(path, |part| fs::write(part, &text))?;
+    OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, &error))
+}
+
+/// Lets `write` make a file under another name, waits until it is stored, and renames it: after a
+/// crash the old or the new content is there, never a part.
+///
+/// # Errors
+/// `E0003` when it cannot be written.
+pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = write(&part)
+        .and_then(|()| File::open(&part)?.sync_all())
+        .and_then(|()| fs::rename(&part, path));
+    written.map_err(|error| Error::io(path, &error))
+}
+
+fn parse(path: &Path, text: &str) -> Result<(Value, Vec<Value>)> {
+    let damaged = |what: &str| {
+        Error::new(ErrorKind::Invalid, "E0404", format!("{}: {what}", path.display()))
+            .hint("name another run folder, or remove this one")
+    };
+    // A line without its end was being written when the process died.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let mut lines = whole.lines();
+    let first: Value = lines
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .ok_or_else(|| damaged("its first line is no JSON"))?;
+    if first["schema"] != SCHEMA {
+        return Err(damaged("is no journal of this version"));
+    }
+    let entry = |(i, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|_| damaged(&format!("line {} is no JSON", i + 2)))
+    };
+    let entries = lines.enumerate().map(entry).collect::<Result<_>>()?;
+    Ok((first, entries))
+}
+
+/// Refuses to go on with another identity.
+fn compare(folder: &Path, kind: &str, identity: &Identity, first: &Value) -> Result<()> {
+    let other = |message: String| {
+        Error::new(ErrorKind::Invalid, "E0403", format!("{}: {message}", folder.display())).hint(
+            "a run goes on only with the same inputs and settings; name another run folder for a \
+             new one",
+        )
+    };
+    if first["kind"] != kind {
+        return Err(other(format!("holds a run of another kind: {}", first["kind"])));
+    }
+    let empty = Map::new();
+    let known = first["identity"].as_object().unwrap_or(&empty);
+    let names = identity.keys().chain(known.keys());
+    for name in names {
+        let (old, new) = (known.get(name), identity.get(name));
+        if old != new {
+            let show = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
+            return Err(other(format!(
+                "the run was begun with `{name}` {}, now it is {}",
+                show(old),
+                show(new)
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(batch: u64) -> Identity {
+        json!({ "model": "ab", "batch": batch }).as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_journal_goes_on_without_its_torn_line() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (mut journal, entries) =
+            Journal::open(folder.path(), "train", &identity(1)).expect("opened");
+        assert!(entries.is_empty());
+        for step in 0..3 {
+            journal.append(&json!({ "step": step })).expect("appended");
+        }
+        let path = folder.path().join("journal.jsonl");
+        let text = fs::read_to_string(&path).expect("read");
+        fs::write(&path, format!("{text}{{\"step\": 3")).expect("written");
+        let (mut journal, entries) =
+            Journal::open(folder.path(), "train", &identity(1)).expect("opened again");
+        assert_eq!(entries.len(), 3);
+        assert_eq!(fs::read_to_string(&path).expect("read"), text);
+        journal.retain(|entry| entry["step"].as_u64() < Some(2)).expect("cut");
+        journal.append(&json!({ "step": 9 })).expect("appended");
+        let (_, entries) = Journal::open(folder.path(), "train", &identity(1)).expect("opened");
+        assert_eq!(entries, [json!({ "step": 0 }), json!({ "step": 1 }), json!({ "step": 9 })]);
+    }
+
+    #[test]
+    fn another_run_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        drop(Journal::open(folder.path(), "train", &identity(1)).expect("opened"));
+        let error = Journal::open(folder.path(), "train", &identity(2)).expect_err("refused");
+        assert_eq!(error.code(), "E0403");
+        assert!(error.message().contains("`batch` 1, now it is 2"), "{error}");
+        let error = Journal::open(folder.path(), "search", &identity(1)).expect_err("refused");
+        assert_eq!(error.code(), "E0403");
+        fs::write(folder.path().join("journal.jsonl"), "nonsense\n").expect("written");
+        let error = Journal::open(folder.path(), "train", &identity(1)).expect_err("refused");
+        assert_eq!(error.code(), "E0404");
+    }
+}

@@ -1,0 +1,181 @@
+//! How a technique takes part in training.
+
+use super::Parameters;
+use crate::graph::Graph;
+use crate::rewrite::Edit;
+use crate::run::Array;
+use crate::{Error, Result};
+use candle_core::{Tensor, Var};
+use std::collections::BTreeMap;
+
+/// A technique that takes part in [the training loop](super), such as distillation, quantization
+/// in training or gates.
+///
+/// A run calls [`begin`](Self::begin) once, then for each step [`parameter`](Self::parameter) and
+/// [`activation`](Self::activation) while the graph is evaluated, [`loss`](Self::loss) after it and
+/// [`after_step`](Self::after_step) when the weights were updated, and [`finish`](Self::finish) at
+/// the end. Several plug-ins are applied in the order of their list. All methods but
+/// [`name`](Self::name) default to doing nothing.
+///
+/// Everything must be deterministic: what a resumed run computes may depend only on the graph, the
+/// [`Step`], the variables and what [`state`](Self::state) gave.
+pub trait Plugin {
+    /// A short name, different from that of any other plug-in of the run. Checkpoints, the journal
+    /// and errors use it.
+    fn name(&self) -> &str;
+
+    /// The run begins: graph as trained (weights are initializers, see
+    /// [`prepare`](super::prepare)) and number of optimizer steps.
+    ///
+    /// # Errors
+    /// When the graph is not fit for the technique, such as a name that it does not have.
+    fn begin(&mut self, _graph: &Graph, _steps: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// The differentiable view of a parameter that the graph computes with, of the same shape: a
+    /// mask, a gate, a fake-quantized weight. `None` leaves it as it is.
+    ///
+    /// Called once per parameter and step, trainable or frozen, with what the plug-ins before made
+    /// of it, and in evaluation.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn parameter(&self, _name: &str, _value: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Names of the values that [`activation`](Self::activation) replaces.
+    fn activations(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The differentiable view of a value that the nodes after it read. Called once per value and
+    /// run of the graph, in evaluation as well.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn activation(&mut self, _name: &str, value: &Tensor, _mode: Mode) -> Result<Tensor> {
+        Ok(value.clone())
+    }
+
+    /// Names of the values that [`loss`](Self::loss) wants to see in [`Step::value`].
+    fn wants(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The weight of the cross-entropy with the labels, by which that of other plug-ins is
+    /// multiplied. At 0 the data need no labels.
+    fn label_weight(&self) -> f64 {
+        1.0
+    }
+
+    /// A term that is added to the loss: a scalar, averaged over the batch.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn loss(&mut self, _step: &Step) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// The weights have been updated: proximal steps, masks, schedules. Parameters may be changed
+    /// here.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn after_step(&mut self, _at: Moment, _parameters: &Parameters) -> Result<()> {
+        Ok(())
+    }
+
+    /// Variables beyond the parameters of the graph, such as gates or learned step sizes. The loop
+    /// optimizes and checkpoints them; the list stays the same during a run.
+    fn variables(&self) -> Vec<Extra> {
+        Vec::new()
+    }
+
+    /// What a checkpoint must hold beyond the variables, by name.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Goes on from what [`state`](Self::state) gave; called after [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// When the state is not that of this technique.
+    fn load_state(&mut self, _state: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Folds what was learned into a plain graph: edits of the trained graph, which holds the
+    /// parameters without any plug-in's view. Edits of plug-ins before are already applied.
+    ///
+    /// # Errors
+    /// When it cannot be folded exactly.
+    fn finish(&self, _graph: &Graph) -> Result<Vec<Edit>> {
+        Ok(Vec::new())
+    }
+}
+
+/// What the graph is evaluated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// For a gradient.
+    Train,
+    /// For the accuracy on held-out data.
+    Evaluate,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Optimizer steps before this one, from 0.
+    pub step: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: u64,
+    /// Passes over the data before this one, from 0.
+    pub epoch: u64,
+}
+
+/// One training step, after the graph was evaluated.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Where the run is.
+    pub at: Moment,
+    /// The batch as the graph saw it, augmented: input names and arrays, in the order of the
+    /// graph's inputs.
+    pub inputs: &'a [(String, Array)],
+    /// The scores that the loss is taken of, N x classes: the first graph output, before a softmax
+    /// that ends the graph.
+    pub scores: &'a Tensor,
+    /// The class of each of the N samples, if there are labels.
+    pub labels: Option<&'a [u32]>,
+    pub(crate) values: &'a BTreeMap<String, Tensor>,
+}
+
+impl Step<'_> {
+    /// A value that [`Plugin::wants`] named, with its gradient.
+    ///
+    /// # Errors
+    /// When no plug-in of the run wants it.
+    pub fn value(&self, name: &str) -> Result<&Tensor> {
+        self.values
+            .get(name)
+            .ok_or_else(|| Error::internal(format!("`{name}` was not asked for before the step")))
+    }
+}
+
+/// A variable of a plug-in.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    /// Name, unique within the plug-in.
+    pub name: String,
+    /// The variable, `F32`.
+    pub var: Var,
+    /// Does weight decay apply?
+    pub decays: bool,
+    /// Factor of the learning rate.
+    pub rate: f64,
+}

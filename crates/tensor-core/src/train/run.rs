@@ -1,0 +1,517 @@
+//! The training loop.
+
+use super::augment::Images;
+use super::checkpoint::{self, Snapshot};
+use super::evaluate::{Score, arrays, as_matrix, evaluate};
+use super::loss::check_labels;
+use super::trainer::Trainer;
+use super::{Keep, Length, Moment, Params, Plugin, prepare, scores};
+use crate::data::{Batch, Dataset};
+use crate::journal::{Identity, Journal};
+use crate::progress::{self, Progress};
+use crate::run::Session;
+use crate::{Error, Graph, Result, random, rewrite};
+use candle_core::{Device, Tensor};
+use rand_chacha::rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The checkpoint that a run goes on from, and the one with the highest accuracy.
+const LAST: &str = "last.safetensors";
+const BEST: &str = "best.safetensors";
+
+/// What is to be trained, on what and how.
+pub struct Job<'a> {
+    /// The model.
+    pub graph: &'a Graph,
+    /// Training samples. What does not fill a batch at the end of an epoch is left to the next
+    /// epoch, which has another order.
+    pub data: &'a Dataset,
+    /// Held-out samples with labels.
+    pub evaluation: Option<&'a Dataset>,
+    /// How to train.
+    pub params: &'a Params,
+    /// Techniques that take part.
+    pub plugins: &'a mut [Box<dyn Plugin>],
+    /// A run folder: journal, checkpoints and resume.
+    pub folder: Option<&'a Path>,
+    /// What determines the result beside `params`: hashes of the model and of the data, settings
+    /// of the plug-ins. A run in the folder goes on only when all of it is the same.
+    pub identity: Identity,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Trained {
+    /// The trained model, with what plug-ins learned folded in.
+    pub graph: Graph,
+    /// How it went.
+    pub report: Report,
+}
+
+/// What a run is about to do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Planned {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Steps per pass over the data.
+    pub steps_per_epoch: u64,
+    /// Number of training samples.
+    pub samples: usize,
+    /// Trained values.
+    pub trained_values: usize,
+    /// Names of the parameters that stay.
+    pub frozen: Vec<String>,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was to be done.
+    #[serde(flatten)]
+    pub planned: Planned,
+    /// The step that the run went on from, when it was interrupted before.
+    pub resumed_from: Option<u64>,
+    /// All evaluations, those of before an interruption too.
+    pub points: Vec<Point>,
+    /// The point whose weights were kept; absent without held-out data.
+    pub kept: Option<Point>,
+    /// Training samples per second of the steps since the start or the resumption; `None` when
+    /// there were none.
+    pub samples_per_second: Option<f64>,
+}
+
+/// What is known after some steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Mean training loss since the point before, all terms.
+    pub train_loss: f64,
+    /// Accuracy on the training batches since the point before; `None` without labels.
+    pub train_accuracy: Option<f64>,
+    /// On the held-out data.
+    pub evaluation: Option<Score>,
+}
+
+/// Sums since the last point.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    steps: f64,
+    loss: f64,
+    correct: f64,
+}
+
+/// Trains a model.
+///
+/// With a run folder the run leaves `journal.jsonl`, `last.safetensors` and, with held-out data,
+/// `best.safetensors`; when it is interrupted, the same job goes on from the last checkpoint and
+/// gives the same bytes as a run that was not interrupted. All random draws come from streams of
+/// the seed by purpose, epoch and step; the result does not depend on the number of threads.
+///
+/// # Errors
+/// `E0130` when it was stopped, after a checkpoint was written; `E0401` when the loss is not
+/// finite; `E0402` when there is nothing to train; `E0403` and `E0404` when the run folder does not
+/// fit; `E0405` when the model is no classifier; `E0406` and `E0407` for wrong parameters and
+/// names; errors of data and operators.
+pub fn train(job: Job) -> Result<Trained> {
+    let graph = prepare(job.graph);
+    let identity = job.identity.clone();
+    let mut run = Run::new(&graph, job)?;
+    let resumed_from = run.open(identity)?;
+    run.run()?;
+    run.finish(resumed_from)
+}
+
+/// What [`train`] would do, after everything that can be checked without training.
+///
+/// # Errors
+/// As [`train`].
+pub fn plan(job: Job) -> Result<Planned> {
+    let graph = prepare(job.graph);
+    Ok(Run::new(&graph, job)?.planned())
+}
+
+/// The steps of a run.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    batch: usize,
+    per_epoch: u64,
+    steps: u64,
+    evaluate_every: u64,
+}
+
+impl Plan {
+    fn new(job: &Job) -> Result<Self> {
+        let params = job.params;
+        let batch = params.batch.min(job.data.len());
+        if batch == 0 {
+            return Err(Error::invalid("there are no training samples").code_is("E0201"));
+        }
+        let per_epoch = (job.data.len() / batch) as u64;
+        let steps = match params.length {
+            Length::Epochs(epochs) => per_epoch.saturating_mul(epochs.into()),
+            Length::Steps(steps) => steps,
+        };
+        let evaluate_every = params.evaluate_every.unwrap_or(per_epoch);
+        Ok(Self { batch, per_epoch, steps, evaluate_every })
+    }
+
+    fn moment(self, step: u64) -> Moment {
+        Moment { step, steps: self.steps, epoch: step / self.per_epoch }
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    trainer: Trainer<'a>,
+    plan: Plan,
+    data: &'a Dataset,
+    evaluation: Option<&'a Dataset>,
+    progress: &'a dyn Progress,
+    folder: Option<PathBuf>,
+    journal: Option<Journal>,
+    /// Steps done.
+    done: u64,
+    sums: Sums,
+    points: Vec<Point>,
+    best: Option<Best>,
+    started: Instant,
+    /// The step that this process began with.
+    from: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(graph: &'a Graph, job: Job<'a>) -> Result<Self> {
+        job.params.check()?;
+        let plan = Plan::new(&job)?;
+        let scores = scores(graph)?;
+        let run = Self {
+            trainer: Trainer::new(graph, scores, job.params, job.plugins, plan.steps)?,
+            plan,
+            data: job.data,
+            evaluation: job.evaluation,
+            progress: job.progress,
+            folder: job.folder.map(Path::to_owned),
+            journal: None,
+            done: 0,
+            sums: Sums::default(),
+            points: Vec::new(),
+            best: None,
+            started: Instant::now(),
+            from: 0,
+        };
+        run.probe()?;
+        Ok(run)
+    }
+
+    fn planned(&self) -> Planned {
+        let parameters = &self.trainer.parameters;
+        let frozen = parameters.iter().filter(|parameter| parameter.is_frozen());
+        let trained = parameters.iter().filter(|parameter| !parameter.is_frozen());
+        Planned {
+            steps: self.plan.steps,
+            steps_per_epoch: self.plan.per_epoch,
+            samples: self.data.len(),
+            trained_values: trained.map(|parameter| parameter.var.elem_count()).sum(),
+            frozen: frozen.map(|parameter| parameter.name.clone()).collect(),
+        }
+    }
+
+    /// Finds out what would fail later: the graph runs, its output has classes, labels are classes.
+    fn probe(&self) -> Result<()> {
+        let graph = self.trainer.graph;
+        let batch = self.data.batch(0..self.plan.batch)?;
+        let inputs: Vec<_> = graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
+        let session = Session::until(graph, &[self.trainer.scores])?;
+        let outputs = session.fetch(&inputs, &[self.trainer.scores])?;
+        let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
+        let classes = as_matrix(&first.tensor, self.plan.batch)?.dim(1)?;
+        if self.trainer.needs_labels() {
+            check_labels(&self.data.labels()?, classes)?;
+        }
+        if let Some(set) = self.evaluation {
+            check_labels(&set.labels()?, classes)?;
+        }
+        if self.trainer.params.augment.is_active() && self.data.images().is_none() {
+            return Err(Error::invalid("flips and shifts need images, and the samples are none")
+                .code_is("E0406"));
+        }
+        Ok(())
+    }
+
+    /// Opens the run folder and goes back to its last checkpoint.
+    fn open(&mut self, mut identity: Identity) -> Result<Option<u64>> {
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        identity.insert("training".to_owned(), json!(self.trainer.params));
+        identity.insert("samples".to_owned(), json!(self.data.len()));
+        let (mut journal, entries) = Journal::open(&folder, "train", &identity)?;
+        for entry in &entries {
+            let point = serde_json::from_value(entry.clone()).map_err(|error| {
+                Error::invalid(format!("the journal of {}: {error}", folder.display()))
+                    .code_is("E0404")
+            })?;
+            self.points.push(point);
+        }
+        let last = checkpoint::read(&folder.join(LAST))?;
+        match &last {
+            Some(snapshot) => self.restore(snapshot)?,
+            None => self.points.clear(),
+        }
+        let point = self.last_point();
+        journal.retain(|entry| entry["step"].as_u64().is_some_and(|step| step <= point))?;
+        self.journal = Some(journal);
+        self.from = self.done;
+        Ok(last.map(|_| self.done))
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let steps = self.plan.steps;
+        self.progress.stage("train", usize::try_from(steps).unwrap_or(usize::MAX));
+        if self.done > 0 {
+            self.progress.note(&format!("goes on from step {} of {steps}", self.done));
+            self.progress.advance(usize::try_from(self.done).unwrap_or(usize::MAX), "");
+        }
+        self.started = Instant::now();
+        let mut order: Option<(u64, Dataset)> = None;
+        loop {
+            if let Err(stop) = progress::check(self.progress) {
+                self.write_checkpoint()?;
+                return Err(stop);
+            }
+            let is_due = self.done.is_multiple_of(self.plan.evaluate_every) || self.done == steps;
+            if is_due && self.done > self.last_point() {
+                let taken = self.take_point();
+                // An evaluation that was stopped is made after the resumption.
+                self.write_checkpoint()?;
+                taken?;
+            }
+            if self.done == steps {
+                return Ok(());
+            }
+            let at = self.plan.moment(self.done);
+            let set = match &order {
+                Some((epoch, set)) if *epoch == at.epoch => set,
+                _ => &order.insert((at.epoch, self.shuffled(at.epoch))).1,
+            };
+            let batch = self.batch(set, at)?;
+            let measured = self.trainer.step(at, &batch)?;
+            self.done += 1;
+            self.sums.steps += 1.0;
+            self.sums.loss += measured.loss;
+            self.sums.correct += measured.correct as f64;
+            self.progress.advance(1, &format!("loss {:.4}", measured.loss));
+            let every = self.trainer.params.checkpoint_every;
+            if every.is_some_and(|every| self.done.is_multiple_of(every)) {
+                self.write_checkpoint()?;
+            }
+        }
+    }
+
+    /// The step of the last point.
+    fn last_point(&self) -> u64 {
+        self.points.last().map_or(0, |point| point.step)
+    }
+
+    /// The samples in the order of an epoch.
+    fn shuffled(&self, epoch: u64) -> Dataset {
+        let name = format!("train/shuffle/{epoch}");
+        self.data.shuffled(random::stream(self.trainer.params.seed, &name).next_u64())
+    }
+
+    /// The augmented batch of a step.
+    fn batch(&self, set: &Dataset, at: Moment) -> Result<Batch> {
+        let within = usize::try_from(at.step % self.plan.per_epoch).unwrap_or_default();
+        let first = within * self.plan.batch;
+        let mut batch = set.batch(first..first + self.plan.batch)?;
+        let params = self.trainer.params;
+        if params.augment.is_active()
+            && let Some((layout, black)) = set.images()
+            && let [(_, images)] = batch.inputs.as_mut_slice()
+        {
+            let place = (params.seed, at.epoch, first);
+            *images = params.augment.apply(images, &Images { layout, black }, place)?;
+        }
+        Ok(batch)
+    }
+
+    /// Evaluates, and keeps the weights when they are the best so far.
+    fn take_point(&mut self) -> Result<()> {
+        let evaluation = match self.evaluation {
+            Some(set) => {
+                let graph = self.trainer.written(true)?;
+                let (scores, set) = (self.trainer.scores, (set, self.plan.batch));
+                let plugins = &mut *self.trainer.plugins;
+                Some(evaluate(&graph, scores, set, plugins, self.progress)?)
+            }
+            None => None,
+        };
+        let seen = (self.sums.steps * self.plan.batch as f64).max(1.0);
+        let point = Point {
+            step: self.done,
+            train_loss: rounded(self.sums.loss / self.sums.steps.max(1.0)),
+            train_accuracy: self.data.has_labels().then_some(rounded(self.sums.correct / seen)),
+            evaluation: evaluation.map(|score| Score {
+                loss: rounded(score.loss),
+                accuracy: rounded(score.accuracy),
+                ..score
+            }),
+        };
+        self.sums = Sums::default();
+        self.points.push(point);
+        self.progress.note(&self.line(&point));
+        if let Some(journal) = &mut self.journal {
+            let mut entry = json!(point);
+            entry["samples_per_second"] =
+                json!(speed(self.plan, self.done - self.from, self.started));
+            journal.append(&entry)?;
+        }
+        match evaluation {
+            Some(score) if self.best.as_ref().is_none_or(|best| score.accuracy > best.accuracy) => {
+                self.keep_best(score.accuracy)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn keep_best(&mut self, accuracy: f64) -> Result<()> {
+        self.best = Some(Best { accuracy, step: self.done, weights: None });
+        let snapshot = self.snapshot()?;
+        match (&self.folder, &mut self.best) {
+            (Some(folder), _) => checkpoint::write(&folder.join(BEST), &snapshot)?,
+            (None, Some(best)) if self.trainer.params.keep == Keep::Best => {
+                best.weights = Some(snapshot);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A point in words, for whoever watches.
+    fn line(&self, point: &Point) -> String {
+        let mut line = format!(
+            "epoch {:.1}  step {}/{}  loss {:.4}",
+            point.step as f64 / self.plan.per_epoch as f64,
+            point.step,
+            self.plan.steps,
+            point.train_loss
+        );
+        if let Some(accuracy) = point.train_accuracy {
+            line.push_str(&format!("  train {:.2}%", accuracy * 100.0));
+        }
+        if let Some(score) = &point.evaluation {
+            line.push_str(&format!("  held out {:.2}%", score.accuracy * 100.0));
+        }
+        if let Some(speed) = speed(self.plan, self.done - self.from, self.started) {
+            let left = (self.plan.steps - self.done) as f64 * self.plan.batch as f64 / speed;
+            line.push_str(&format!("  {speed:.0} samples/s  {left:.0} s left"));
+        }
+        line
+    }
+
+    fn write_checkpoint(&self) -> Result<()> {
+        match &self.folder {
+            Some(folder) => checkpoint::write(&folder.join(LAST), &self.snapshot()?),
+            None => Ok(()),
+        }
+    }
+
+    /// The weights and everything else that the run needs to go on.
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut snapshot = self.trainer.snapshot()?;
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let steps = [count(self.done), count(self.last_point())];
+        snapshot.insert("run/steps".to_owned(), Tensor::new(&steps, &Device::Cpu)?);
+        let sums = [self.sums.steps, self.sums.loss, self.sums.correct];
+        snapshot.insert("run/sums".to_owned(), Tensor::new(&sums, &Device::Cpu)?);
+        if let Some(best) = &self.best {
+            let values = [best.accuracy, best.step as f64];
+            snapshot.insert("run/best".to_owned(), Tensor::new(&values, &Device::Cpu)?);
+        }
+        Ok(snapshot)
+    }
+
+    /// Goes back to a snapshot; the journal has the points.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let damaged = || {
+            Error::invalid("the checkpoint does not say where the run was")
+                .code_is("E0404")
+                .hint("remove the run folder and begin again")
+        };
+        self.trainer.restore(snapshot)?;
+        let steps = snapshot.get("run/steps").and_then(|t| t.to_vec1::<i64>().ok());
+        let sums = snapshot.get("run/sums").and_then(|t| t.to_vec1::<f64>().ok());
+        let (Some([done, point]), Some([steps, loss, correct])) =
+            (steps.as_deref(), sums.as_deref())
+        else {
+            return Err(damaged());
+        };
+        self.done = u64::try_from(*done).map_err(|_| damaged())?;
+        if self.done > self.plan.steps {
+            return Err(damaged());
+        }
+        self.sums = Sums { steps: *steps, loss: *loss, correct: *correct };
+        let best = snapshot.get("run/best").and_then(|t| t.to_vec1::<f64>().ok());
+        if let Some([accuracy, step]) = best.as_deref() {
+            self.best = Some(Best { accuracy: *accuracy, step: *step as u64, weights: None });
+        }
+        let point = u64::try_from(*point).map_err(|_| damaged())?;
+        self.points.retain(|known| known.step <= point);
+        Ok(())
+    }
+
+    /// The trained graph, with what plug-ins learned folded in.
+    fn finish(mut self, resumed_from: Option<u64>) -> Result<Trained> {
+        let speed = speed(self.plan, self.done - self.from, self.started);
+        let mut kept = self.points.last().copied();
+        if self.trainer.params.keep == Keep::Best
+            && let Some(best) = self.best.take()
+        {
+            kept = self.points.iter().find(|point| point.step == best.step).copied();
+            let snapshot = match (best.weights, &self.folder) {
+                (Some(weights), _) => Some(weights),
+                (None, Some(folder)) => checkpoint::read(&folder.join(BEST))?,
+                (None, None) => None,
+            };
+            let snapshot = snapshot.ok_or_else(|| {
+                Error::invalid(format!("the run folder has lost {BEST}")).code_is("E0404")
+            })?;
+            self.trainer.restore(&snapshot)?;
+        }
+        let mut graph = self.trainer.written(false)?;
+        for plugin in self.trainer.plugins.iter() {
+            graph = rewrite::apply(&graph, &plugin.finish(&graph)?)?;
+        }
+        let report = Report {
+            planned: self.planned(),
+            resumed_from,
+            kept: kept.filter(|point| point.evaluation.is_some()),
+            points: self.points,
+            samples_per_second: speed,
+        };
+        Ok(Trained { graph, report })
+    }
+}
+
+/// With nine decimals, which come back from the journal as they were.
+fn rounded(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
+}
+
+/// The best evaluation so far.
+struct Best {
+    accuracy: f64,
+    step: u64,
+    /// Where there is no folder to hold them.
+    weights: Option<Snapshot>,
+}
+
+/// Samples per second over some steps, evaluations included.
+fn speed(plan: Plan, steps: u64, since: Instant) -> Option<f64> {
+    let seconds = since.elapsed().as_secs_f64();
+    (steps > 0 && seconds > 0.0).then(|| steps as f64 * plan.batch as f64 / seconds)
+}
