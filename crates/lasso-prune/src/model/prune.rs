@@ -280,9 +280,7 @@ fn kept_in_advance(sets: &[Set], curves: &[Curve], widths: &[usize]) -> Vec<Opti
         if set.readers.len() > 1
             && let Some(curve) = curves.get(i)
         {
-            let mut first = curve.order[..widths[i]].to_vec();
-            first.sort_unstable();
-            kept[i] = Some(first);
+            kept[i] = Some(set.completed(curve.order[..widths[i]].to_vec()));
         }
     }
     kept

@@ -91,7 +91,7 @@ fn choose(
             None => {
                 let task = Task::new(problems.of(layer, &read.set.classes)?.all)?
                     .with_producer_norms(read.set.producer_norms.clone())?;
-                selection.selector().select(&task, read.width)
+                Ok(read.set.completed(selection.selector().select(&task, read.width)?))
             }
         })
         .collect()

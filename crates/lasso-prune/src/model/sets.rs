@@ -3,7 +3,7 @@
 use super::layers::Layer;
 use super::names::Names;
 use super::params::Streams;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::ValueId;
 use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::graph::{Graph, Index};
@@ -45,6 +45,9 @@ pub(crate) struct Set {
     pub(crate) readers: Vec<usize>,
     /// Sum of absolute weights of the filters that make each class.
     pub(crate) producer_norms: Vec<f64>,
+    /// Places in `classes` of which one at least has to stay, because they alone fill an axis (a
+    /// branch of a concatenation).
+    pub(crate) axes: Vec<Vec<usize>>,
 }
 
 /// A group that is left alone, and why.
@@ -58,6 +61,18 @@ pub(crate) struct Frozen {
 }
 
 impl Set {
+    /// The kept places, with the strongest of every axis that would be left without any.
+    pub(crate) fn completed(&self, mut kept: Vec<usize>) -> Vec<usize> {
+        for axis in &self.axes {
+            if axis.iter().all(|place| !kept.contains(place)) {
+                let norm = |place: &usize| self.producer_norms[*place];
+                kept.extend(axis.iter().copied().max_by(|a, b| norm(a).total_cmp(&norm(b))));
+            }
+        }
+        kept.sort_unstable();
+        kept
+    }
+
     /// Both names, for people.
     pub(crate) fn label(&self) -> String {
         format!("{} (`{}`)", self.id, self.name)
@@ -114,6 +129,7 @@ pub(crate) fn find_sets(
             group: at,
             kind: Kind::Cut,
             producer_norms: classes.iter().map(of_class).collect(),
+            axes: partial_axes(graph, facts, channels, &classes),
             classes,
             readers,
         };
@@ -136,6 +152,31 @@ pub(crate) fn find_sets(
         }
     }
     (sets, frozen)
+}
+
+/// The axes that some but not all of the classes fill alone, as places in `classes`.
+fn partial_axes(
+    graph: &Graph,
+    facts: &Facts,
+    channels: &Channels,
+    classes: &[ClassId],
+) -> Vec<Vec<usize>> {
+    let place_of: BTreeMap<ClassId, usize> =
+        classes.iter().enumerate().map(|(place, &class)| (class, place)).collect();
+    let mut axes = BTreeSet::new();
+    for value in (0..graph.value_count()).map(ValueId::from_index) {
+        for axis in 0..facts.dims(value).map_or(0, <[usize]>::len) {
+            let positions = channels.positions(value, axis).unwrap_or_default();
+            let places: Option<BTreeSet<usize>> =
+                positions.iter().map(|class| place_of.get(class).copied()).collect();
+            if let Some(places) = places
+                && (1..classes.len()).contains(&places.len())
+            {
+                axes.insert(places.into_iter().collect());
+            }
+        }
+    }
+    axes.into_iter().collect()
 }
 
 /// Why a layer that reads a group cannot be refitted.
