@@ -3,16 +3,17 @@
 use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
 use faer::{Mat, MatRef, Par};
 use rayon::prelude::*;
-use tensor_core::Result;
 use tensor_core::calibrate::Centred;
+use tensor_core::{Error, Result};
 
-use crate::held_out::{best_ridge, promises_more, ridges};
+use crate::held_out::{promises_more, ridges};
+use crate::held_out_kernel::kernel_errors;
 use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner, singular};
 use crate::problem::{CentredStatistics, Problem, check_order};
 use crate::reconstruct::check_ridge;
 
 /// Held-out error when the first `k` channels of `order` are kept, for each `k` in `widths`, each
-/// with its best ridge: what [`best_ridge`] says for each width, in one sweep.
+/// with its best ridge: what [`best_ridge`](crate::best_ridge) says for each width, in one sweep.
 ///
 /// The ridged system of a width is a leading block of that of all columns,
 ///
@@ -20,11 +21,12 @@ use crate::reconstruct::check_ridge;
 /// (G_k + ridge) W' = R_k + ridge W_k
 /// ```
 ///
-/// so that one Cholesky factorization per half and ridge serves all widths.
+/// so that one Cholesky factorization per half and ridge serves all widths. Where the statistics are
+/// rows, the kernel `X_k X_k^T` grows from width to width instead.
 ///
 /// # Errors
 /// When `order` is no permutation of the channels, a width is larger than their number, or as
-/// [`best_ridge`].
+/// [`best_ridge`](crate::best_ridge).
 pub fn held_out_errors(
     halves: &[[Problem; 2]],
     order: &[usize],
@@ -35,16 +37,15 @@ pub fn held_out_errors(
     if let Some([half, _]) = halves.first() {
         check_order(order, half.channels())?;
     }
+    if let Some(&width) = widths.iter().find(|&&width| width > order.len()) {
+        return Err(Error::invalid(format!("a width of {width} for {} channels", order.len())));
+    }
     let mut folds = Vec::with_capacity(2 * halves.len());
     for [even, odd] in halves {
         let (CentredStatistics::Primal(first), CentredStatistics::Primal(second)) =
             (&*even.statistics, &*odd.statistics)
         else {
-            // Fewer rows than columns: the systems are as small as the sample.
-            return widths
-                .iter()
-                .map(|&k| best_ridge(halves, &order[..k], least).map(|(_, error)| error))
-                .collect();
+            return kernel_errors(halves, order, widths, least);
         };
         folds.push(Fold::new((even, first), (odd, second), order, widths));
         folds.push(Fold::new((odd, second), (even, first), order, widths));

@@ -81,6 +81,7 @@ mod elastic_net;
 mod error_curve;
 mod exchange;
 mod held_out;
+mod held_out_kernel;
 mod held_out_path;
 mod homotopy;
 mod lasso;

@@ -66,12 +66,27 @@ proptest! {
     }
 }
 
+/// With more columns than rows large ridges win, so this compares the choice of the ridge too.
 #[test]
-fn more_columns_than_rows_are_swept_too() {
-    let layer = Layer::random(5, [24, 10, 3, 2], 0.5);
-    let halves = halves(&layer).map(|half| half.dual_problem());
-    let order: Vec<usize> = (0..layer.channels).collect();
-    let errors = held_out_errors(std::slice::from_ref(&halves), &order, &[0, 5, 10], 1e-6).unwrap();
-    assert!(errors.iter().all(|error| error.is_finite()), "{errors:?}");
-    assert!(errors[0] > errors[2], "{errors:?}");
+fn the_sweep_over_rows_agrees_with_single_fits() {
+    for (seed, size) in [(5, [24, 10, 3, 2]), (6, [30, 7, 9, 3]), (7, [12, 20, 1, 1])] {
+        let layer = Layer::random(seed, size, 0.5);
+        let halves = halves(&layer).map(|half| half.dual_problem());
+        let order: Vec<usize> = (0..layer.channels).rev().collect();
+        let widths = [layer.channels, 0, layer.channels / 2, 1];
+        let swept = held_out_errors(std::slice::from_ref(&halves), &order, &widths, 1e-6).unwrap();
+        for (&k, swept) in widths.iter().zip(swept) {
+            let (_, single) = best_ridge(std::slice::from_ref(&halves), &order[..k], 1e-6).unwrap();
+            // Single fits hand their weights out in f32.
+            assert!((swept - single).abs() <= 1e-4 * single, "{seed}, {k}: {swept}, {single}");
+        }
+    }
+}
+
+#[test]
+fn a_width_beyond_the_channels_is_an_error() {
+    let layer = Layer::random(5, [40, 3, 2, 2], 0.5);
+    let halves = [halves(&layer).map(|half| half.problem())];
+    let error = held_out_errors(&halves, &[0, 1, 2], &[4], 1e-6).unwrap_err();
+    assert!(error.to_string().contains("a width of 4 for 3 channels"), "{error}");
 }
