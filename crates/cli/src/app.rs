@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tensor_core::{Error, ErrorKind, Result};
+use tensor_core::{Error, ErrorKind, Result, files};
 
 /// Name and version, as JSON documents carry them.
 pub(crate) fn tool() -> Value {
@@ -140,7 +140,7 @@ fn perform(
     let document = document_text(&Value::Object(document));
     if let Some(folder) = report {
         let path = folder.join("report.json");
-        output::write_whole(&path, &document)?;
+        files::write_whole(&path, |part| std::fs::write(part, &document))?;
         console.note(&format!("report: {}", path.display()));
     }
     let text = if shared.json { document } else { printable(&outcome.text) };

@@ -81,19 +81,3 @@ fn unwritable(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Io, "E0022", format!("cannot write {}: {why}", path.display()))
         .hint("checked before any work, so nothing was done")
 }
-
-/// Writes a text file through a temporary file beside it, so that it is whole or not there.
-///
-/// # Errors
-/// `E0003` when it cannot be written.
-pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // The write failed already; a leftover that cannot be removed either changes nothing.
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, &error)
-    })
-}

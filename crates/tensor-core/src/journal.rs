@@ -4,6 +4,7 @@
 //! on only with the same identity. Every further line is one finished unit of work; a torn last
 //! line, as a killed process leaves it, is dropped.
 
+use crate::files::write_whole;
 use crate::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File, OpenOptions};
@@ -77,21 +78,6 @@ fn rewrite(path: &Path, first: &Value, entries: &[Value]) -> Result<File> {
     }
     write_whole(path, |part| fs::write(part, &text))?;
     OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, &error))
-}
-
-/// Lets `write` make a file under another name, waits until it is stored, and renames it: after a
-/// crash the old or the new content is there, never a part.
-///
-/// # Errors
-/// `E0003` when it cannot be written.
-pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = write(&part)
-        .and_then(|()| File::open(&part)?.sync_all())
-        .and_then(|()| fs::rename(&part, path));
-    written.map_err(|error| Error::io(path, &error))
 }
 
 fn parse(path: &Path, text: &str) -> Result<(Value, Vec<Value>)> {

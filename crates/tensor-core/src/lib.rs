@@ -11,6 +11,7 @@ pub mod cost;
 pub mod data;
 pub mod element;
 pub mod error;
+pub mod files;
 pub mod graph;
 pub mod journal;
 pub mod kernels;

@@ -1,6 +1,6 @@
 //! Checkpoints: named tensors in one `.safetensors` file, whole or not there.
 
-use crate::{Error, ErrorKind, Result, journal};
+use crate::{Error, ErrorKind, Result, files};
 use candle_core::{Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) fn write(path: &Path, snapshot: &Snapshot) -> Result<()> {
     // The format sorts by type and name, so the bytes do not depend on the order of the map.
     let tensors: HashMap<&str, Tensor> =
         snapshot.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
-    journal::write_whole(path, |part| {
+    files::write_whole(path, |part| {
         candle_core::safetensors::save(&tensors, part).map_err(std::io::Error::other)
     })
 }
