@@ -2,6 +2,7 @@
 
 use super::{Graph, Opaque, ValueId};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// The lists of a file that a graph does not need, but its writer does.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +16,10 @@ pub(crate) struct Layout {
     pub(crate) outputs: Vec<(ValueId, Opaque)>,
     /// Values whose declaration changed since reading.
     pub(crate) redeclared: BTreeSet<ValueId>,
+    /// The file that was read; absent for bytes.
+    pub(crate) source: Option<PathBuf>,
+    /// The data files that constants came from, as real paths.
+    pub(crate) data_files: Vec<PathBuf>,
 }
 
 /// An entry of `value_info`.

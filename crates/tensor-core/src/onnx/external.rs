@@ -29,6 +29,11 @@ impl<'a> External<'a> {
         Self { folder, files: BTreeMap::new() }
     }
 
+    /// The real paths of the files that were read.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.files.keys().cloned().collect()
+    }
+
     /// The bytes that `entries` point to, `expected` in number.
     ///
     /// # Errors

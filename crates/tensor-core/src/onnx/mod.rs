@@ -58,7 +58,9 @@ use std::path::Path;
 /// `E0003` when the file cannot be read, otherwise as [`decode()`].
 pub fn read(path: &Path) -> Result<Graph> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
-    decode(&bytes, Some(path.parent().unwrap_or(Path::new(""))))
+    let mut graph = decode(&bytes, Some(path.parent().unwrap_or(Path::new(""))))?;
+    graph.layout.source = path.canonicalize().ok();
+    Ok(graph)
 }
 
 /// Makes a graph of the bytes of a model file. Data files are looked for in `base_dir`; without it
@@ -78,7 +80,19 @@ pub fn decode(bytes: &[u8], base_dir: Option<&Path>) -> Result<Graph> {
     let Some(body) = model.graph.take() else {
         return Err(explain(Error::invalid("the file holds no graph").code_is("E0100")));
     };
-    decode::graph(model, body, &mut External::new(base_dir))
+    let mut external = External::new(base_dir);
+    let mut graph = decode::graph(model, body, &mut external)?;
+    graph.layout.data_files = external.paths();
+    Ok(graph)
+}
+
+/// Checks that writing a graph to a path would not replace a data file of the model that it was
+/// read from. Writing that model itself anew is allowed: it gets its own data file.
+///
+/// # Errors
+/// `E0021` when it would.
+pub fn check_target(graph: &Graph, path: &Path) -> Result<()> {
+    write::check_target(graph, path)
 }
 
 /// The bytes of a model file with all weights inside.
@@ -98,7 +112,7 @@ pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
 /// target is as it was and nothing is left behind.
 ///
 /// # Errors
-/// `E0003` when a file cannot be written, otherwise as [`encode()`].
+/// `E0003` when a file cannot be written, otherwise as [`check_target()`] and [`encode()`].
 pub fn write(graph: &Graph, path: &Path) -> Result<()> {
     write::write(graph, path, write::MAX_MESSAGE)
 }

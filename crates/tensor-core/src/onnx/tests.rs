@@ -106,6 +106,26 @@ fn a_model_above_the_limit_gets_a_data_file() {
 }
 
 #[test]
+fn the_weights_that_were_read_are_never_replaced() {
+    let folder = tempfile::tempdir().expect("writable");
+    let path = folder.path().join("model.onnx");
+    write::write(&sums(), &path, 2000).expect("fits without its weights");
+    let graph = read(&path).expect("readable");
+    let data = folder.path().join("model.onnx.data");
+    let before = std::fs::read(&data).expect("there");
+    assert_eq!(write(&graph, &data).expect_err("these are weights").code(), "E0021");
+    assert_eq!(std::fs::read(&data).expect("there"), before);
+    // The model itself may be written anew, and any other file.
+    write(&graph, &path).expect("writable");
+    write(&graph, &folder.path().join("other.onnx")).expect("writable");
+
+    // A model under another name, whose data file a new model would take.
+    std::fs::rename(&path, folder.path().join("old.onnx")).expect("writable");
+    let graph = read(&folder.path().join("old.onnx")).expect("readable");
+    assert_eq!(write(&graph, &path).expect_err("its data are in use").code(), "E0021");
+}
+
+#[test]
 fn a_model_that_cannot_fit_is_refused() {
     let folder = tempfile::tempdir().expect("writable");
     let error = write::write(&sums(), &folder.path().join("m.onnx"), 10).expect_err("too large");

@@ -19,6 +19,7 @@ const MIN_EXTERNAL: usize = 1024;
 
 /// Writes a model, with a data file when the model needs one; see [`crate::onnx::write`].
 pub(super) fn write(graph: &Graph, path: &Path, limit: usize) -> Result<()> {
+    check_target(graph, path)?;
     let inline = encode::model(graph, &mut |_| None)?;
     let is_too_large = inline.encoded_len() > limit;
     let is_external = |constant: &Constant| {
@@ -49,6 +50,24 @@ pub(super) fn write(graph: &Graph, path: &Path, limit: usize) -> Result<()> {
     let model = Temporary::create(path, |file| file.write_all(&bytes))?;
     data.publish()?;
     model.publish()
+}
+
+/// See [`crate::onnx::check_target`].
+pub(super) fn check_target(graph: &Graph, path: &Path) -> Result<()> {
+    let layout = &graph.layout;
+    let real = path.canonicalize().ok();
+    if layout.data_files.is_empty() || (real.is_some() && real == layout.source) {
+        return Ok(());
+    }
+    for target in [real, data_path(path)?.canonicalize().ok()].into_iter().flatten() {
+        if layout.data_files.contains(&target) {
+            let message = format!("{} holds weights of the model that was read", target.display());
+            return Err(Error::invalid(message)
+                .code_is("E0021")
+                .hint("write to another file; the input is never overwritten"));
+        }
+    }
+    Ok(())
 }
 
 fn write_model(bytes: &[u8], path: &Path, limit: usize) -> Result<()> {

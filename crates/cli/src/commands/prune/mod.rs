@@ -59,6 +59,7 @@ impl Task for PruneArgs {
             let planned = lasso_prune::plan(&model.graph, &shapes, batches, &params, &cx.progress)?;
             return Ok(plan::outcome(&self.model, &model.graph, &heading, &planned));
         }
+        onnx::check_target(&model.graph, &self.output)?;
         let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
         // An engine that cannot be had should be known before the work, not after.
         let engine = engine::foreign(Choice::Auto, cx.console)?;

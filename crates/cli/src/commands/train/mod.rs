@@ -48,6 +48,7 @@ impl Task for TrainArgs {
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let graph = onnx::read(&self.model)?;
+        onnx::check_target(&graph, &self.output)?;
         let set = self.data.open(&graph, self.shared.seed)?;
         let held_out = self.held_out(&graph, cx)?;
         for note in set.notes() {
