@@ -71,7 +71,8 @@ impl Model {
                 names.sort_unstable();
                 names.dedup();
                 console.warn(&format!(
-                    "{} left alone, operators are not implemented: {}; `kerf check` lists the places",
+                    "{} left alone, operators are not implemented: {}; what is behind them is not \
+                     counted in multiply-accumulates and budgets; `kerf check` lists the places",
                     counted(places.len(), "node"),
                     names.join(", ")
                 ));

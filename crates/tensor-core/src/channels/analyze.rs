@@ -133,13 +133,13 @@ fn collect(mut flow: Flow) -> Channels {
         contractions: std::mem::take(&mut flow.contractions),
         positions,
     };
-    find_members(graph, &mut channels);
+    find_members(graph, flow.facts, &mut channels);
     channels
 }
 
 /// Names groups after the first activation that carries them, and lists parameters and readers;
 /// drops groups that no contraction reads.
-fn find_members(graph: &Graph, channels: &mut Channels) {
+fn find_members(graph: &Graph, facts: &Facts, channels: &mut Channels) {
     let mut groups = std::mem::take(&mut channels.groups);
     let per_group = |positions: &[ClassId]| {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
@@ -159,19 +159,10 @@ fn find_members(graph: &Graph, channels: &mut Channels) {
             }
         }
     }
-    let computed = graph.nodes.iter().filter(|node| node.op != "Constant");
-    let made = computed.flat_map(|node| node.outputs.iter().flatten());
-    for &value in graph.inputs.iter().chain(made) {
-        for positions in channels.positions[value.index()].iter().flatten() {
-            for group in per_group(positions).into_keys() {
-                if groups[group].root.is_empty() {
-                    groups[group].root = graph.name(value).to_owned();
-                }
-            }
-        }
-    }
-    // What no node writes is a graph input.
-    for &value in &graph.inputs {
+    // What depends on constants only is a parameter, whichever node makes it.
+    let varies = |value: &&ValueId| !facts.get(**value).is_some_and(|fact| fact.fixed);
+    let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    for &value in graph.inputs.iter().chain(made).filter(varies) {
         for positions in channels.positions[value.index()].iter().flatten() {
             for group in per_group(positions).into_keys() {
                 if groups[group].root.is_empty() {

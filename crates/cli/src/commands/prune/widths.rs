@@ -34,9 +34,13 @@ impl FromStr for WidthsArg {
         for part in text.split(',') {
             let width = part.rsplit_once('=').and_then(|(name, n)| Some((name, n.parse().ok()?)));
             match width {
-                Some((name, n)) if !name.is_empty() && n > 0 => widths.insert(name.to_owned(), n),
+                Some((name, n)) if !name.is_empty() && n > 0 => {
+                    if widths.insert(name.to_owned(), n).is_some() {
+                        return Err(format!("`{name}` is given twice"));
+                    }
+                }
                 _ => return Err(format!("expected NAME=N, got `{part}`")),
-            };
+            }
         }
         Ok(Self::Named(widths))
     }
@@ -87,7 +91,7 @@ mod tests {
         assert_eq!("/a=b=8,c=3".parse(), Ok(WidthsArg::Named(named)));
         assert_eq!("auto".parse(), Ok(WidthsArg::Auto));
         assert_eq!("w.toml".parse(), Ok(WidthsArg::File("w.toml".into())));
-        for bad in ["=8", "a=", "a=0", "a=1,b", "a=-1"] {
+        for bad in ["=8", "a=", "a=0", "a=1,b", "a=-1", "a=1,a=2"] {
             assert!(bad.parse::<WidthsArg>().is_err(), "{bad}");
         }
     }
