@@ -4,7 +4,7 @@ use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
-use crate::{input, interrupt, output, shell};
+use crate::{input, interrupt, output, shell, threads};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value, json};
@@ -102,7 +102,7 @@ fn perform(
 ) -> Result<(String, Exit, Option<String>)> {
     let shared = task.shared();
     let name = matches.subcommand_name().unwrap_or_default();
-    set_threads(shared.threads)?;
+    threads::set(shared.threads)?;
     let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
     let named = named_files(matches);
     let read: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
@@ -154,15 +154,6 @@ fn identity(path: &Path) -> Result<Value> {
 
 fn document_text(document: &Value) -> String {
     format!("{document:#}\n")
-}
-
-/// Sizes the thread pool that kernels and samplers share.
-fn set_threads(threads: Option<u16>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.into())
-        .build_global()
-        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))
 }
 
 /// The settings and where each came from, without running anything.

@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod shell;
 mod table;
+mod threads;
 mod units;
 
 use std::process::ExitCode;

@@ -237,3 +237,26 @@ fn control_c_writes_a_checkpoint_and_says_how_to_go_on() {
     assert!(Path::new(&run).join("last.safetensors").exists());
     assert!(!Path::new(&job.path("out.onnx")).exists());
 }
+
+/// candle keeps threads of its own, which one thread asked for must not add to.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_thread_is_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let mut arguments = vec!["train", VGG, "--data", TEST, "--preprocess", PREPROCESS];
+    arguments.extend(["-o", output.to_str().unwrap(), "--batch", "64", "--steps", "3"]);
+    arguments.extend(["--lr", "0.001", "--threads", "1", "--no-verify"]);
+    let mut child = command(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    while child.try_wait().unwrap().is_none() {
+        let tasks = fs::read_dir(format!("/proc/{}/task", child.id()));
+        for task in tasks.into_iter().flatten().flatten() {
+            names.extend(fs::read_to_string(task.path().join("comm")));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success() && output.exists());
+    assert!(!names.is_empty());
+    assert!(!names.iter().any(|name| name.starts_with("candle")), "{names:?}");
+}
