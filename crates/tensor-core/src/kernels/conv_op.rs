@@ -7,7 +7,7 @@ use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::{Epilogue, Finish};
 use super::geometry::ConvGeometry;
 use super::input_gradient::input_gradient;
-use super::storage::{candle_error, elements, with_elements};
+use super::storage::{candle_error, elements, with_all, with_elements};
 use super::weight_gradient::weight_gradient;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
@@ -106,25 +106,52 @@ impl<C: Convolve> Operation<C> {
         bias: Option<&Tensor>,
         dy: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
-        self.0.check_backward()?;
-        let dy = dy.contiguous()?;
-        let pair = |a: &Tensor, like: &Tensor, run: &dyn Fn(&[f32], &[f32]) -> crate::Result<_>| {
-            let values = with_elements(a, |a| with_elements(&dy, |dy| run(a, dy)))??;
-            Tensor::from_vec(values.map_err(candle_error)?, like.dims(), &Device::Cpu)
-        };
-        let wanted = |tensor: &Tensor| tensor.track_op();
-        let dx = wanted(x).then(|| pair(weight, x, &|weight, dy| self.0.to_input(weight, dy)));
-        let dweight = wanted(weight).then(|| pair(x, weight, &|x, dy| self.0.to_weight(x, dy)));
-        let dbias = bias.filter(|bias| wanted(bias)).map(|_| {
-            let (_, channels, rows, columns) = dy.dims4()?;
-            let sums = with_elements(&dy, |dy| {
-                channel_sums(channels, rows * columns, dy.len(), |i| dy[i])
-            })?;
-            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
-            Tensor::from_vec(sums, channels, &Device::Cpu)
-        });
-        Ok([dx.transpose()?, dweight.transpose()?, dbias.transpose()?])
+        let wanted = [x.track_op(), weight.track_op(), bias.is_some_and(Tensor::track_op)];
+        gradients(&self.0, x, weight, dy, wanted)
     }
+}
+
+/// The wanted gradients of input, weight and bias.
+fn gradients<C: Convolve>(
+    operation: &C,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    wanted: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    operation.check_backward()?;
+    let dy = dy.contiguous()?;
+    let pair = |a: &Tensor, like: &Tensor, run: &dyn Fn(&[f32], &[f32]) -> crate::Result<_>| {
+        let values = with_all([a, &dy], |[a, dy]| run(a, dy))?;
+        Tensor::from_vec(values.map_err(candle_error)?, like.dims(), &Device::Cpu)
+    };
+    let [to_x, to_weight, to_bias] = wanted;
+    let dx = to_x.then(|| pair(weight, x, &|weight, dy| operation.to_input(weight, dy)));
+    let dweight = to_weight.then(|| pair(x, weight, &|x, dy| operation.to_weight(x, dy)));
+    let dbias = to_bias.then(|| {
+        let (_, channels, rows, columns) = dy.dims4()?;
+        let sums =
+            with_elements(&dy, |dy| channel_sums(channels, rows * columns, dy.len(), |i| dy[i]))?;
+        let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+        Tensor::from_vec(sums, channels, &Device::Cpu)
+    });
+    Ok([dx.transpose()?, dweight.transpose()?, dbias.transpose()?])
+}
+
+/// The wanted gradients of input, weight and bias of [`convolution`] without an epilogue.
+pub(super) fn backward(
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    geometry: &ConvGeometry,
+    wanted: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    if dy.elem_count() != geometry.output_count() || x.elem_count() != geometry.input_count() {
+        bail!("operands do not have the sizes of {geometry:?}");
+    }
+    let operation =
+        Convolution { geometry: *geometry, packed: None, epilogue: Epilogue::default() };
+    gradients(&operation, x, weight, dy, wanted)
 }
 
 impl<C: Convolve> CustomOp2 for Operation<C> {

@@ -9,6 +9,7 @@
 //! This is the only module with `unsafe` code.
 #![allow(unsafe_code, reason = "vector instructions, and threads that fill parts of one output")]
 
+mod batch_norm;
 mod block;
 mod channelwise;
 mod conv;
@@ -26,6 +27,7 @@ mod pool;
 mod pool_gradient;
 mod simd;
 mod storage;
+mod training;
 mod transpose;
 mod weight_gradient;
 mod widest;
@@ -38,6 +40,10 @@ pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
 pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
+pub use training::{
+    add, batch_norm_backward, batch_norm_forward, clamp_backward, convolution_backward,
+    pool_backward,
+};
 pub use widest::widest;
 
 #[cfg(test)]
