@@ -55,10 +55,10 @@ impl Net {
     ) -> ValueId {
         let name = format!("{op}{}", self.graph.nodes.len());
         let output = self.graph.value(&name);
-        let inputs: Vec<_> = inputs.iter().map(|&value| value).collect();
-        let mut node = Node::new(&name, op, &inputs, &[output]);
+
+        let mut node = Node::new(&name, op, inputs, &[output]);
         for (name, attribute) in attributes {
-            node.attributes.set(*name, attribute.clone());
+            node.attributes.set(name, attribute.clone());
         }
         self.graph.nodes.push(node);
         output

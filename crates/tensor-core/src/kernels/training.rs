@@ -7,6 +7,7 @@ use super::geometry::{ConvGeometry, WindowAxis};
 use super::normalize::Normalized;
 use super::parallel::{filled, for_each};
 use super::pool::{self, Pooling};
+use super::precision::Precision;
 use super::storage::{candle_error, with_all, with_elements};
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -92,9 +93,10 @@ pub fn convolution_backward(
     weight: &Tensor,
     dy: &Tensor,
     geometry: &ConvGeometry,
+    precision: Precision,
     wanted: [bool; 3],
 ) -> Result<[Option<Tensor>; 3]> {
-    conv_op::backward(&x.contiguous()?, &weight.contiguous()?, dy, geometry, wanted)
+    conv_op::backward(&x.contiguous()?, &weight.contiguous()?, dy, geometry, precision, wanted)
 }
 
 /// The gradient of the input of [`pool`](super::pool), from its input, its output and the gradient

@@ -6,7 +6,9 @@ use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
-use crate::kernels::{ConvGeometry, Epilogue, PackedConv, convolution, convolution_backward};
+use crate::kernels::{
+    ConvGeometry, Epilogue, PackedConv, convolution, convolution_backward, convolution_in,
+};
 use crate::rewrite::Edit;
 use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
@@ -39,7 +41,7 @@ impl Operator for Conv {
         inputs: &Inputs<Array>,
         wanted: &[bool],
         following: &Following,
-        _training: &mut Training,
+        training: &mut Training,
     ) -> Result<Option<Differentiated>> {
         if !following.is_empty() {
             return Ok(None);
@@ -47,16 +49,18 @@ impl Operator for Conv {
         let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
         let bias = inputs.get(2).map(Array::dims);
         let geometry = geometry(cx, x.dims(), w.dims(), bias)?;
-        let Some(output) = self.eval_fused(cx, inputs, Epilogue::default())? else {
-            return Ok(None);
-        };
+        let precision = training.precision();
+        let tensor = inputs.get(2).map(|bias| &bias.tensor);
+        let y = convolution_in(&x.tensor, &w.tensor, tensor, &geometry, precision)?;
+        let y = y.reshape(output_dims(&geometry, x.dims().len()))?;
+        let output = Array { tensor: y, element: x.element };
         let (x, w) = (x.tensor.clone(), w.tensor.clone());
         let want = |i: usize| wanted.get(i) == Some(&true);
         let wanted = [want(0), want(1), want(2)];
         let pullback = Box::new(move |dy: &Tensor| {
             let g = &geometry;
             let dy = dy.reshape((g.batch, g.out_channels, g.rows.output, g.columns.output))?;
-            Ok(convolution_backward(&x, &w, &dy, g, wanted)?.to_vec())
+            Ok(convolution_backward(&x, &w, &dy, g, precision, wanted)?.to_vec())
         });
         Ok(Some(Differentiated { output, pullback }))
     }

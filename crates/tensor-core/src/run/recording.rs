@@ -221,9 +221,10 @@ impl Recorder<'_> {
             return Ok(false);
         };
         let session = self.session;
-        let nodes = stage.steps.iter().map(|&step| session.graph.node(session.steps[step].node));
+        let mut nodes =
+            stage.steps.iter().map(|&step| session.graph.node(session.steps[step].node));
         let mut values = nodes.clone().flat_map(|node| node.inputs.iter().chain(&node.outputs));
-        let last = nodes.last().and_then(|node| node.output(0));
+        let last = nodes.next_back().and_then(|node| node.output(0));
         let (Some(&first), Some(output)) = (stage.steps.first(), last) else { return Ok(false) };
         if values.any(|value| value.is_some_and(|value| tap.touches(value) && value != output)) {
             return Ok(false);

@@ -142,7 +142,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let stream = random::stream(self.params.seed, &format!("train/dropout/{}", at.step));
-        let mut training = Training::new(stream);
+        let mut training = Training::new(stream).in_precision(self.params.precision);
         for &node in &self.frozen {
             training.freeze(node);
         }
