@@ -263,3 +263,25 @@ fn the_multiple_follows_what_it_costs() {
     assert!(rounding.tried[2].blocked_macs > 0.99);
     assert_eq!(to, 16);
 }
+
+/// Branches of one channel each keep it, which costs more than the widths say; a smaller multiple
+/// then meets what a larger one misses.
+#[test]
+fn a_multiple_that_misses_the_budget_is_not_taken() {
+    let (mut model, x) = Model::new(4, &[BATCH, 3, 6, 6]);
+    let mut branches = Vec::new();
+    for width in [1, 1, 1, 1, 20] {
+        let weight = model.weight(&[width, 3, 3, 3]);
+        branches.push(model.conv(x, weight, None));
+    }
+    let both = model.node("Concat", &branches, &[("axis", Attribute::Int(1))]);
+    let weight = model.weight(&[16, 24, 3, 3]);
+    let hidden = model.conv(both, weight, None);
+    let weight = model.weight(&[4, 16, 1, 1]);
+    let y = model.conv(hidden, weight, None);
+    let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(0.7) };
+    let params =
+        PruneParams { budget, round_to: 16, may_round_less: true, ..PruneParams::default() };
+    let kept = check("branches", model.finish(y), params);
+    assert!(kept <= 0.7, "{kept}");
+}

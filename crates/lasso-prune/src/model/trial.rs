@@ -9,8 +9,8 @@ use super::weight::Stored;
 use std::collections::BTreeMap;
 use tensor_core::Result;
 use tensor_core::cost::{self, Cost};
-use tensor_core::graph::Index;
-use tensor_core::rewrite::{self, Edit};
+use tensor_core::graph::{Graph, Index};
+use tensor_core::rewrite;
 use tensor_core::run;
 
 /// Cost of the cut model.
@@ -23,8 +23,9 @@ pub(crate) struct TrialCost {
 
 /// Cuts the model to the given widths as a prune would, new biases included, and counts.
 ///
-/// Which channels a set keeps matters only where they have different numbers of positions; here
-/// they are the first of its curve.
+/// Which channels a set keeps matters only where they have different numbers of positions or
+/// branches of different cost; here they are the first of its curve, as a prune keeps them for joint
+/// sets.
 ///
 /// # Errors
 /// As [`cut`].
@@ -45,8 +46,7 @@ pub(crate) fn trial_cost(
             None => set.completed((0..width).collect()),
         })
         .collect();
-    let edits = refits(prepared, widths)?;
-    let refitted = rewrite::apply(&prepared.graph, &edits)?;
+    let refitted = refitted(prepared, widths)?;
     let cut = cut(&refitted, &prepared.channels, shapes, &prepared.layers, sets, &kept)?;
     let facts = run::infer_declared(&cut.graph, shapes)?;
     Ok(TrialCost {
@@ -55,25 +55,27 @@ pub(crate) fn trial_cost(
     })
 }
 
-/// What refitting changes in size: a weight of its own, and a bias, for every layer from the first
-/// that loses channels on.
-fn refits(prepared: &Prepared, widths: &[usize]) -> Result<Vec<Edit>> {
+/// The model with what refitting changes in size: a weight of its own, and a bias, for every layer
+/// from the first that loses channels on. One by one, as a prune does: whether a weight is shared
+/// depends on what the layers before did.
+fn refitted(prepared: &Prepared, widths: &[usize]) -> Result<Graph> {
     let Prepared { graph, layers, parts, .. } = prepared;
-    let index = Index::new(graph);
     let loses = |at: usize| {
         let is_narrowed =
             |(set, &width): (&Set, &usize)| set.readers.contains(&at) && width < set.classes.len();
         parts.sets.iter().zip(widths).any(is_narrowed)
     };
     let first = (0..layers.len()).find(|&at| loses(at)).unwrap_or(layers.len());
-    let mut edits = Vec::new();
+    let mut changed = graph.clone();
     for layer in &layers[first..] {
-        let weight = Stored::of_layer(graph, &index, layer)?;
-        edits.push(weight.replaced(weight.constant)?);
+        let index = Index::new(&changed);
+        let weight = Stored::of_layer(&changed, &index, layer)?;
+        let mut edits = vec![weight.replaced(weight.constant)?];
         if let Some((input, _)) = layer.map.bias() {
             let bias = vec![0.0; layer.map.shape().outputs];
-            edits.push(bias_edit(graph, &index, layer, input, &bias)?);
+            edits.push(bias_edit(&changed, &index, layer, input, &bias)?);
         }
+        changed = rewrite::apply(&changed, &edits)?;
     }
-    Ok(edits)
+    Ok(changed)
 }
