@@ -50,7 +50,8 @@ struct MethodArgs {
     /// that it makes or, where those are not pruned, for those that it reads
     #[arg(long, value_name = "WIDTHS", default_value = "auto")]
     widths: WidthsArg,
-    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here
+    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here, or half
+    /// or a quarter of it where that gains more accuracy than it costs time
     #[arg(long, value_name = "N", default_value = "auto")]
     round_to: RoundTo,
     /// Residual streams: keep all channels, sample them before each reader, prune them whole, or
