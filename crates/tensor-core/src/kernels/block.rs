@@ -78,6 +78,25 @@ pub(super) unsafe fn multiply<S: Simd>(block: Block) {
         // SAFETY: as the caller.
         return unsafe { multiply_narrow::<S>(block) };
     }
+    let step = block.right_step;
+    // SAFETY: as the caller.
+    unsafe { multiply_rows::<S>(block, |term| term.wrapping_mul(step)) }
+}
+
+/// As [`multiply`], with the columns of each term at an offset of their own in place of a step.
+///
+/// # Safety
+/// As there, for `columns` elements at every offset.
+#[inline(always)]
+pub(super) unsafe fn multiply_at<S: Simd>(block: Block, offsets: &[usize]) {
+    assert!(offsets.len() >= block.depth, "an offset for every term");
+    // SAFETY: as the caller; there are as many offsets as terms.
+    unsafe { multiply_rows::<S>(block, |term| *offsets.get_unchecked(term)) }
+}
+
+/// `offset` says where the columns of a term are.
+#[inline(always)]
+unsafe fn multiply_rows<S: Simd>(block: Block, offset: impl Fn(usize) -> usize + Copy) {
     let vectors = block.columns.div_ceil(S::LANES);
     let mut row = 0;
     while row < block.rows {
@@ -92,11 +111,10 @@ pub(super) unsafe fn multiply<S: Simd>(block: Block) {
                     left: block.left.add(row),
                     left_step: block.rows,
                     right: block.right.add(vector * S::LANES),
-                    right_step: block.right_step,
                     sums: block.sums.add(row * PANEL + vector * S::LANES),
                     add: block.add,
                 };
-                multiply_part::<S>(part, rows, count);
+                multiply_part::<S>(part, rows, count, offset);
             }
             vector += count;
         }
@@ -143,21 +161,25 @@ struct Part {
     left: *const f32,
     left_step: usize,
     right: *const f32,
-    right_step: usize,
     sums: *mut f32,
     add: bool,
 }
 
 /// Chooses the code for a number of rows and vectors.
 #[inline(always)]
-unsafe fn multiply_part<S: Simd>(part: Part, rows: usize, vectors: usize) {
+unsafe fn multiply_part<S: Simd>(
+    part: Part,
+    rows: usize,
+    vectors: usize,
+    offset: impl Fn(usize) -> usize,
+) {
     macro_rules! choose {
         ($($r:literal),*) => {
             match (rows, vectors) {
                 $(
-                    ($r, 1) => in_registers::<S, $r, 1>(part),
-                    ($r, 2) => in_registers::<S, $r, 2>(part),
-                    ($r, 3) => in_registers::<S, $r, 3>(part),
+                    ($r, 1) => in_registers::<S, $r, 1>(part, offset),
+                    ($r, 2) => in_registers::<S, $r, 2>(part, offset),
+                    ($r, 3) => in_registers::<S, $r, 3>(part, offset),
                 )*
                 _ => {}
             }
@@ -169,7 +191,10 @@ unsafe fn multiply_part<S: Simd>(part: Part, rows: usize, vectors: usize) {
 
 /// The sums of `R` rows and `V` vectors of columns, held in registers.
 #[inline(always)]
-unsafe fn in_registers<S: Simd, const R: usize, const V: usize>(part: Part) {
+unsafe fn in_registers<S: Simd, const R: usize, const V: usize>(
+    part: Part,
+    offset: impl Fn(usize) -> usize,
+) {
     // SAFETY: the caller vouches for `R` packed rows, `V` vectors of columns and their sums.
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
@@ -180,8 +205,9 @@ unsafe fn in_registers<S: Simd, const R: usize, const V: usize>(part: Part) {
                 }
             }
         }
-        let (mut left, mut right) = (part.left, part.right);
-        for _ in 0..part.depth {
+        let mut left = part.left;
+        for term in 0..part.depth {
+            let right = part.right.wrapping_add(offset(term));
             let mut columns = [S::splat(0.0); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = S::load(right.add(v * S::LANES));
@@ -193,7 +219,6 @@ unsafe fn in_registers<S: Simd, const R: usize, const V: usize>(part: Part) {
                 }
             }
             left = left.wrapping_add(part.left_step);
-            right = right.wrapping_add(part.right_step);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {

@@ -3,6 +3,7 @@
 use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_rows};
 use super::epilogue::Finish;
 use super::geometry::ConvGeometry;
+use super::lattice_conv;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::patches::{PatchPlan, Patches};
 use super::simd::{Kernel, Simd, dispatch};
@@ -50,6 +51,11 @@ impl PackedConv {
         Self { values: packed, rows, depth }
     }
 
+    /// The packed rows, and slack behind them.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Does it hold a weight of this geometry?
     pub(super) fn fits(&self, g: &ConvGeometry) -> bool {
         self.rows == g.group_outputs()
@@ -73,6 +79,9 @@ pub(super) fn forward(
     finish: &Finish,
 ) -> Result<Vec<f32>> {
     assert!(x.len() == g.input_count() && weight.fits(g), "operands of the convolution");
+    if lattice_conv::suits(g) {
+        return lattice_conv::forward(x, weight, g, finish);
+    }
     let area = g.output_area();
     let images = SET.div_ceil(area.max(1)).clamp(1, g.batch.max(1));
     let tiles = (images * area).div_ceil(PANEL);

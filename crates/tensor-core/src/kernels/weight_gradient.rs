@@ -10,6 +10,7 @@ use super::parallel::{Output, filled, for_each, with_scratch};
 use super::patches::{ImageRun, PatchPlan, Patches};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
 use super::transpose::transpose;
+use super::{lattice_conv, lattice_gradient};
 use crate::Result;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -73,6 +74,9 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &ConvGeometry) -> Result
         x.len() == g.input_count() && dy.len() == g.output_count(),
         "operands of the weight's gradient"
     );
+    if lattice_conv::suits(g) {
+        return lattice_gradient::weight_gradient(x, dy, g);
+    }
     let split = Split::new(g);
     let plan = PatchPlan::new(g);
     let (count, depth) = (g.weight_count(), g.depth());
@@ -315,8 +319,7 @@ impl Kernel for Tile<'_> {
                     unsafe {
                         let outer = Outer {
                             terms: self.len,
-                            left: left.add(row * left_step),
-                            left_step,
+                            left: std::array::from_fn(|r| left.wrapping_add((row + r) * left_step)),
                             right: self.turned.as_ptr().add(first * PANEL + column),
                             right_step: width,
                             sums: self.sums.as_mut_ptr().add(row * self.step + first + column),
@@ -332,19 +335,22 @@ impl Kernel for Tile<'_> {
 
 /// `sums[r][c] += sum over k of left[r][k] * right[k][c]`.
 #[derive(Clone, Copy)]
-struct Outer {
-    terms: usize,
-    left: *const f32,
-    left_step: usize,
-    right: *const f32,
-    right_step: usize,
-    sums: *mut f32,
-    sums_step: usize,
+pub(super) struct Outer {
+    pub(super) terms: usize,
+    /// Terms of each row.
+    pub(super) left: [*const f32; 8],
+    pub(super) right: *const f32,
+    pub(super) right_step: usize,
+    pub(super) sums: *mut f32,
+    pub(super) sums_step: usize,
 }
 
 /// Chooses the code for a number of rows and vectors of columns.
+///
+/// # Safety
+/// The instruction set of `S` must be there, and all rows, columns and sums be valid.
 #[inline(always)]
-unsafe fn add_outer<S: Simd>(outer: Outer, rows: usize, vectors: usize) {
+pub(super) unsafe fn add_outer<S: Simd>(outer: Outer, rows: usize, vectors: usize) {
     macro_rules! choose {
         ($($r:literal),*) => {
             match (rows, vectors) {
@@ -373,7 +379,7 @@ unsafe fn in_registers<S: Simd, const R: usize, const V: usize>(outer: Outer) {
                 *column = S::load(right.add(v * S::LANES));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = S::splat(*outer.left.add(r * outer.left_step + k));
+                let factor = S::splat(*outer.left[r].add(k));
                 for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum = S::mul_add(factor, column, *sum);
                 }

@@ -1,7 +1,7 @@
 //! From `f32` to bfloat16, in the layouts that tiles load. Rounds to nearest, ties to even; numbers
 //! below the smallest normal one become zero.
 
-use super::lattice::Lattice;
+use super::super::lattice::Lattice;
 use std::arch::x86_64::*;
 
 /// Writes a channel as planes of a lattice, whose other values stay as they are.

@@ -1,9 +1,9 @@
 //! The convolution: weights from the left, pairs of input channels from the right.
 
 use super::super::geometry::ConvGeometry;
+use super::super::lattice::{Lattice, Segment};
 use super::super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::convert::{pairs, round};
-use super::lattice::{Lattice, Segment};
 use super::tile::{Blocks, COLUMNS, DEPTH, ROWS, Tiles, multiply};
 use crate::Result;
 use std::arch::x86_64::*;

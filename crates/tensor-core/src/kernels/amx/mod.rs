@@ -1,12 +1,11 @@
 //! Convolutions in bfloat16 on the tile unit of x86 processors (AMX), with sums in `f32`.
 //!
 //! Inputs are rounded to bfloat16 (8 bits of significand) image by image, in the layout that tiles
-//! load: no patches are gathered. Padding and stride are resolved then, by a [`Lattice`], so that
+//! load: no patches are gathered. Padding and stride are resolved then, by a [`Lattice`](super::lattice::Lattice), so that
 //! every tap of a window is the same plane of values at another offset.
 
 mod convert;
 mod forward;
-mod lattice;
 mod tile;
 mod weight_gradient;
 

@@ -2,10 +2,10 @@
 //! summed over output positions.
 
 use super::super::geometry::ConvGeometry;
+use super::super::lattice::Lattice;
 use super::super::parallel::{Output, filled, for_each, with_scratch};
 use super::super::weight_gradient::add_chunks;
 use super::convert::{outputs, planes, turn};
-use super::lattice::Lattice;
 use super::tile::{Blocks, COLUMNS, DEPTH, ROWS, Tiles, multiply};
 use crate::Result;
 use std::ops::Range;

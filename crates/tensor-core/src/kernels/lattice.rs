@@ -1,6 +1,6 @@
 //! How a convolution without padding and stride is made of any other.
 
-use super::super::geometry::{ConvGeometry, WindowAxis};
+use super::geometry::{ConvGeometry, WindowAxis};
 
 /// The values of a channel as planes with the padding in them, one for each remainder by the
 /// strides (*phase*) that a tap reads.
@@ -77,6 +77,26 @@ impl Lattice {
                 count,
             })
         })
+    }
+
+    /// Copies a channel to its planes, `phase_step` after one another; other values stay as they are.
+    ///
+    /// # Safety
+    /// `x` must point to a channel of the input, and `to` to [`phases`](Self::phases) planes.
+    pub(super) unsafe fn copy(&self, x: *const f32, to: *mut f32, phase_step: usize) {
+        for phase in 0..self.phases() {
+            let to = to.wrapping_add(phase * phase_step);
+            for span in self.spans(phase) {
+                // SAFETY: a span lies within the channel and within the plane.
+                unsafe {
+                    let (from, to) = (x.add(span.from), to.add(span.to));
+                    match self.stride() {
+                        1 => std::ptr::copy_nonoverlapping(from, to, span.count),
+                        stride => (0..span.count).for_each(|i| *to.add(i) = *from.add(i * stride)),
+                    }
+                }
+            }
+        }
     }
 
     /// Distance between neighbouring values of a span in the input.
