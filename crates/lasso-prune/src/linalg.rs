@@ -1,10 +1,12 @@
 //! Small dense helpers on top of faer.
 
+use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Llt;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::prelude::Solve;
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use rayon::prelude::*;
 use tensor_core::Error;
 
 /// `a[rows, columns]` as a new matrix.
@@ -76,6 +78,35 @@ pub(crate) fn cholesky(a: MatRef<'_, f64>) -> Option<Llt<f64>> {
         root.is_finite() && root * root > tolerance * a[(i, i)]
     });
     healthy.then_some(factor)
+}
+
+/// `tr(a^-1 b)` for symmetric `a` and `b`; `None` when `a` is not positive definite.
+pub(crate) fn trace_of_quotient(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Option<f64> {
+    let factor = a.llt(Side::Lower).ok()?;
+    let quotient = factor.solve(b);
+    let trace: f64 = (0..quotient.nrows()).map(|i| quotient[(i, i)]).sum();
+    trace.is_finite().then_some(trace)
+}
+
+/// Columns of a product's left factor that one task takes; it does not depend on the number of
+/// threads, so the sums do not either.
+const PANEL: usize = 256;
+
+/// `a^T b`, by all threads.
+pub(crate) fn transpose_product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let mut product = Mat::zeros(a.ncols(), b.ncols());
+    let mut parts = Vec::with_capacity(a.ncols().div_ceil(PANEL));
+    let mut rest = product.as_mut();
+    for start in (0..a.ncols()).step_by(PANEL) {
+        let width = PANEL.min(a.ncols() - start);
+        let (part, tail) = rest.split_at_row_mut(width);
+        parts.push((part, a.subcols(start, width)));
+        rest = tail;
+    }
+    parts.into_par_iter().for_each(|(part, a)| {
+        matmul(part, Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
+    });
+    product
 }
 
 /// Solves `a x = b` for a symmetric positive semi-definite `a`.

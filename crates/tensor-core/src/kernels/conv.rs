@@ -231,6 +231,7 @@ impl Kernel for Tile<'_> {
                         columns: self.len,
                         depth: terms,
                         left: left.as_ptr(),
+                        left_step: rows,
                         right,
                         right_step,
                         sums: sums.as_mut_ptr(),

@@ -24,6 +24,7 @@ mod parallel;
 mod patches;
 mod pool;
 mod pool_gradient;
+mod products;
 mod simd;
 mod storage;
 mod transpose;
@@ -38,6 +39,7 @@ pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
 pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
+pub use products::{ColumnPanels, TILE, add_products};
 pub use widest::widest;
 
 #[cfg(test)]

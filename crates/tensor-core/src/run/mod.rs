@@ -6,7 +6,7 @@ mod fuse;
 mod session;
 mod training;
 
-pub use array::Array;
+pub use array::{Array, Floats};
 pub use facts::{Fact, Facts, infer, infer_all};
 pub use session::{Session, Tap};
 pub use training::{BatchStatistics, Training};

@@ -71,10 +71,11 @@ impl Task for PruneArgs {
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
         onnx::write(&graph, &self.output)?;
-        let sizes = Change {
-            before: sizes(&self.model, &model.graph, &self.shared)?,
-            after: sizes(&self.output, &graph, &self.shared)?,
-        };
+        let (before, after) = rayon::join(
+            || sizes(&self.model, &model.graph, &self.shared),
+            || sizes(&self.output, &graph, &self.shared),
+        );
+        let sizes = Change { before: before?, after: after? };
         let subject = proof::Subject { args: self, pruned: &graph, set: &judged, batch };
         let proof = proof::prove(&subject, &*engine, &sizes, cx)?;
         let text = format!(
