@@ -88,25 +88,26 @@ pub(crate) fn trace_of_quotient(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Optio
     trace.is_finite().then_some(trace)
 }
 
-/// Columns of a product's left factor that one task takes; it does not depend on the number of
-/// threads, so the sums do not either.
+/// Rows of a product that one task takes; it does not depend on the number of threads, so the sums do
+/// not either.
 const PANEL: usize = 256;
 
-/// `a^T b`, by all threads.
-pub(crate) fn transpose_product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
-    let mut product = Mat::zeros(a.ncols(), b.ncols());
-    let mut parts = Vec::with_capacity(a.ncols().div_ceil(PANEL));
-    let mut rest = product.as_mut();
-    for start in (0..a.ncols()).step_by(PANEL) {
-        let width = PANEL.min(a.ncols() - start);
-        let (part, tail) = rest.split_at_row_mut(width);
-        parts.push((part, a.subcols(start, width)));
+/// `dst += alpha a b`, by all threads.
+pub(crate) fn add_product(
+    dst: MatMut<'_, f64>,
+    a: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+    alpha: f64,
+) {
+    let mut parts = Vec::with_capacity(a.nrows().div_ceil(PANEL));
+    let mut rest = dst;
+    for start in (0..a.nrows()).step_by(PANEL) {
+        let height = PANEL.min(a.nrows() - start);
+        let (part, tail) = rest.split_at_row_mut(height);
+        parts.push((part, a.subrows(start, height)));
         rest = tail;
     }
-    parts.into_par_iter().for_each(|(part, a)| {
-        matmul(part, Accum::Replace, a.transpose(), b, 1.0, Par::Seq);
-    });
-    product
+    parts.into_par_iter().for_each(|(part, a)| matmul(part, Accum::Add, a, b, alpha, Par::Seq));
 }
 
 /// Solves `a x = b` for a symmetric positive semi-definite `a`.

@@ -110,22 +110,28 @@ pub(crate) fn collect(
                 batch_rows(layer, walks, moves, batch, take, sampling.seed)
             })
             .collect::<Result<_>>()?;
+        // Sums over a whole wave pass through memory once.
+        let halves = statistics.iter_mut().flatten().enumerate();
+        halves
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .try_for_each(|(at, statistics)| {
+                let (mut x, mut y) = (Vec::new(), Vec::new());
+                for (xs, ys) in rows.iter().map(|batch| &batch.rows[at / 2][at % 2]) {
+                    x.extend_from_slice(xs);
+                    y.extend_from_slice(ys);
+                }
+                statistics.push(&x, &y)?;
+                if mirrored == 2 {
+                    // Without a bias to absorb it, the mean is part of the response: mirrored rows
+                    // have mean zero, so that centring changes nothing.
+                    x.iter_mut().chain(&mut y).for_each(|v| *v = -*v);
+                    statistics.push(&x, &y)?;
+                }
+                Ok(())
+            })
+            .map_err(|error: Error| error.in_node(original.graph.describe(to)))?;
         for (number, batch) in (start..end).zip(rows) {
-            let halves = statistics.iter_mut().flatten().zip(batch.rows.iter().flatten());
-            halves
-                .collect::<Vec<_>>()
-                .into_par_iter()
-                .try_for_each(|(statistics, (x, y))| {
-                    statistics.push(x, y)?;
-                    if mirrored == 2 {
-                        // Without a bias to absorb it, the mean is part of the response: mirrored
-                        // rows have mean zero, so that centring changes nothing.
-                        let negated = |rows: &[f32]| rows.iter().map(|v| -v).collect::<Vec<_>>();
-                        statistics.push(&negated(x), &negated(y))?;
-                    }
-                    Ok(())
-                })
-                .map_err(|error: Error| error.in_node(original.graph.describe(to)))?;
             response.merge(&batch.response);
             stream.merge(&batch.stream);
             original.replay.advance(&first, number, batch.original);

@@ -11,8 +11,8 @@ use super::Eliminator;
 use super::blocks::Blocks;
 use super::primal;
 use crate::linalg::{
-    add_outer_lower, cholesky, divide_by_transpose, forward_substitute, gather_columns, inner,
-    mirror_lower, singular, transpose_product,
+    add_outer_lower, add_product, cholesky, divide_by_transpose, forward_substitute,
+    gather_columns, gather_rows, inner, mirror_lower, singular,
 };
 use crate::problem::Problem;
 
@@ -44,6 +44,8 @@ pub(super) struct State<'a> {
     projection: Mat<f64>,
     /// `N Y`, `S x n`: the residual of the best weights.
     residual: Mat<f64>,
+    /// `X^T N Y`, `p x n`: the best weights times the ridge; absent where that is no less than `x`.
+    weight: Option<Mat<f64>>,
     /// Columns for which the blocks were formed.
     formed: usize,
 }
@@ -63,6 +65,12 @@ impl<'a> State<'a> {
         let order: Vec<usize> = (0..problem.channels()).collect();
         let (columns, mut offsets) = problem.columns_in_order(&order);
         offsets.pop();
+        let x = gather_columns(rows.x.as_ref(), &columns);
+        let weight = (2 * residual.ncols() <= samples).then(|| {
+            let mut weight = Mat::zeros(x.ncols(), residual.ncols());
+            add_product(weight.as_mut(), x.transpose(), residual.as_ref(), 1.0);
+            weight
+        });
         let mut state = Self {
             problem,
             rows,
@@ -70,9 +78,10 @@ impl<'a> State<'a> {
             ridge,
             blocks: Blocks::new(problem.blocks.iter().map(Vec::len).collect()),
             offsets,
-            x: gather_columns(rows.x.as_ref(), &columns),
+            x,
             projection,
             residual,
+            weight,
             formed: 0,
         };
         state.reset_blocks(&order);
@@ -116,6 +125,9 @@ impl<'a> State<'a> {
             columns.extend(at..at + self.blocks.width(i));
         }
         self.x = gather_columns(self.x.as_ref(), &columns);
+        if let Some(weight) = &mut self.weight {
+            *weight = gather_rows(weight.as_ref(), &columns);
+        }
     }
 }
 
@@ -147,12 +159,20 @@ impl Eliminator for State<'_> {
         forward_substitute(lower, &mut q);
 
         // The blocks shrink by U U^T with U = -X^T step.
-        let mut u = transpose_product(self.x.as_ref(), step.as_ref());
-        u *= faer::Scale(-1.0);
-        let pull = &self.residual * q.transpose();
-        let mut e = transpose_product(self.x.as_ref(), pull.as_ref());
-        e *= faer::Scale(-1.0);
-        matmul(e.as_mut(), Accum::Add, &u, &q * q.transpose(), 0.5, Par::Seq);
+        let mut u = Mat::zeros(self.x.ncols(), k);
+        add_product(u.as_mut(), self.x.transpose(), step.as_ref(), -1.0);
+        let mut e = Mat::zeros(self.x.ncols(), k);
+        add_product(e.as_mut(), u.as_ref(), (&q * q.transpose()).as_ref(), 0.5);
+        match &mut self.weight {
+            Some(weight) => {
+                add_product(e.as_mut(), weight.as_ref(), q.transpose(), -1.0);
+                add_product(weight.as_mut(), u.as_ref(), q.as_ref(), -1.0);
+            }
+            None => {
+                let pull = &self.residual * q.transpose();
+                add_product(e.as_mut(), self.x.transpose(), pull.as_ref(), -1.0);
+            }
+        }
         self.blocks.update(kept, &self.offsets, u.as_ref(), e.as_ref());
         add_outer_lower(self.projection.as_mut(), step.as_ref(), 1.0);
         mirror_lower(&mut self.projection);

@@ -30,6 +30,7 @@ mod storage;
 mod transpose;
 mod weight_gradient;
 mod widest;
+mod winograd;
 
 pub use channelwise::scale_channels;
 pub use conv::PackedConv;
