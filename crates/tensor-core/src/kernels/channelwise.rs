@@ -98,6 +98,44 @@ pub(super) fn channel_sums(
 /// Partial sums that are kept side by side, so that vectors can be used.
 const WIDE: usize = 16;
 
+/// Sums over many runs of elements: in lanes of `f32` within a run, and of `f64` over runs.
+pub(super) struct LaneSums<const N: usize>([[f64; WIDE]; N]);
+
+impl<const N: usize> LaneSums<N> {
+    pub(super) fn new() -> Self {
+        Self([[0.0; WIDE]; N])
+    }
+
+    /// Adds `term(i)` for `0..count`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, count: usize, term: impl Fn(usize) -> [f32; N]) {
+        let mut lanes = [[0.0_f32; WIDE]; N];
+        let whole = count / WIDE * WIDE;
+        for start in (0..whole).step_by(WIDE) {
+            for lane in 0..WIDE {
+                let terms = term(start + lane);
+                for (lanes, term) in lanes.iter_mut().zip(terms) {
+                    lanes[lane] += term;
+                }
+            }
+        }
+        for i in whole..count {
+            for (lanes, term) in lanes.iter_mut().zip(term(i)) {
+                lanes[i - whole] += term;
+            }
+        }
+        for (totals, lanes) in self.0.iter_mut().zip(lanes) {
+            for (total, lane) in totals.iter_mut().zip(lanes) {
+                *total += f64::from(lane);
+            }
+        }
+    }
+
+    pub(super) fn totals(self) -> [f64; N] {
+        self.0.map(|lanes| lanes.iter().sum())
+    }
+}
+
 /// The sum of `term(i)` for `0..count`: in lanes of `f32`, which are added up in `f64`.
 #[inline(always)]
 pub(super) fn lane_sum(count: usize, term: impl Fn(usize) -> f32) -> f64 {

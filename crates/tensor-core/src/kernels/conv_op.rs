@@ -7,7 +7,9 @@ use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::{Epilogue, Finish};
 use super::geometry::ConvGeometry;
 use super::input_gradient::input_gradient;
-use super::storage::{candle_error, elements, with_elements};
+use super::precision::Precision;
+use super::storage::{candle_error, elements, with_all, with_elements};
+use super::tiles;
 use super::weight_gradient::weight_gradient;
 use super::winograd;
 use candle_core::{
@@ -32,7 +34,24 @@ pub fn convolution(
 ) -> Result<Tensor> {
     let residual = epilogue.residual.as_ref().map(Tensor::contiguous).transpose()?;
     let epilogue = Epilogue { residual, ..epilogue };
-    apply(x, weight, bias, Convolution { geometry: *geometry, packed: packed.cloned(), epilogue })
+    let packed = packed.cloned();
+    let precision = Precision::F32;
+    apply(x, weight, bias, Convolution { geometry: *geometry, packed, epilogue, precision })
+}
+
+/// The convolution of `x` with `weight` in a precision, forward and backward.
+///
+/// # Errors
+/// As [`convolution`].
+pub fn convolution_in(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    geometry: &ConvGeometry,
+    precision: Precision,
+) -> Result<Tensor> {
+    let epilogue = Epilogue::default();
+    apply(x, weight, bias, Convolution { geometry: *geometry, packed: None, epilogue, precision })
 }
 
 /// The convolution that `geometry` transposes: from its output `x` to its input,
@@ -107,25 +126,53 @@ impl<C: Convolve> Operation<C> {
         bias: Option<&Tensor>,
         dy: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
-        self.0.check_backward()?;
-        let dy = dy.contiguous()?;
-        let pair = |a: &Tensor, like: &Tensor, run: &dyn Fn(&[f32], &[f32]) -> crate::Result<_>| {
-            let values = with_elements(a, |a| with_elements(&dy, |dy| run(a, dy)))??;
-            Tensor::from_vec(values.map_err(candle_error)?, like.dims(), &Device::Cpu)
-        };
-        let wanted = |tensor: &Tensor| tensor.track_op();
-        let dx = wanted(x).then(|| pair(weight, x, &|weight, dy| self.0.to_input(weight, dy)));
-        let dweight = wanted(weight).then(|| pair(x, weight, &|x, dy| self.0.to_weight(x, dy)));
-        let dbias = bias.filter(|bias| wanted(bias)).map(|_| {
-            let (_, channels, rows, columns) = dy.dims4()?;
-            let sums = with_elements(&dy, |dy| {
-                channel_sums(channels, rows * columns, dy.len(), |i| dy[i])
-            })?;
-            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
-            Tensor::from_vec(sums, channels, &Device::Cpu)
-        });
-        Ok([dx.transpose()?, dweight.transpose()?, dbias.transpose()?])
+        let wanted = [x.track_op(), weight.track_op(), bias.is_some_and(Tensor::track_op)];
+        gradients(&self.0, x, weight, dy, wanted)
     }
+}
+
+/// The wanted gradients of input, weight and bias.
+fn gradients<C: Convolve>(
+    operation: &C,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    wanted: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    operation.check_backward()?;
+    let dy = dy.contiguous()?;
+    let pair = |a: &Tensor, like: &Tensor, run: &dyn Fn(&[f32], &[f32]) -> crate::Result<_>| {
+        let values = with_all([a, &dy], |[a, dy]| run(a, dy))?;
+        Tensor::from_vec(values.map_err(candle_error)?, like.dims(), &Device::Cpu)
+    };
+    let [to_x, to_weight, to_bias] = wanted;
+    let dx = to_x.then(|| pair(weight, x, &|weight, dy| operation.to_input(weight, dy)));
+    let dweight = to_weight.then(|| pair(x, weight, &|x, dy| operation.to_weight(x, dy)));
+    let dbias = to_bias.then(|| {
+        let (_, channels, rows, columns) = dy.dims4()?;
+        let sums =
+            with_elements(&dy, |dy| channel_sums(channels, rows * columns, dy.len(), |i| dy[i]))?;
+        let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+        Tensor::from_vec(sums, channels, &Device::Cpu)
+    });
+    Ok([dx.transpose()?, dweight.transpose()?, dbias.transpose()?])
+}
+
+/// The wanted gradients of input, weight and bias of [`convolution`] without an epilogue.
+pub(super) fn backward(
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    geometry: &ConvGeometry,
+    precision: Precision,
+    wanted: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    if dy.elem_count() != geometry.output_count() || x.elem_count() != geometry.input_count() {
+        bail!("operands do not have the sizes of {geometry:?}");
+    }
+    let epilogue = Epilogue::default();
+    let operation = Convolution { geometry: *geometry, packed: None, epilogue, precision };
+    gradients(&operation, x, weight, dy, wanted)
 }
 
 impl<C: Convolve> CustomOp2 for Operation<C> {
@@ -220,6 +267,7 @@ struct Convolution {
     geometry: ConvGeometry,
     packed: Option<Arc<PackedConv>>,
     epilogue: Epilogue,
+    precision: Precision,
 }
 
 impl Convolve for Convolution {
@@ -247,6 +295,9 @@ impl Convolve for Convolution {
         }
         let run = |residual: Option<&[f32]>| {
             let finish = Finish { bias, scale, residual, clamp: *clamp };
+            if self.precision.uses_tiles(g) && self.check_backward().is_ok() {
+                return tiles::forward(x, weight, bias, g).map_err(candle_error);
+            }
             convolve(x, weight, self.packed.as_deref(), g, &finish).map_err(candle_error)
         };
         let values = match residual {
@@ -265,11 +316,14 @@ impl Convolve for Convolution {
     }
 
     fn to_input(&self, weight: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
-        input_gradient(dy, weight, None, &self.geometry)
+        input_gradient(dy, weight, None, &self.geometry, self.precision)
     }
 
     fn to_weight(&self, x: &[f32], dy: &[f32]) -> crate::Result<Vec<f32>> {
-        to_weight(x, dy, &self.geometry)
+        match self.precision.uses_tiles(&self.geometry) {
+            true => tiles::weight_gradient(x, dy, &self.geometry),
+            false => to_weight(x, dy, &self.geometry),
+        }
     }
 }
 
@@ -294,7 +348,7 @@ impl Convolve for TransposedConvolution {
         {
             bail!("operands do not have the sizes of the transposed {g:?}");
         }
-        let values = input_gradient(x, weight, bias, g).map_err(candle_error)?;
+        let values = input_gradient(x, weight, bias, g, Precision::F32).map_err(candle_error)?;
         Ok((values, (g.batch, g.in_channels, g.rows.input, g.columns.input).into()))
     }
 

@@ -10,6 +10,8 @@ use super::depthwise;
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::parallel::{filled, for_each};
+use super::precision::Precision;
+use super::tiles;
 use crate::Result;
 
 /// From the output of the convolution `g` to its input: `y` is `[batch, out channels, ...]`, the
@@ -22,6 +24,7 @@ pub(super) fn input_gradient(
     weight: &[f32],
     bias: Option<&[f32]>,
     g: &ConvGeometry,
+    precision: Precision,
 ) -> Result<Vec<f32>> {
     assert!(
         y.len() == g.output_count()
@@ -34,13 +37,17 @@ pub(super) fn input_gradient(
         && row.covers(&g.rows)
         && column.covers(&g.columns)
     {
-        return convolve(y, weight, bias, g, row, column);
+        return convolve(y, weight, bias, g, [row, column], precision);
     }
     let mut parts = Vec::with_capacity(rows.len() * columns.len());
     for row in &rows {
         for column in &columns {
             let reached = !row.taps.is_empty() && !column.taps.is_empty();
-            parts.push(reached.then(|| convolve(y, weight, bias, g, row, column)).transpose()?);
+            parts.push(
+                reached
+                    .then(|| convolve(y, weight, bias, g, [row, column], precision))
+                    .transpose()?,
+            );
         }
     }
     interleave(&parts, bias, g, &rows, &columns)
@@ -142,8 +149,8 @@ fn convolve(
     weight: &[f32],
     bias: Option<&[f32]>,
     g: &ConvGeometry,
-    row: &Phase,
-    column: &Phase,
+    [row, column]: [&Phase; 2],
+    precision: Precision,
 ) -> Result<Vec<f32>> {
     let phase = ConvGeometry {
         in_channels: g.out_channels,
@@ -157,6 +164,9 @@ fn convolve(
     let finish = Finish { bias, ..Finish::default() };
     if phase.is_depthwise() && g.group_inputs() == 1 {
         return depthwise::forward(y, &turned, &phase, &finish);
+    }
+    if precision.uses_tiles(&phase) {
+        return tiles::forward(y, &turned, bias, &phase);
     }
     let packed = PackedConv::new(&turned, g.groups, g.in_channels, phase.depth());
     conv::forward(y, &packed, &phase, &finish)

@@ -9,6 +9,9 @@
 //! This is the only module with `unsafe` code.
 #![allow(unsafe_code, reason = "vector instructions, and threads that fill parts of one output")]
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+mod batch_norm;
 mod block;
 mod channelwise;
 mod conv;
@@ -24,9 +27,12 @@ mod parallel;
 mod patches;
 mod pool;
 mod pool_gradient;
+mod precision;
 mod products;
 mod simd;
 mod storage;
+mod tiles;
+mod training;
 mod transpose;
 mod weight_gradient;
 mod widest;
@@ -34,13 +40,18 @@ mod winograd;
 
 pub use channelwise::scale_channels;
 pub use conv::PackedConv;
-pub use conv_op::{convolution, transposed_convolution};
+pub use conv_op::{convolution, convolution_in, transposed_convolution};
 pub use epilogue::Epilogue;
 pub use geometry::{ConvGeometry, WindowAxis, check_count};
 pub use matmul::{PackedMatrix, ProductShape, matrix_product};
 pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
+pub use precision::Precision;
 pub use products::{ColumnPanels, TILE, add_products};
+pub use training::{
+    add, batch_norm_backward, batch_norm_forward, clamp_backward, convolution_backward,
+    pool_backward,
+};
 pub use widest::widest;
 
 #[cfg(test)]

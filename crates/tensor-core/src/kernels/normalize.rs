@@ -4,10 +4,8 @@
 //! axes: batch normalization in training. One outer element gives normalization of rows, on which
 //! instance, group and layer normalization rest.
 
-use super::channelwise::lane_sum;
-use super::parallel::{Output, filled, for_each};
-use super::simd::{Kernel, Simd, dispatch};
-use super::storage::{candle_error, elements, with_elements};
+use super::batch_norm::{Normalization, Operands, View};
+use super::storage::{elements, with_elements};
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, OnceLock};
 
@@ -40,12 +38,9 @@ pub fn batch_norm_train(
     bias: &Tensor,
     epsilon: f64,
 ) -> Result<Normalized> {
-    let &[outer, channels, ref inner @ ..] = x.dims() else {
-        bail!("batch normalization of shape {:?}", x.dims());
-    };
-    let view = View { outer, channels, inner: inner.iter().product() };
+    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp: None };
     let statistics = Statistics::default();
-    let normalize = Normalize { view, epsilon, statistics: statistics.clone() };
+    let normalize = Normalize { of, statistics: statistics.clone() };
     let (scale, bias) = (scale.contiguous()?, bias.contiguous()?);
     let y = x.contiguous()?.apply_op3(&scale, &bias, normalize)?;
     statistics.normalized(y)
@@ -59,8 +54,9 @@ pub fn batch_norm_train(
 pub fn normalize_rows(x: &Tensor, epsilon: f64) -> Result<Normalized> {
     let (rows, length) = x.dims2()?;
     let view = View { outer: 1, channels: rows, inner: length };
+    let of = Normalization { view, epsilon, clamp: None };
     let statistics = Statistics::default();
-    let normalize = Normalize { view, epsilon, statistics: statistics.clone() };
+    let normalize = Normalize { of, statistics: statistics.clone() };
     let y = x.contiguous()?.apply_op1(normalize)?;
     statistics.normalized(y)
 }
@@ -84,111 +80,41 @@ impl Statistics {
     }
 }
 
-#[derive(Clone, Copy)]
-struct View {
-    outer: usize,
-    channels: usize,
-    inner: usize,
-}
-
-impl View {
-    /// The runs of a channel's elements.
-    fn runs(self, channel: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
-        (0..self.outer).map(move |outer| {
-            let start = (outer * self.channels + channel) * self.inner;
-            start..start + self.inner
-        })
-    }
-
-    fn count(self) -> usize {
-        self.outer * self.inner
-    }
-}
-
 struct Normalize {
-    view: View,
-    epsilon: f64,
+    of: Normalization,
     statistics: Statistics,
 }
 
 impl Normalize {
     fn forward(&self, x: &[f32], parameters: Option<(&[f32], &[f32])>) -> Result<Vec<f32>> {
-        let View { channels, .. } = self.view;
-        let fits = |values: &[f32]| values.len() == channels;
-        if x.len() != self.view.count() * channels || x.is_empty() {
-            bail!("normalization of {} elements", x.len());
-        }
-        if !parameters.is_none_or(|(scale, bias)| fits(scale) && fits(bias)) {
-            bail!("parameters of another length than {channels} channels");
-        }
-        let mut statistics = vec![0.0; 2 * channels];
-        let shared = Output::over(&mut statistics);
-        // SAFETY: each task writes all runs of its channel, and its two statistics.
-        let y = unsafe {
-            filled(x.len(), |output| {
-                for_each(channels, 8 * self.view.count(), |channel| {
-                    let (scale, bias) = parameters
-                        .map_or((1.0, 0.0), |(scale, bias)| (scale[channel], bias[channel]));
-                    let (view, epsilon) = (self.view, self.epsilon);
-                    let statistics = &shared;
-                    dispatch(Forward {
-                        view,
-                        channel,
-                        x,
-                        scale,
-                        bias,
-                        epsilon,
-                        output,
-                        statistics,
-                    });
-                });
-            })
-        };
+        let (y, statistics) = self.of.forward(x, parameters, None)?;
         // A second run of the same operation finds the same values.
         let _ = self.statistics.0.set(statistics);
-        y.map_err(candle_error)
+        Ok(y)
     }
 
     /// Gradients of the input, of the scale and of the bias.
     fn backward(&self, x: &Tensor, scale: Option<&Tensor>, dy: &Tensor) -> Result<[Tensor; 3]> {
-        let (means, variances) = self.statistics.get()?;
+        let (mean, variance) = self.statistics.get()?;
         let dy = dy.contiguous()?;
-        let channels = self.view.channels;
-        let mut sums = vec![0.0; 2 * channels];
-        let mut run = |scale: Option<&[f32]>| {
+        let run = |scale: Option<&[f32]>| {
             with_elements(x, |x| {
                 with_elements(&dy, |dy| {
-                    let shared = Output::over(&mut sums);
-                    // SAFETY: each task writes all runs of its channel, and its two sums.
-                    unsafe {
-                        filled(x.len(), |output| {
-                            for_each(channels, 8 * self.view.count(), |channel| {
-                                let variance = f64::from(variances[channel]);
-                                dispatch(Backward {
-                                    view: self.view,
-                                    channel,
-                                    x,
-                                    dy,
-                                    scale: scale.map_or(1.0, |scale| scale[channel]),
-                                    mean: means[channel],
-                                    inverse: (variance + self.epsilon).sqrt().recip(),
-                                    output,
-                                    sums: &shared,
-                                });
-                            });
-                        })
-                    }
+                    let operands = Operands { x, y: None, dy, scale, mean, variance };
+                    self.of.backward(&operands, false)
                 })
             })
         };
-        let dx = match scale {
+        let gradients = match scale {
             Some(scale) => with_elements(scale, |scale| run(Some(scale)))?,
             None => run(None),
+        }???;
+        let tensor = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::from_vec(values, count, &Device::Cpu)
         };
-        let dx = Tensor::from_vec(dx??.map_err(candle_error)?, x.dims(), &Device::Cpu)?;
-        let (dscale, dbias) = sums.split_at(channels);
-        let tensor = |values: &[f32]| Tensor::from_slice(values, channels, &Device::Cpu);
-        Ok([dx, tensor(dscale)?, tensor(dbias)?])
+        let dx = Tensor::from_vec(gradients.dx, x.dims(), &Device::Cpu)?;
+        Ok([dx, tensor(gradients.dscale)?, tensor(gradients.dbias)?])
     }
 }
 
@@ -237,100 +163,5 @@ impl CustomOp3 for Normalize {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [dx, dscale, dbias] = self.backward(x, Some(scale), dy)?;
         Ok((Some(dx), Some(dscale), Some(dbias)))
-    }
-}
-
-/// One channel forward: mean, then variance around it, then the values.
-struct Forward<'a> {
-    view: View,
-    channel: usize,
-    x: &'a [f32],
-    scale: f32,
-    bias: f32,
-    epsilon: f64,
-    output: &'a Output<'a>,
-    statistics: &'a Output<'a>,
-}
-
-impl Kernel for Forward<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { view, channel, x, .. } = self;
-        let count = view.count() as f64;
-        let (mut total, mut squares) = (0.0, 0.0);
-        for run in view.runs(channel) {
-            let x = &x[run];
-            total += lane_sum(x.len(), |i| x[i]);
-        }
-        let mean = (total / count) as f32;
-        for run in view.runs(channel) {
-            let x = &x[run];
-            squares += lane_sum(x.len(), |i| (x[i] - mean) * (x[i] - mean));
-        }
-        let variance = (squares / count) as f32;
-        let inverse = (f64::from(variance) + self.epsilon).sqrt().recip();
-        let factor = (f64::from(self.scale) * inverse) as f32;
-        for run in view.runs(channel) {
-            let x = &x[run.clone()];
-            // SAFETY: this task alone writes this channel.
-            let y = unsafe { self.output.part(run.start, run.len()) };
-            for (i, x) in x.iter().enumerate() {
-                // SAFETY: `i` lies within the part.
-                unsafe { y.add(i).write((x - mean) * factor + self.bias) };
-            }
-        }
-        // SAFETY: this task alone writes these two elements.
-        unsafe {
-            self.statistics.part(channel, 1).write(mean);
-            self.statistics.part(view.channels + channel, 1).write(variance);
-        }
-    }
-}
-
-/// One channel backward. With `n` values `u = (x - mean) / sqrt(variance + epsilon)`:
-/// `dx = scale / sqrt(variance + epsilon) (dy - (sum dy + u sum(dy u)) / n)`.
-struct Backward<'a> {
-    view: View,
-    channel: usize,
-    x: &'a [f32],
-    dy: &'a [f32],
-    scale: f32,
-    mean: f32,
-    inverse: f64,
-    output: &'a Output<'a>,
-    /// Gradients of the scales, then of the biases.
-    sums: &'a Output<'a>,
-}
-
-impl Kernel for Backward<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { view, channel, mean, .. } = self;
-        let count = view.count() as f64;
-        let (mut total, mut weighted) = (0.0, 0.0);
-        for run in view.runs(channel) {
-            let (x, dy) = (&self.x[run.clone()], &self.dy[run]);
-            let len = x.len().min(dy.len());
-            total += lane_sum(len, |i| dy[i]);
-            weighted += lane_sum(len, |i| dy[i] * (x[i] - mean));
-        }
-        let dscale = weighted * self.inverse;
-        let factor = (f64::from(self.scale) * self.inverse) as f32;
-        let shift = (total / count) as f32;
-        let slope = (dscale / count * self.inverse) as f32;
-        for run in view.runs(channel) {
-            let (x, dy) = (&self.x[run.clone()], &self.dy[run.clone()]);
-            // SAFETY: this task alone writes this channel.
-            let dx = unsafe { self.output.part(run.start, run.len()) };
-            for (i, (x, dy)) in x.iter().zip(dy).enumerate() {
-                // SAFETY: `i` lies within the part.
-                unsafe { dx.add(i).write(factor * (dy - shift - slope * (x - mean))) };
-            }
-        }
-        // SAFETY: this task alone writes these two elements.
-        unsafe {
-            self.sums.part(channel, 1).write(dscale as f32);
-            self.sums.part(view.channels + channel, 1).write(total as f32);
-        }
     }
 }

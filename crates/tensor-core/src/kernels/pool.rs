@@ -4,7 +4,7 @@ use super::geometry::{WindowAxis, check_count};
 use super::parallel::{Output, filled, for_each, with_scratch};
 use super::pool_gradient::{Pooled, pool_gradient};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
-use super::storage::{candle_error, elements, with_elements};
+use super::storage::{candle_error, elements, with_all, with_elements};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 
 /// What is computed from the elements of a window.
@@ -105,22 +105,37 @@ impl CustomOp1 for Pool {
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        self.backward(x, y, dy).map(Some)
+    }
+}
+
+impl Pool {
+    fn backward(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let (rows, columns) = (&self.rows, &self.columns);
         let dy = dy.contiguous()?;
         let dx = match self.pooling {
-            Pooling::Maximum => with_elements(x, |x| {
-                with_elements(y, |y| {
-                    let pooled = Pooled::Maximum { x, y };
-                    with_elements(&dy, |dy| pool_gradient(dy, pooled, rows, columns))
-                })
-            })???,
+            Pooling::Maximum => with_all([x, y, &dy], |[x, y, dy]| {
+                pool_gradient(dy, Pooled::Maximum { x, y }, rows, columns)
+            })?,
             Pooling::Average { .. } => {
                 let pooled = Pooled::Average { divisors: &self.divisors() };
                 with_elements(&dy, |dy| pool_gradient(dy, pooled, rows, columns))?
             }
         };
-        Ok(Some(Tensor::from_vec(dx.map_err(candle_error)?, x.dims(), &Device::Cpu)?))
+        Tensor::from_vec(dx.map_err(candle_error)?, x.dims(), &Device::Cpu)
     }
+}
+
+/// The gradient of the input of [`pool`].
+pub(super) fn backward(
+    x: &Tensor,
+    y: &Tensor,
+    dy: &Tensor,
+    rows: &WindowAxis,
+    columns: &WindowAxis,
+    pooling: Pooling,
+) -> Result<Tensor> {
+    Pool { rows: *rows, columns: *columns, pooling }.backward(x, y, dy)
 }
 
 /// Elements that count along one axis, for each output position.
@@ -249,20 +264,16 @@ impl CustomOp1 for GlobalPool {
             let rows = (dy.flatten_all()? / area as f64)?.unsqueeze(1)?;
             return Ok(Some(rows.broadcast_as((y.elem_count(), area))?.reshape(x.dims())?));
         }
-        let dx = with_elements(x, |x| {
-            with_elements(y, |y| {
-                with_elements(&dy, |dy| {
-                    let mut dx = vec![0.0; x.len()];
-                    for (plane, (&y, &dy)) in y.iter().zip(dy).enumerate() {
-                        let start = plane * area;
-                        if let Some(i) = x[start..start + area].iter().position(|&x| x == y) {
-                            dx[start + i] = dy;
-                        }
-                    }
-                    dx
-                })
-            })
-        })???;
+        let dx = with_all([x, y, &dy], |[x, y, dy]| {
+            let mut dx = vec![0.0; x.len()];
+            for (plane, (&y, &dy)) in y.iter().zip(dy).enumerate() {
+                let start = plane * area;
+                if let Some(i) = x[start..start + area].iter().position(|&x| x == y) {
+                    dx[start + i] = dy;
+                }
+            }
+            dx
+        })?;
         Ok(Some(Tensor::from_vec(dx, x.dims(), &Device::Cpu)?))
     }
 }

@@ -26,6 +26,25 @@ pub(super) fn with_elements<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) 
     }
 }
 
+/// Calls `read` with the elements of several tensors.
+///
+/// # Errors
+/// As [`with_elements`].
+pub(super) fn with_all<const N: usize, T>(
+    tensors: [&Tensor; N],
+    read: impl FnOnce([&[f32]; N]) -> T,
+) -> Result<T> {
+    let storages = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&storages) {
+        *slice = match &**storage {
+            Storage::Cpu(storage) => elements(storage, layout)?,
+            _ => bail!("the operand is not on the CPU"),
+        };
+    }
+    Ok(read(slices))
+}
+
 /// An error of this crate as candle's.
 pub(super) fn candle_error(error: crate::Error) -> candle_core::Error {
     candle_core::Error::Msg(error.to_string())

@@ -5,6 +5,7 @@ use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::input_gradient::input_gradient;
+use super::precision::Precision;
 use super::simd::{LIMIT, Level};
 use super::weight_gradient::weight_gradient;
 use super::{PackedConv, Pooling, ProductShape, global_pool, matrix_product, pool, scale_channels};
@@ -140,7 +141,7 @@ on_each_level(|| {
         let bias = values(g.in_channels, seed ^ 2);
         let expected = reference::input_gradient(&y, &weight, Some(&bias), &g);
 on_each_level(|| {
-        let actual = input_gradient(&y, &weight, Some(&bias), &g).expect("there is memory");
+        let actual = input_gradient(&y, &weight, Some(&bias), &g, Precision::F32).expect("there is memory");
         assert_close(&actual, &expected, g.group_outputs() * g.taps());
 });
     }
@@ -152,7 +153,7 @@ on_each_level(|| {
         let weight = values(g.weight_count(), seed ^ 1);
         let expected = reference::input_gradient(&y, &weight, None, &g);
 on_each_level(|| {
-        let actual = input_gradient(&y, &weight, None, &g).expect("there is memory");
+        let actual = input_gradient(&y, &weight, None, &g, Precision::F32).expect("there is memory");
         assert_close(&actual, &expected, g.taps());
 });
     }
@@ -345,7 +346,8 @@ fn any_number_of_threads_gives_the_same_bits() {
         pool.install(|| {
             let forward = conv::forward(&x, &packed, &g, &Finish::default());
             let forward = forward.expect("there is memory");
-            let to_input = input_gradient(&forward, &weight, None, &g).expect("there is memory");
+            let to_input = input_gradient(&forward, &weight, None, &g, Precision::F32)
+                .expect("there is memory");
             let to_weight = weight_gradient(&x, &forward, &g).expect("there is memory");
             (forward, to_input, to_weight)
         })
@@ -377,7 +379,7 @@ fn gradients_of_many_channels_match_loops() {
     let actual = weight_gradient(&x, &dy, &g).expect("there is memory");
     assert_close(&actual, &reference::weight_gradient(&x, &dy, &g), g.batch * g.output_area());
     let weight = values(g.weight_count(), 3);
-    let actual = input_gradient(&dy, &weight, None, &g).expect("there is memory");
+    let actual = input_gradient(&dy, &weight, None, &g, Precision::F32).expect("there is memory");
     let expected = reference::input_gradient(&dy, &weight, None, &g);
     assert_close(&actual, &expected, g.out_channels * g.taps());
 }

@@ -123,7 +123,7 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &ConvGeometry) -> Result
 }
 
 /// The sum of the chunks, in their order.
-fn add_chunks(sums: &[f32], count: usize) -> Vec<f32> {
+pub(super) fn add_chunks(sums: &[f32], count: usize) -> Vec<f32> {
     let (first, rest) = sums.split_at(count);
     let mut total = first.to_vec();
     for chunk in rest.chunks_exact(count) {

@@ -4,9 +4,9 @@ use super::arithmetic::{Arithmetic, floats, i64_result, integers, power};
 use super::broadcast::{self, Plan, zip};
 use super::elementwise::with_slice;
 use super::operand::{count, finish};
-use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
+use super::{Differentiated, Entry, Follower, Following, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -144,6 +144,26 @@ impl Operator for Binary {
             result = self.pair(cx, &result, inputs.required(i)?)?;
         }
         Ok(vec![result])
+    }
+
+    fn differentiate(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _wanted: &[bool],
+        following: &Following,
+        _training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        let (Some(a), Some(b), 2) = (inputs.get(0), inputs.get(1), inputs.len()) else {
+            return Ok(None);
+        };
+        let adds = matches!(self, Self::Arithmetic(Arithmetic::Add)) && a.dims() == b.dims();
+        if !adds || !following.is_empty() || a.tensor.dtype() == DType::I64 {
+            return Ok(None);
+        }
+        let output = self.pair(cx, a, b)?;
+        let pullback = Box::new(|dy: &Tensor| Ok(vec![Some(dy.clone()), Some(dy.clone())]));
+        Ok(Some(Differentiated { output, pullback }))
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -1,14 +1,16 @@
 //! Convolution.
 
 use super::window::{WindowAttributes, rows_and_columns};
-use super::{Entry, Fusing, Inputs, NodeCx, Operator, Prepared};
+use super::{Differentiated, Entry, Following, Fusing, Inputs, NodeCx, Operator, Prepared};
 use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
-use crate::kernels::{ConvGeometry, Epilogue, PackedConv, convolution};
+use crate::kernels::{
+    ConvGeometry, Epilogue, PackedConv, convolution, convolution_backward, convolution_in,
+};
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::sync::Arc;
@@ -31,6 +33,36 @@ impl Operator for Conv {
 
     fn fusing(&self) -> Option<&dyn Fusing> {
         Some(self)
+    }
+
+    fn differentiate(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        wanted: &[bool],
+        following: &Following,
+        training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        if !following.is_empty() {
+            return Ok(None);
+        }
+        let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let bias = inputs.get(2).map(Array::dims);
+        let geometry = geometry(cx, x.dims(), w.dims(), bias)?;
+        let precision = training.precision();
+        let tensor = inputs.get(2).map(|bias| &bias.tensor);
+        let y = convolution_in(&x.tensor, &w.tensor, tensor, &geometry, precision)?;
+        let y = y.reshape(output_dims(&geometry, x.dims().len()))?;
+        let output = Array { tensor: y, element: x.element };
+        let (x, w) = (x.tensor.clone(), w.tensor.clone());
+        let want = |i: usize| wanted.get(i) == Some(&true);
+        let wanted = [want(0), want(1), want(2)];
+        let pullback = Box::new(move |dy: &Tensor| {
+            let g = &geometry;
+            let dy = dy.reshape((g.batch, g.out_channels, g.rows.output, g.columns.output))?;
+            Ok(convolution_backward(&x, &w, &dy, g, precision, wanted)?.to_vec())
+        });
+        Ok(Some(Differentiated { output, pullback }))
     }
 
     fn prepare(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {

@@ -10,6 +10,7 @@ mod constant;
 mod context;
 mod conv;
 mod conv_transpose;
+mod differentiate;
 mod elementwise;
 mod fusing;
 mod gemm;
@@ -37,6 +38,7 @@ mod unary;
 mod window;
 
 pub use context::{Inputs, NodeCx};
+pub use differentiate::{Differentiated, Following, Pullback};
 pub use fusing::{Follower, Fusing};
 
 use crate::calibrate::LinearMap;
@@ -80,6 +82,30 @@ pub trait Operator: Send + Sync {
         _training: &mut Training,
     ) -> Result<Vec<Array>> {
         self.eval(cx, inputs)
+    }
+
+    /// Computes the only output in training together with the way back of its gradient, and with
+    /// what follows; `None` when the operator leaves gradients to candle, or does not take along
+    /// what follows.
+    ///
+    /// `wanted` says for each input, and last for the residual, whether a gradient is wanted.
+    ///
+    /// # Errors
+    /// As [`eval`](Self::eval).
+    fn differentiate(
+        &self,
+        _cx: &NodeCx,
+        _inputs: &Inputs<Array>,
+        _wanted: &[bool],
+        _following: &Following,
+        _training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        Ok(None)
+    }
+
+    /// Does [`differentiate`](Self::differentiate) take along a residual and a clamp?
+    fn leads_in_training(&self) -> bool {
+        false
     }
 
     /// Are the outputs constant around almost all inputs, as positions and shapes are? Then there is

@@ -1,9 +1,11 @@
 //! Batch normalization.
 
 use super::conv::float;
-use super::{Entry, Follower, Inputs, NodeCx, Operator};
+use super::{Differentiated, Entry, Follower, Following, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
-use crate::kernels::{Normalized, batch_norm_train, scale_channels};
+use crate::kernels::{
+    Epilogue, Normalized, batch_norm_backward, batch_norm_forward, batch_norm_train, scale_channels,
+};
 use crate::run::{Array, BatchStatistics, Fact, Training};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -96,6 +98,54 @@ impl Operator for BatchNormalization {
         let count = y.elem_count() / mean.elem_count().max(1);
         training.record(cx.id, BatchStatistics { mean, variance, count });
         Ok(vec![Array { tensor: y, element: x.element }])
+    }
+
+    fn leads_in_training(&self) -> bool {
+        true
+    }
+
+    fn differentiate(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        wanted: &[bool],
+        following: &Following,
+        training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        let x = float(inputs.required(0)?)?;
+        let residual = following.residual;
+        let fits = |residual: &Array| {
+            residual.dims() == x.dims() && residual.tensor.dtype() == x.tensor.dtype()
+        };
+        if training.is_frozen(cx.id) || x.dims().len() < 2 || !residual.is_none_or(fits) {
+            return Ok(None);
+        }
+        check_inference(cx)?;
+        let (scale, bias) = (float(inputs.required(1)?)?, float(inputs.required(2)?)?);
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        let clamp = following.clamp;
+        let residual = residual.map(|residual| residual.tensor.clone());
+        let takes_residual = residual.is_some() && wanted.last() == Some(&true);
+        let epilogue = Epilogue { scale: None, residual, clamp };
+        let (x_tensor, scale) = (x.tensor.clone(), scale.tensor.clone());
+        let normalized = batch_norm_forward(&x_tensor, &scale, &bias.tensor, epsilon, &epilogue)?;
+        let (mean, variance) = (normalized.mean.clone(), normalized.variance.clone());
+        let count = x_tensor.elem_count() / mean.elem_count().max(1);
+        training.record(cx.id, BatchStatistics { mean, variance, count });
+        let output = Array { tensor: normalized.y.clone(), element: x.element };
+        let pullback = Box::new(move |dy: &Tensor| {
+            let [dx, dscale, dbias, dresidual] = batch_norm_backward(
+                &x_tensor,
+                &scale,
+                &normalized,
+                epsilon,
+                clamp,
+                takes_residual,
+                dy,
+            )?;
+            Ok(vec![dx, dscale, dbias, None, None, dresidual])
+        });
+        Ok(Some(Differentiated { output, pullback }))
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -2,12 +2,12 @@
 
 use super::conv::float;
 use super::window::{Padding, WindowAttributes, extent, rows_and_columns};
-use super::{Entry, Inputs, NodeCx, Operator};
+use super::{Differentiated, Entry, Following, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
-use crate::kernels::{Pooling, WindowAxis, check_count, global_pool, pool};
-use crate::run::{Array, Fact};
+use crate::kernels::{Pooling, WindowAxis, check_count, global_pool, pool, pool_backward};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 pub(super) const OPERATORS: &[Entry] = &[
     ("AveragePool", &Sliding { maximum: false }),
@@ -76,6 +76,28 @@ impl Operator for Sliding {
         }
         let pooled = pool(&float(x)?.tensor, &rows, &columns, pooling)?;
         Ok(vec![Array { tensor: pooled.reshape(dims)?, element: x.element }])
+    }
+
+    fn differentiate(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _wanted: &[bool],
+        following: &Following,
+        _training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        if !following.is_empty() {
+            return Ok(None);
+        }
+        let x = inputs.required(0)?.clone();
+        let (rows, columns) = rows_and_columns(&self.axes(cx, x.dims())?);
+        let pooling = self.pooling(cx)?;
+        let Some(output) = self.eval(cx, inputs)?.pop() else { return Ok(None) };
+        let y = output.tensor.clone();
+        let pullback = Box::new(move |dy: &Tensor| {
+            Ok(vec![Some(pool_backward([&x.tensor, &y, dy], &rows, &columns, pooling)?)])
+        });
+        Ok(Some(Differentiated { output, pullback }))
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -3,10 +3,10 @@
 use super::elementwise::{fill, slice, with_slice};
 use super::operand::{finish, wrap};
 use super::real::Real;
-use super::{Entry, Follower, Inputs, NodeCx, Operator, passing};
+use super::{Differentiated, Entry, Follower, Following, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
-use crate::kernels::widest;
-use crate::run::{Array, Fact};
+use crate::kernels::{clamp_backward, widest};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Shape, Tensor};
 
@@ -165,6 +165,26 @@ impl Operator for Unary {
         }
         let function = Function { name: self.name, f32: self.f32, f64: self.f64, parameters };
         Ok(vec![finish(x.tensor.contiguous()?.apply_op1(function)?, x.element)?])
+    }
+
+    fn differentiate(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _wanted: &[bool],
+        following: &Following,
+        _training: &mut Training,
+    ) -> Result<Option<Differentiated>> {
+        let x = inputs.required(0)?;
+        if self.name != "Relu" || !following.is_empty() || x.tensor.dtype() != DType::F32 {
+            return Ok(None);
+        }
+        let Some(output) = self.eval(cx, inputs)?.pop() else { return Ok(None) };
+        let y = output.tensor.clone();
+        let pullback = Box::new(move |dy: &Tensor| {
+            Ok(vec![Some(clamp_backward(&y, dy, (0.0, f32::INFINITY))?)])
+        });
+        Ok(Some(Differentiated { output, pullback }))
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

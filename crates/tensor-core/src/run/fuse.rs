@@ -4,7 +4,7 @@ use super::Array;
 use super::session::Step;
 use crate::graph::{Graph, Index};
 use crate::kernels::Epilogue;
-use crate::ops::{Follower, Inputs, NodeCx};
+use crate::ops::{Follower, Inputs, NodeCx, Operator};
 use crate::{NodeId, ValueId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) fn separate(graph: &Graph, steps: &[Step], targets: &[ValueId]) -> Ve
     stages
 }
 
-/// Stages in which convolutions take along what follows them and is read nowhere else.
+/// Stages in which the operators that lead take along what follows them and is read nowhere else.
 ///
 /// A stage stands at the place of its last step, where all its inputs exist.
 pub(super) fn fused(
@@ -44,6 +44,7 @@ pub(super) fn fused(
     steps: &[Step],
     constants: &BTreeMap<ValueId, Array>,
     targets: &[ValueId],
+    leads: impl Fn(&dyn Operator) -> bool,
 ) -> Vec<Stage> {
     let index = Index::new(graph);
     let step_of: BTreeMap<NodeId, usize> =
@@ -56,7 +57,7 @@ pub(super) fn fused(
         }
         let mut chain = vec![first];
         let mut fusion = Fusion::default();
-        if steps[first].operator.fusing().is_some() {
+        if leads(steps[first].operator) {
             let mut last = graph.node(steps[first].node);
             while let [Some(output)] = last.outputs[..]
                 && let [(reader, input)] = *index.readers(output)

@@ -3,10 +3,12 @@
 mod array;
 mod facts;
 mod fuse;
+mod recording;
 mod session;
 mod training;
 
 pub use array::{Array, Floats};
 pub use facts::{Fact, Facts, infer, infer_all};
+pub use recording::{Gradients, Recording};
 pub use session::{Session, Tap};
 pub use training::{BatchStatistics, Training};

@@ -28,12 +28,23 @@ pub trait Tap {
     fn after(&mut self, _value: ValueId, _array: &Array) -> Result<()> {
         Ok(())
     }
+
+    /// May [`before`](Self::before) replace a value, or [`after`](Self::after) keep it for a loss?
+    /// What is not touched can be computed faster by [`Session::record`], which calls neither for
+    /// it.
+    fn touches(&self, _value: ValueId) -> bool {
+        true
+    }
 }
 
 /// The tap that looks at nothing.
 struct NoTap;
 
-impl Tap for NoTap {}
+impl Tap for NoTap {
+    fn touches(&self, _value: ValueId) -> bool {
+        false
+    }
+}
 
 /// One node that is evaluated.
 pub(super) struct Step {
@@ -44,13 +55,15 @@ pub(super) struct Step {
 
 /// A graph made ready to run: constants converted, constant nodes folded, weights prepared.
 pub struct Session<'g> {
-    graph: Cow<'g, Graph>,
-    constants: BTreeMap<ValueId, Array>,
-    steps: Vec<Step>,
+    pub(super) graph: Cow<'g, Graph>,
+    pub(super) constants: BTreeMap<ValueId, Array>,
+    pub(super) steps: Vec<Step>,
     /// One stage per step, for taps.
     separate: Vec<Stage>,
     /// The stages of a run that nobody looks into.
     fused: Vec<Stage>,
+    /// The stages of a training step.
+    pub(super) trained: Vec<Stage>,
 }
 
 impl<'g> Session<'g> {
@@ -121,8 +134,9 @@ impl<'g> Session<'g> {
             steps.push(Step { node: id, operator, prepared });
         }
         let separate = fuse::separate(graph, &steps, targets);
-        let fused = fuse::fused(graph, &steps, &constants, targets);
-        Ok(Self { graph: kept, constants, steps, separate, fused })
+        let fused = fuse::fused(graph, &steps, &constants, targets, |op| op.fusing().is_some());
+        let trained = fuse::fused(graph, &steps, &constants, targets, |op| op.leads_in_training());
+        Ok(Self { graph: kept, constants, steps, separate, fused, trained })
     }
 
     /// Runs on named inputs and returns the graph outputs in order.
@@ -225,7 +239,11 @@ impl<'g> Session<'g> {
         self.collect(&live, targets)
     }
 
-    fn collect(&self, live: &BTreeMap<ValueId, Array>, targets: &[ValueId]) -> Result<Vec<Array>> {
+    pub(super) fn collect(
+        &self,
+        live: &BTreeMap<ValueId, Array>,
+        targets: &[ValueId],
+    ) -> Result<Vec<Array>> {
         targets
             .iter()
             .map(|value| {
@@ -275,11 +293,11 @@ impl<'g> Session<'g> {
         &self.fused
     }
 
-    fn context<'a>(&'a self, step: &'a Step) -> NodeCx<'a> {
+    pub(super) fn context<'a>(&'a self, step: &'a Step) -> NodeCx<'a> {
         NodeCx { prepared: step.prepared.as_deref(), ..NodeCx::new(&self.graph, step.node) }
     }
 
-    fn value<'a>(
+    pub(super) fn value<'a>(
         &'a self,
         value: ValueId,
         live: &'a BTreeMap<ValueId, Array>,
@@ -289,7 +307,7 @@ impl<'g> Session<'g> {
         })
     }
 
-    fn inputs<'a>(
+    pub(super) fn inputs<'a>(
         &'a self,
         cx: &NodeCx,
         live: &'a BTreeMap<ValueId, Array>,
@@ -350,7 +368,7 @@ impl<'g> Session<'g> {
 }
 
 /// Refuses to go on where a gradient would silently be lost.
-fn check_gradient(
+pub(super) fn check_gradient(
     operator: &dyn Operator,
     inputs: &Inputs<Array>,
     outputs: &[Array],

@@ -1,5 +1,6 @@
 //! What a training run does differently from inference, and what it leaves behind.
 
+use crate::kernels::Precision;
 use crate::{NodeId, Result};
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub struct Training {
     random: ChaCha8Rng,
+    precision: Precision,
     frozen: BTreeSet<NodeId>,
     statistics: BTreeMap<NodeId, BatchStatistics>,
 }
@@ -16,7 +18,19 @@ pub struct Training {
 impl Training {
     /// Starts a step; dropout draws from `random`, a stream of [`crate::random::stream`].
     pub fn new(random: ChaCha8Rng) -> Self {
-        Self { random, frozen: BTreeSet::new(), statistics: BTreeMap::new() }
+        Self {
+            random,
+            precision: Precision::F32,
+            frozen: BTreeSet::new(),
+            statistics: BTreeMap::new(),
+        }
+    }
+
+    /// Computes products in another precision than `f32`, in
+    /// [`Session::record`](super::Session::record).
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Lets a node compute as at inference: a batch normalization keeps its running statistics, a
@@ -37,6 +51,10 @@ impl Training {
 
     pub(crate) fn is_frozen(&self, node: NodeId) -> bool {
         self.frozen.contains(&node)
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(crate) fn random(&mut self) -> &mut ChaCha8Rng {

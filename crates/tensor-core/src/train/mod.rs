@@ -30,6 +30,8 @@ mod trainer;
 mod views;
 
 #[cfg(feature = "train")]
+pub use crate::kernels::Precision;
+#[cfg(feature = "train")]
 pub use augment::Augment;
 #[cfg(feature = "train")]
 pub use evaluate::Score;

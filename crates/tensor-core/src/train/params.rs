@@ -1,6 +1,7 @@
 //! Parameters of a training run.
 
 use super::{Augment, Optimizer, Schedule};
+use crate::kernels::Precision;
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -41,6 +42,8 @@ pub struct Params {
     pub checkpoint_every: Option<u64>,
     /// Which weights the run gives.
     pub keep: Keep,
+    /// Number format of the products in convolutions.
+    pub precision: Precision,
     /// Begin with random weights instead of those of the model?
     pub reinitialize: bool,
     /// Seed of all random draws.
@@ -87,6 +90,7 @@ impl Default for Params {
             evaluate_every: None,
             checkpoint_every: None,
             keep: Keep::Last,
+            precision: Precision::F32,
             reinitialize: false,
             seed: 0,
         }
@@ -102,8 +106,10 @@ impl Params {
     /// Checks every range.
     ///
     /// # Errors
-    /// `E0406` names the parameter, its value and its range.
+    /// `E0406` names the parameter, its value and its range; `E0408` when this processor lacks the
+    /// precision.
     pub fn check(&self) -> Result<()> {
+        self.precision.check()?;
         let share = |x: f64| (0.0..1.0).contains(&x);
         let least = |x: f64, open: bool| x.is_finite() && (x > 0.0 || (!open && x == 0.0));
         let counts = [

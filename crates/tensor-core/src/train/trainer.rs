@@ -7,10 +7,10 @@ use super::views::{self, Views, Watched};
 use super::{Mode, Moment, Parameters, Params, Plugin, Step, average, cross_entropy};
 use crate::data::Batch;
 use crate::graph::{Attribute, Graph};
-use crate::run::{Array, Session, Training};
+use crate::run::{Array, Gradients, Session, Training};
 use crate::{Error, NodeId, Result, ValueId, random};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a step measured.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,18 +134,25 @@ impl<'a> Trainer<'a> {
             .copied()
             .zip(inputs.iter().map(|(_, array)| array.clone()))
             .collect();
-        given
-            .extend(self.parameters.iter().zip(seen).map(|(p, tensor)| (p.value, p.array(tensor))));
+        let mut wanted = BTreeSet::new();
+        for (parameter, tensor) in self.parameters.iter().zip(&seen) {
+            given.push((parameter.value, parameter.array(tensor.detach())));
+            if tensor.track_op() {
+                wanted.insert(parameter.value);
+            }
+        }
         let stream = random::stream(self.params.seed, &format!("train/dropout/{}", at.step));
-        let mut training = Training::new(stream);
+        let mut training = Training::new(stream).in_precision(self.params.precision);
         for &node in &self.frozen {
             training.freeze(node);
         }
         let mut views = Views::new(self.graph, &self.watched, self.plugins, Mode::Train);
-        let outputs = self.session.train(&given, &self.targets, &mut views, &mut training)?;
+        let recording =
+            self.session.record(&given, &wanted, &self.targets, &mut views, &mut training)?;
+        drop(given);
         let values = std::mem::take(&mut views.values);
         drop(views);
-        let scores = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
+        let scores = recording.outputs().first().ok_or_else(|| Error::internal("no scores"))?;
         let scores = as_matrix(&scores.tensor, samples.unwrap_or_default())?;
         let labels = batch.labels.as_deref();
         let step = Step { at, inputs: &inputs, scores: &scores, labels, values: &values };
@@ -157,7 +164,13 @@ impl<'a> Trainer<'a> {
         if !measured.loss.is_finite() {
             return Err(not_finite(at, "the loss", measured.loss));
         }
-        self.descend(at, &loss)?;
+        let mut gradients = recording.gradients(&loss)?;
+        for (parameter, tensor) in self.parameters.iter().zip(&seen) {
+            if let Some(gradient) = gradients.take(parameter.value) {
+                gradients.follow(tensor, gradient)?;
+            }
+        }
+        self.descend(at, gradients)?;
         self.follow_statistics(&training)?;
         self.follow_average(at)?;
         for plugin in self.plugins.iter_mut() {
@@ -184,15 +197,14 @@ impl<'a> Trainer<'a> {
         terms.try_fold(first, |sum, term| Ok((sum + term)?))
     }
 
-    /// Updates the variables along the gradient of the loss.
-    fn descend(&mut self, at: Moment, loss: &Tensor) -> Result<()> {
-        let store = loss.backward()?;
+    /// Updates the variables along the gradients of the loss.
+    fn descend(&mut self, at: Moment, by: Gradients) -> Result<()> {
         let mut gradients = Vec::new();
         for target in self.optimization.targets() {
-            let gradient = store.get(target.var.as_tensor());
+            let gradient = by.of(target.var.as_tensor());
             gradients.push(gradient.map(|g| g.flatten_all()?.to_vec1::<f32>()).transpose()?);
         }
-        drop(store);
+        drop(by);
         let norm = global_norm(&gradients);
         if !norm.is_finite() {
             return Err(not_finite(at, "the gradient", norm));

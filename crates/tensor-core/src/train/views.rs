@@ -128,4 +128,8 @@ impl Tap for Views<'_> {
         }
         Ok(())
     }
+
+    fn touches(&self, value: ValueId) -> bool {
+        self.watched.replaced.contains_key(&value) || self.watched.wanted.contains_key(&value)
+    }
 }

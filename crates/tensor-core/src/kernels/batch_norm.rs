@@ -1,0 +1,290 @@
+//! Batch normalization in training together with a residual and a clamp behind it, and its
+//! gradients, channel by channel: memory is read once, and what is needed again is in cache.
+
+use super::channelwise::LaneSums;
+use super::parallel::{Output, filled, for_each};
+use super::simd::{Kernel, Simd, dispatch};
+use super::storage::candle_error;
+use candle_core::{Result, bail};
+
+/// Values `[outer, channels, inner]`, each channel normalized over the other two axes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    pub(super) outer: usize,
+    pub(super) channels: usize,
+    pub(super) inner: usize,
+}
+
+impl View {
+    /// Channels on axis 1.
+    pub(super) fn of(dims: &[usize]) -> Result<Self> {
+        let &[outer, channels, ref inner @ ..] = dims else {
+            bail!("batch normalization of shape {dims:?}");
+        };
+        Ok(Self { outer, channels, inner: inner.iter().product() })
+    }
+
+    /// The runs of a channel's elements.
+    fn runs(self, channel: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
+        (0..self.outer).map(move |outer| {
+            let start = (outer * self.channels + channel) * self.inner;
+            start..start + self.inner
+        })
+    }
+
+    fn count(self) -> usize {
+        self.outer * self.inner
+    }
+}
+
+/// What is fixed for one normalization.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normalization {
+    pub(super) view: View,
+    pub(super) epsilon: f64,
+    /// Smallest and largest value.
+    pub(super) clamp: Option<(f32, f32)>,
+}
+
+impl Normalization {
+    /// The values, and means followed by biased variances.
+    pub(super) fn forward(
+        &self,
+        x: &[f32],
+        parameters: Option<(&[f32], &[f32])>,
+        residual: Option<&[f32]>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let View { channels, .. } = self.view;
+        let fits = |values: &[f32]| values.len() == channels;
+        if x.len() != self.view.count() * channels || x.is_empty() {
+            bail!("normalization of {} elements", x.len());
+        }
+        if !parameters.is_none_or(|(scale, bias)| fits(scale) && fits(bias)) {
+            bail!("parameters of another length than {channels} channels");
+        }
+        if residual.is_some_and(|residual| residual.len() != x.len()) {
+            bail!("a residual of another size");
+        }
+        let mut statistics = vec![0.0; 2 * channels];
+        let shared = Output::over(&mut statistics);
+        // SAFETY: each task writes all runs of its channel, and its two statistics.
+        let y = unsafe {
+            filled(x.len(), |output| {
+                for_each(channels, 8 * self.view.count(), |channel| {
+                    let (scale, bias) = parameters
+                        .map_or((1.0, 0.0), |(scale, bias)| (scale[channel], bias[channel]));
+                    let statistics = &shared;
+                    let of = self;
+                    dispatch(Forward { of, channel, x, residual, scale, bias, output, statistics });
+                });
+            })
+        };
+        Ok((y.map_err(candle_error)?, statistics))
+    }
+
+    /// Gradients of the input, the scale, the bias and, if wanted, the residual.
+    pub(super) fn backward(&self, operands: &Operands, residual: bool) -> Result<Gradients> {
+        let View { channels, .. } = self.view;
+        let count = operands.x.len();
+        let mut sums = vec![0.0; 2 * channels];
+        let shared = Output::over(&mut sums);
+        let mut dx = Ok(Vec::new());
+        let run = |dx: &Output, masked: Option<&Output>| {
+            for_each(channels, 8 * self.view.count(), |channel| {
+                dispatch(Backward { of: self, channel, operands, dx, masked, sums: &shared });
+            });
+        };
+        // SAFETY: each task writes all runs of its channel, and its two sums.
+        let dresidual = unsafe {
+            match residual {
+                true => Some(filled(count, |masked| {
+                    dx = filled(count, |dx| run(dx, Some(masked)));
+                })),
+                false => {
+                    dx = filled(count, |dx| run(dx, None));
+                    None
+                }
+            }
+        };
+        let dbias = sums.split_off(channels);
+        Ok(Gradients {
+            dx: dx.map_err(candle_error)?,
+            dscale: sums,
+            dbias,
+            dresidual: dresidual.transpose().map_err(candle_error)?,
+        })
+    }
+}
+
+/// What [`Normalization::backward`] finds.
+pub(super) struct Gradients {
+    pub(super) dx: Vec<f32>,
+    pub(super) dscale: Vec<f32>,
+    pub(super) dbias: Vec<f32>,
+    pub(super) dresidual: Option<Vec<f32>>,
+}
+
+/// What the gradient of a normalization needs.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub(super) x: &'a [f32],
+    /// The clamped output, where there is a clamp: no gradient passes where it is at a bound.
+    pub(super) y: Option<&'a [f32]>,
+    pub(super) dy: &'a [f32],
+    pub(super) scale: Option<&'a [f32]>,
+    pub(super) mean: &'a [f32],
+    pub(super) variance: &'a [f32],
+}
+
+/// One channel forward: mean, then variance around it, then the values.
+struct Forward<'a> {
+    of: &'a Normalization,
+    channel: usize,
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    scale: f32,
+    bias: f32,
+    output: &'a Output<'a>,
+    statistics: &'a Output<'a>,
+}
+
+impl Kernel for Forward<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { of, channel, x, .. } = self;
+        let view = of.view;
+        let count = view.count() as f64;
+        let (mut total, mut squares) = (LaneSums::new(), LaneSums::new());
+        for run in view.runs(channel) {
+            let x = &x[run];
+            total.add(x.len(), |i| [x[i]]);
+        }
+        let [total] = total.totals();
+        let mean = (total / count) as f32;
+        for run in view.runs(channel) {
+            let x = &x[run];
+            squares.add(x.len(), |i| [(x[i] - mean) * (x[i] - mean)]);
+        }
+        let [squares] = squares.totals();
+        let variance = (squares / count) as f32;
+        let inverse = (f64::from(variance) + of.epsilon).sqrt().recip();
+        let factor = (f64::from(self.scale) * inverse) as f32;
+        let (low, high) = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        for run in view.runs(channel) {
+            let x = &x[run.clone()];
+            // SAFETY: this task alone writes this channel, and every `i` lies within the run.
+            unsafe {
+                let y = self.output.part(run.start, run.len());
+                let value = |x: f32| (x - mean) * factor + self.bias;
+                match self.residual {
+                    Some(residual) => {
+                        for (i, (x, residual)) in x.iter().zip(&residual[run]).enumerate() {
+                            y.add(i).write(limit(value(*x) + residual, low, high));
+                        }
+                    }
+                    None => {
+                        for (i, x) in x.iter().enumerate() {
+                            y.add(i).write(limit(value(*x), low, high));
+                        }
+                    }
+                }
+            }
+        }
+        // SAFETY: this task alone writes these two elements.
+        unsafe {
+            self.statistics.part(channel, 1).write(mean);
+            self.statistics.part(view.channels + channel, 1).write(variance);
+        }
+    }
+}
+
+/// Between the bounds; NaN stays NaN.
+#[inline(always)]
+fn limit(value: f32, low: f32, high: f32) -> f32 {
+    let value = if value < low { low } else { value };
+    if value > high { high } else { value }
+}
+
+/// One channel backward. With `n` values `u = (x - mean) / sqrt(variance + epsilon)`:
+/// `dx = scale / sqrt(variance + epsilon) (dy - (sum dy + u sum(dy u)) / n)`.
+struct Backward<'a> {
+    of: &'a Normalization,
+    channel: usize,
+    operands: &'a Operands<'a>,
+    dx: &'a Output<'a>,
+    /// Takes what passes the clamp: the gradient of the residual.
+    masked: Option<&'a Output<'a>>,
+    /// Gradients of the scales, then of the biases.
+    sums: &'a Output<'a>,
+}
+
+impl Kernel for Backward<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { of, channel, operands, .. } = self;
+        let view = of.view;
+        let (mean, variance) = (operands.mean[channel], f64::from(operands.variance[channel]));
+        let inverse = (variance + of.epsilon).sqrt().recip();
+        let bounds = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let mut sums = LaneSums::new();
+        for run in view.runs(channel) {
+            let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
+            let terms = |i: usize, dy: f32| [dy, dy * (x[i] - mean)];
+            match operands.y.map(|y| &y[run]) {
+                Some(y) => sums.add(x.len(), |i| terms(i, passed(dy[i], y[i], bounds))),
+                None => sums.add(x.len(), |i| terms(i, dy[i])),
+            }
+        }
+        let [total, weighted] = sums.totals();
+        let count = view.count() as f64;
+        let dscale = weighted * inverse;
+        let scale = operands.scale.map_or(1.0, |scale| scale[channel]);
+        let factor = (f64::from(scale) * inverse) as f32;
+        let shift = (total / count) as f32;
+        let slope = (dscale / count * inverse) as f32;
+        let value = |x: f32, dy: f32| factor * (dy - shift - slope * (x - mean));
+        for run in view.runs(channel) {
+            let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
+            // SAFETY: this task alone writes this channel, and every `i` lies within the run.
+            unsafe {
+                let dx = self.dx.part(run.start, run.len());
+                let y = operands.y.map(|y| &y[run.clone()]);
+                match (y, self.masked) {
+                    (Some(y), Some(masked)) => {
+                        let masked = masked.part(run.start, run.len());
+                        for (i, ((x, dy), y)) in x.iter().zip(dy).zip(y).enumerate() {
+                            let dy = passed(*dy, *y, bounds);
+                            masked.add(i).write(dy);
+                            dx.add(i).write(value(*x, dy));
+                        }
+                    }
+                    (Some(y), None) => {
+                        for (i, ((x, dy), y)) in x.iter().zip(dy).zip(y).enumerate() {
+                            dx.add(i).write(value(*x, passed(*dy, *y, bounds)));
+                        }
+                    }
+                    (None, masked) => {
+                        for (i, (x, dy)) in x.iter().zip(dy).enumerate() {
+                            dx.add(i).write(value(*x, *dy));
+                        }
+                        if let Some(masked) = masked {
+                            let masked = masked.part(run.start, run.len());
+                            std::ptr::copy_nonoverlapping(dy.as_ptr(), masked, run.len());
+                        }
+                    }
+                }
+            }
+        }
+        // SAFETY: this task alone writes these two elements.
+        unsafe {
+            self.sums.part(channel, 1).write(dscale as f32);
+            self.sums.part(view.channels + channel, 1).write(total as f32);
+        }
+    }
+}
+
+/// The gradient behind a clamp: none where the value is at a bound.
+#[inline(always)]
+fn passed(dy: f32, y: f32, (low, high): (f32, f32)) -> f32 {
+    if y > low && y < high { dy } else { 0.0 }
+}

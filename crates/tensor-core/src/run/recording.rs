@@ -1,0 +1,327 @@
+//! Training steps whose gradients mostly bypass candle's autograd.
+//!
+//! candle begins every gradient with zeros and adds to it, which costs two more passes over memory
+//! per value. Here a node whose operator can
+//! [`differentiate`](crate::ops::Operator::differentiate) notes its own way back, and gradients are
+//! moved. Any other node, and whatever a tap puts in place of a value, is a small graph of
+//! candle's between variables that stand for its inputs, and its outputs.
+
+use super::fuse::Stage;
+use super::session::{Session, Step, check_gradient};
+use super::{Array, Tap, Training};
+use crate::kernels::add;
+use crate::ops::{Differentiated, Following, Inputs, Pullback};
+use crate::{Result, ValueId};
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Session<'_> {
+    /// Runs as [`train`](Self::train) does, and keeps what leads gradients back to the `wanted`
+    /// inputs and to the variables of the tap.
+    ///
+    /// The arrays should have no graph behind them: gradients end at the inputs.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn record(
+        &self,
+        inputs: &[(ValueId, Array)],
+        wanted: &BTreeSet<ValueId>,
+        targets: &[ValueId],
+        tap: &mut dyn Tap,
+        training: &mut Training,
+    ) -> Result<Recording> {
+        let mut recorder = Recorder {
+            session: self,
+            live: BTreeMap::new(),
+            tracked: wanted.clone(),
+            leaves: BTreeMap::new(),
+            entries: Vec::new(),
+        };
+        for (value, array) in inputs {
+            recorder.put(*value, array.clone(), tap)?;
+        }
+        for stage in &self.trained {
+            if !recorder.fused(stage, tap, training)? {
+                for &step in &stage.steps {
+                    let step = &self.steps[step];
+                    recorder
+                        .single(step, tap, training)
+                        .map_err(|error| self.context(step).locate(error))?;
+                }
+            }
+            for value in &stage.free {
+                recorder.live.remove(value);
+            }
+        }
+        let mut outputs = self.collect(&recorder.live, targets)?;
+        for (array, &value) in outputs.iter_mut().zip(targets) {
+            if recorder.tracked.contains(&value) {
+                array.tensor = recorder.leaf(value, &array.tensor)?;
+            }
+        }
+        Ok(Recording { outputs, leaves: recorder.leaves, entries: recorder.entries })
+    }
+}
+
+/// A step of a session that gradients can follow back.
+pub struct Recording {
+    outputs: Vec<Array>,
+    leaves: BTreeMap<ValueId, Var>,
+    entries: Vec<Entry>,
+}
+
+impl Recording {
+    /// The targets, as variables: a loss of them leads to [`gradients`](Self::gradients).
+    pub fn outputs(&self) -> &[Array] {
+        &self.outputs
+    }
+
+    /// The gradients of a scalar that was computed from the outputs, and from what the tap saw.
+    ///
+    /// # Errors
+    /// When a gradient cannot be computed.
+    pub fn gradients(self, loss: &Tensor) -> Result<Gradients> {
+        let mut gradients = Gradients { values: BTreeMap::new(), store: loss.backward()? };
+        for (&value, leaf) in &self.leaves {
+            if let Some(gradient) = gradients.store.remove(leaf) {
+                gradients.add(value, gradient)?;
+            }
+        }
+        for entry in self.entries.into_iter().rev() {
+            match entry {
+                Entry::Own { output, inputs, pullback } => {
+                    let Some(dy) = gradients.values.remove(&output) else { continue };
+                    for (input, gradient) in inputs.into_iter().zip(pullback(&dy)?) {
+                        if let (Some(input), Some(gradient)) = (input, gradient) {
+                            gradients.add(input, gradient)?;
+                        }
+                    }
+                }
+                Entry::Candle { outputs } => {
+                    for (value, tensor) in outputs {
+                        let Some(dy) = gradients.values.remove(&value) else { continue };
+                        let mut store = (&tensor * dy)?.sum_all()?.backward()?;
+                        for (&value, leaf) in &self.leaves {
+                            if let Some(gradient) = store.remove(leaf) {
+                                gradients.add(value, gradient)?;
+                            }
+                        }
+                        gradients.store.extend(store)?;
+                    }
+                }
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// The gradients of one step.
+pub struct Gradients {
+    values: BTreeMap<ValueId, Tensor>,
+    store: GradStore,
+}
+
+impl Gradients {
+    /// Takes out the gradient of an input of the recorded run.
+    pub fn take(&mut self, value: ValueId) -> Option<Tensor> {
+        self.values.remove(&value)
+    }
+
+    /// The gradient of a variable, by a loss or a tap.
+    pub fn of(&self, var: &Tensor) -> Option<&Tensor> {
+        self.store.get(var)
+    }
+
+    /// Leads the gradient of an input further back, through the graph behind the tensor that the
+    /// input was a copy of.
+    ///
+    /// # Errors
+    /// When candle cannot compute a gradient.
+    pub fn follow(&mut self, tensor: &Tensor, gradient: Tensor) -> Result<()> {
+        if tensor.is_variable() {
+            let sum = match self.store.remove(tensor) {
+                Some(known) => (known + gradient)?,
+                None => gradient,
+            };
+            self.store.insert(tensor, sum);
+        } else if tensor.track_op() {
+            self.store.extend((tensor * gradient)?.sum_all()?.backward()?)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, value: ValueId, gradient: Tensor) -> Result<()> {
+        // candle's gradients can have a graph of their own, which must not lead back again.
+        let gradient = gradient.detach();
+        let sum = match self.values.remove(&value) {
+            Some(known) => add(&known, &gradient)?,
+            None => gradient,
+        };
+        self.values.insert(value, sum);
+        Ok(())
+    }
+}
+
+/// How gradients pass one stage of a run.
+enum Entry {
+    /// By the operator's own rule.
+    Own { output: ValueId, inputs: Vec<Option<ValueId>>, pullback: Pullback },
+    /// Through candle's graph, from variables that stand for values.
+    Candle { outputs: Vec<(ValueId, Tensor)> },
+}
+
+/// The state of a recorded run.
+struct Recorder<'a> {
+    session: &'a Session<'a>,
+    live: BTreeMap<ValueId, Array>,
+    /// Values that gradients are wanted of.
+    tracked: BTreeSet<ValueId>,
+    /// Variables that stand for values.
+    leaves: BTreeMap<ValueId, Var>,
+    entries: Vec<Entry>,
+}
+
+impl Recorder<'_> {
+    /// A variable that stands for a value.
+    fn leaf(&mut self, value: ValueId, tensor: &Tensor) -> Result<Tensor> {
+        if let Some(leaf) = self.leaves.get(&value) {
+            return Ok(leaf.as_tensor().clone());
+        }
+        let leaf = Var::from_tensor(tensor)?;
+        let tensor = leaf.as_tensor().clone();
+        self.leaves.insert(value, leaf);
+        Ok(tensor)
+    }
+
+    /// A value as candle's graph begins with it.
+    fn seen(&mut self, value: ValueId, array: &Array) -> Result<Array> {
+        let tensor = match self.tracked.contains(&value) {
+            true => self.leaf(value, &array.tensor)?,
+            false => array.tensor.clone(),
+        };
+        Ok(Array { tensor, element: array.element })
+    }
+
+    /// Notes a computed value, and shows it to the tap.
+    fn put(&mut self, value: ValueId, array: Array, tap: &mut dyn Tap) -> Result<()> {
+        if tap.touches(value) {
+            tap.after(value, &self.seen(value, &array)?)?;
+        }
+        self.live.insert(value, array);
+        Ok(())
+    }
+
+    /// Runs the steps of a stage as one; false when they have to run one by one.
+    fn fused(&mut self, stage: &Stage, tap: &mut dyn Tap, training: &mut Training) -> Result<bool> {
+        // A scale that follows is a normalization by constants, which training leaves alone.
+        let Some(fusion) = stage.fusion.as_ref().filter(|fusion| fusion.epilogue.scale.is_none())
+        else {
+            return Ok(false);
+        };
+        let session = self.session;
+        let mut nodes =
+            stage.steps.iter().map(|&step| session.graph.node(session.steps[step].node));
+        let mut values = nodes.clone().flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        let last = nodes.next_back().and_then(|node| node.output(0));
+        let (Some(&first), Some(output)) = (stage.steps.first(), last) else { return Ok(false) };
+        if values.any(|value| value.is_some_and(|value| tap.touches(value) && value != output)) {
+            return Ok(false);
+        }
+        let first = &session.steps[first];
+        let cx = session.context(first);
+        let residual = fusion.residual;
+        let mut run = || {
+            let following = Following {
+                residual: residual.map(|value| session.value(value, &self.live)).transpose()?,
+                clamp: fusion.epilogue.clamp,
+            };
+            let read: Vec<_> = cx.node.inputs.iter().copied().chain([residual]).collect();
+            let wanted = self.wanted(&read);
+            if !wanted.contains(&true) {
+                return Ok(None);
+            }
+            let inputs = Inputs::new(session.inputs(&cx, &self.live)?);
+            let run = first.operator.differentiate(&cx, &inputs, &wanted, &following, training)?;
+            Ok(run.map(|run| (read, run)))
+        };
+        match run().map_err(|error| cx.locate(error))? {
+            Some((read, run)) => self.own(output, read, run, tap).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn wanted(&self, values: &[Option<ValueId>]) -> Vec<bool> {
+        values.iter().map(|v| v.is_some_and(|v| self.tracked.contains(&v))).collect()
+    }
+
+    fn own(
+        &mut self,
+        output: ValueId,
+        inputs: Vec<Option<ValueId>>,
+        run: Differentiated,
+        tap: &mut dyn Tap,
+    ) -> Result<()> {
+        self.tracked.insert(output);
+        self.entries.push(Entry::Own { output, inputs, pullback: run.pullback });
+        self.put(output, run.output, tap)
+    }
+
+    fn single(&mut self, step: &Step, tap: &mut dyn Tap, training: &mut Training) -> Result<()> {
+        let session = self.session;
+        let cx = session.context(step);
+        let touched = cx.node.inputs.iter().flatten().any(|&value| tap.touches(value));
+        let wanted = self.wanted(&cx.node.inputs);
+        if !touched
+            && wanted.contains(&true)
+            && let [Some(output)] = cx.node.outputs[..]
+        {
+            let inputs = Inputs::new(session.inputs(&cx, &self.live)?);
+            let following = Following::default();
+            let run = step.operator.differentiate(&cx, &inputs, &wanted, &following, training)?;
+            if let Some(run) = run {
+                return self.own(output, cx.node.inputs.clone(), run, tap);
+            }
+        }
+        self.candle(step, tap, training)
+    }
+
+    /// Runs a step on candle's graph.
+    fn candle(&mut self, step: &Step, tap: &mut dyn Tap, training: &mut Training) -> Result<()> {
+        let session = self.session;
+        let mut cx = session.context(step);
+        let mut inputs = Vec::new();
+        for (i, &value) in cx.node.inputs.iter().enumerate() {
+            let Some(value) = value else {
+                inputs.push(None);
+                continue;
+            };
+            let array = session.value(value, &self.live)?.clone();
+            let seen = self.seen(value, &array)?;
+            let replaced = if tap.touches(value) { tap.before(step.node, i, &seen)? } else { None };
+            if replaced.is_some() && session.constants.contains_key(&value) {
+                // What was prepared from a constant does not hold for what takes its place.
+                cx.prepared = None;
+            }
+            inputs.push(Some(replaced.unwrap_or(seen)));
+        }
+        let inputs = Inputs::new(inputs.iter().map(Option::as_ref).collect());
+        let arrays = step.operator.train(&cx, &inputs, training)?;
+        check_gradient(step.operator, &inputs, &arrays)?;
+        let mut outputs = Vec::new();
+        for (value, array) in cx.node.outputs.iter().zip(arrays) {
+            let Some(value) = *value else { continue };
+            let plain = Array { tensor: array.tensor.detach(), element: array.element };
+            if array.tensor.track_op() {
+                self.tracked.insert(value);
+                outputs.push((value, array.tensor));
+            }
+            self.put(value, plain, tap)?;
+        }
+        if !outputs.is_empty() {
+            self.entries.push(Entry::Candle { outputs });
+        }
+        Ok(())
+    }
+}
