@@ -13,6 +13,7 @@ mod single_layer;
 mod step;
 mod tidy;
 mod train_speed;
+mod watched;
 mod workspace;
 
 use anyhow::Result;
@@ -54,6 +55,9 @@ enum Task {
         /// A Python with PyTorch
         #[arg(long, default_value = "python3")]
         python: String,
+        /// Only networks whose name contains this; the table is then not written
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
     },
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
     Hinton(hinton::Options),
@@ -73,7 +77,7 @@ fn main() -> Result<()> {
         Task::Results => results::run(),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
-        Task::TrainSpeed { python } => train_speed::run(&python),
+        Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
         Task::Hinton(options) => hinton::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

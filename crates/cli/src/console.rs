@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr.
 
 use crate::args::{ColorChoice, Shared};
+use crate::flags::in_flags;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -132,7 +133,7 @@ impl Console {
         let text = error.to_string().replace('\n', "\n  ");
         self.line("31", &format!("error[{}]: ", error.code()), &text);
         if let Some(hint) = error.hint_text() {
-            self.line("36", "\nhint: ", hint);
+            self.line("36", "\nhint: ", &in_flags(hint));
         }
     }
 
@@ -164,7 +165,7 @@ pub(crate) fn error_document(error: &Error) -> Value {
             "code": error.code(),
             "message": error.message(),
             "node": error.node(),
-            "hint": error.hint_text(),
+            "hint": error.hint_text().map(in_flags),
         },
     })
 }

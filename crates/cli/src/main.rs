@@ -10,6 +10,7 @@ mod bug;
 mod commands;
 mod console;
 mod explain;
+mod flags;
 mod input;
 mod interrupt;
 mod output;

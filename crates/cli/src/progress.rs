@@ -1,6 +1,7 @@
 //! Progress on stderr: a bar on a terminal, else one plain line per item with `-v`.
 
 use crate::console::Console;
+use crate::flags::in_flags;
 use crate::interrupt;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -83,8 +84,8 @@ impl Progress for Reporter<'_> {
     fn warn(&self, message: &str) {
         let bar = self.state.lock().ok().and_then(|state| state.bar.clone());
         match bar {
-            Some(bar) => bar.suspend(|| self.console.warn(message)),
-            None => self.console.warn(message),
+            Some(bar) => bar.suspend(|| self.console.warn(&in_flags(message))),
+            None => self.console.warn(&in_flags(message)),
         }
     }
 

@@ -3,10 +3,13 @@
 
 mod common;
 
-use common::{RESNET, VGG, changed, command, kerf, root};
+use common::{PREPROCESS, RESNET, TRAIN, VGG, changed, command, kerf, root};
 use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use tensor_core::graph::{Declared, Dim};
+use tensor_core::{Constant, ElementType};
 
 #[test]
 fn inspect_shows_the_network() {
@@ -165,4 +168,94 @@ fn one_thing_is_singular() {
     assert!(check.contains(": 19 nodes, 2 errors, 1 warning\n"), "{check}");
     let inspect = kerf(&["inspect", model]).success().stderr;
     assert!(inspect.starts_with("warning: 1 node left alone, "), "{inspect}");
+}
+
+/// What is behind an unknown operator counts where the file says what the operator makes.
+#[test]
+fn declared_shapes_count_behind_an_unknown_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    let inspect = |name: &str, is_declared: bool| {
+        let path = folder.path().join(name);
+        changed(VGG, &path, |graph| {
+            let at = graph.nodes.iter().enumerate().filter(|(_, node)| node.op == "Relu").nth(3);
+            let at = at.unwrap().0;
+            "Zorp".clone_into(&mut graph.nodes[at].op);
+            let output = graph.nodes[at].output(0).unwrap();
+            let dims =
+                [Dim::Symbol("batch".to_owned()), Dim::Known(64), Dim::Known(14), Dim::Known(14)];
+            let declared = Declared {
+                element: Some(ElementType::F32),
+                dims: Some(dims.to_vec()),
+                ..Declared::default()
+            };
+            graph.declare(output, is_declared.then_some(declared));
+        });
+        kerf(&["inspect", path.to_str().unwrap(), "--json"]).success().json()["result"].clone()
+    };
+    let whole = kerf(&["inspect", VGG, "--json"]).success().json()["result"]["macs"].clone();
+    let declared = inspect("declared.onnx", true);
+    assert_eq!(declared["macs"], whole);
+    assert_eq!(declared["uncounted"].as_array().unwrap().len(), 1, "{}", declared["uncounted"]);
+    let open = inspect("open.onnx", false);
+    assert!(open["macs"].as_u64() < whole.as_u64());
+    let uncounted = open["uncounted"].as_array().unwrap();
+    assert!(uncounted.iter().any(|key| key == "/features/features.14/Conv"), "{uncounted:?}");
+}
+
+/// A normalization that divides by the root of a negative number is found by name.
+#[test]
+fn check_finds_a_negative_variance() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("negative.onnx");
+    let mut name = String::new();
+    changed("fixtures/models/vgg7_fmnist_bn.onnx", &path, |graph| {
+        let node = graph.nodes.iter().find(|node| node.op == "BatchNormalization").unwrap();
+        name.clone_from(&node.name);
+        let variance = node.input(4).unwrap();
+        let mut values = graph.initializer(variance).unwrap().to_f32s().unwrap();
+        values[2] = -1.0;
+        graph.set_initializer(variance, Constant::from_f32s(&[values.len()], &values).unwrap());
+    });
+    let model = path.to_str().unwrap();
+    let run = kerf(&["check", model]).exits(1);
+    let expected = format!("`{name}` (BatchNormalization): negative variance -1 in channel 2");
+    assert!(run.stdout.contains(&expected), "{}", run.stdout);
+    let output = folder.path().join("o.onnx");
+    let run = kerf(&[
+        "prune",
+        model,
+        "-o",
+        output.to_str().unwrap(),
+        "--data",
+        TRAIN,
+        "--preprocess",
+        PREPROCESS,
+        "--macs",
+        "80%",
+    ]);
+    assert!(run.exits(2).stderr.starts_with("error[E0156]: "), "not refused by name");
+}
+
+/// Libraries name their parameters; which flag sets one is the command line's to know.
+#[test]
+fn libraries_name_no_flags() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for name in ["tensor-core", "lasso-prune", "kd-loss"] {
+        sources(&root().join("crates").join(name).join("src"), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let named: Vec<_> = code.filter(|line| line.contains("`--")).collect();
+        assert!(named.is_empty(), "{}: {named:?}", file.display());
+    }
 }

@@ -432,3 +432,19 @@ fn an_interrupt_ends_with_130_and_writes_nothing() {
     assert!(rest.iter().any(|line| line == "error[E0130]: interrupted"), "{rest:?}");
     assert_eq!(file_names(folder.path()), Vec::<String>::new());
 }
+
+/// ONNX allows nodes of the same name, ONNX Runtime does not: the written file is checked all the
+/// same.
+#[test]
+fn nodes_may_share_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("same.onnx");
+    changed(VGG, &path, |graph| {
+        graph.nodes.iter_mut().for_each(|node| "node".clone_into(&mut node.name));
+    });
+    let output = folder.path().join("o.onnx");
+    let extra = ["--macs", "80%", "--json"];
+    let run = prune(path.to_str().unwrap(), &output, &extra).success();
+    let written = &run.json()["result"]["proof"]["written"];
+    assert_eq!(written["comparison"]["outputs"][0]["non_finite"], 0, "{}", run.stderr);
+}

@@ -77,6 +77,14 @@ fn offence(model: &Path, input: &str, dims: [usize; 4], folder: &Path) -> Option
     match run.code {
         0 => {
             let sizes = &document["result"]["sizes"];
+            let predicted = &document["result"]["pruning"]["predicted"];
+            for (of, size) in
+                [("macs", "macs"), ("parameters", "parameters"), ("bytes", "constant_bytes")]
+            {
+                if predicted[of] != sizes["after"][size] {
+                    return Some(format!("{of}: {} predicted, {}", predicted[of], sizes["after"]));
+                }
+            }
             let macs = |side: &str| sizes[side]["macs"].as_f64().unwrap();
             let kept = macs("after") / macs("before");
             (kept > 0.7).then(|| format!("keeps {kept}"))

@@ -102,8 +102,9 @@ pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
-    Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, PruneParams,
-    PruneReport, Pruned, RoundingReport, SetReport, Streams, ValidPruneParams, Widths, plan, prune,
+    Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, Predicted,
+    PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial, SetReport, Streams,
+    ValidPruneParams, Widths, plan, prune,
 };
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};

@@ -141,7 +141,7 @@ fn infeasible(
         "E0140",
         format!("budget {budget:.0} cannot be met: attainable is {low:.0} to {high:.0}{binding}"),
     )
-    .hint("raise the budget, round to fewer channels (`--round-to 1`), or let streams be pruned too (`--streams auto`)")
+    .hint("raise the budget, round to fewer channels (`round_to = 1`), or let streams be pruned too (`streams = auto`)")
 }
 
 #[cfg(test)]

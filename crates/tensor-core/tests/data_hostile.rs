@@ -191,7 +191,7 @@ fn mixed_sizes_need_a_resize() {
     let error = read_all(folder.path(), &Options::default()).unwrap_err();
     assert_eq!(error.code(), "E0206");
     assert!(error.message().contains("b.png: has shape 3x4x5"), "{error}");
-    assert!(error.hint_text().unwrap().contains("--resize"));
+    assert!(error.hint_text().unwrap().contains("`resize = "));
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn a_misfit_names_both_shapes_and_the_flag() {
     for part in ["3x10x8", "`input`", "3x224x224"] {
         assert!(error.message().contains(part), "{error}");
     }
-    assert_eq!(error.hint_text(), Some("add `--resize 224 --crop 224`"));
+    assert_eq!(error.hint_text(), Some("add `resize = 224` and `crop = 224`"));
     let error = data::from_memory(bytes(&[1, 1, 224, 224]), None, &spec).unwrap_err();
     assert!(error.hint_text().unwrap().contains("1 channel and the model wants 3"), "{error:?}");
 }

@@ -329,7 +329,7 @@ fn a_loss_that_is_not_finite_is_an_error_with_its_step() {
         error.message().contains(" in step ") && error.message().ends_with(" of 30"),
         "{error}"
     );
-    assert!(error.hint_text().unwrap().contains("--lr"));
+    assert!(error.hint_text().unwrap().contains("`lr`"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::model::{file_name, unknown};
 use super::{Context, Outcome, Task, Verdict};
 use crate::args::{OnUnsupported, Shared};
+use crate::flags::in_flags;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensor_core::graph::Index;
 use tensor_core::text::counted;
-use tensor_core::{Error, Graph, Result, channels, onnx, run};
+use tensor_core::{Error, Graph, NodeId, Result, channels, onnx, run};
 
 /// Opsets that the operators were written against.
 const OPSETS: std::ops::RangeInclusive<i64> = 9..=25;
@@ -122,6 +123,7 @@ fn lints(graph: &Graph, shared: &Shared) -> Result<Vec<Lint>> {
     lints.extend(opset(graph));
     lints.extend(unknown_operators(graph, shared));
     lints.extend(non_finite(graph));
+    lints.extend(batch_norms(graph)?);
     lints.extend(unread(graph));
     let (facts, errors) = run::infer_all(graph, &shared.shapes());
     lints.extend(errors.iter().map(from_error));
@@ -140,7 +142,7 @@ fn lints(graph: &Graph, shared: &Shared) -> Result<Vec<Lint>> {
 fn from_error(error: &Error) -> Lint {
     let mut message = error.to_string();
     if let Some(hint) = error.hint_text() {
-        message.push_str(&format!("\nhint: {hint}"));
+        message.push_str(&format!("\nhint: {}", in_flags(hint)));
     }
     Lint::new(Level::Error, error.code(), message)
 }
@@ -202,6 +204,14 @@ fn non_finite(graph: &Graph) -> Option<Lint> {
         .collect();
     let message = format!("NaN or infinity in {}", counted(places.len(), "weight"));
     (!places.is_empty()).then(|| Lint::new(Level::Error, "E0151", message).at(places))
+}
+
+fn batch_norms(graph: &Graph) -> Result<Option<Lint>> {
+    let found = graph.invalid_batch_norms()?;
+    let place = |(id, reason): &(NodeId, String)| format!("{}: {reason}", graph.describe(*id));
+    let places: Vec<_> = found.iter().map(place).collect();
+    let message = format!("{} cannot give numbers", counted(places.len(), "BatchNormalization"));
+    Ok((!places.is_empty()).then(|| Lint::new(Level::Error, "E0156", message).at(places)))
 }
 
 fn unread(graph: &Graph) -> Option<Lint> {

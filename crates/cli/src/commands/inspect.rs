@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tensor_core::channels::group_id;
 use tensor_core::cost::{self, Cost};
-use tensor_core::{Error, NodeId, Result};
+use tensor_core::{Error, NodeId, Result, run};
 
 /// Arguments of `kerf inspect`.
 #[derive(Debug, Args, Serialize)]
@@ -38,7 +38,8 @@ impl Task for InspectArgs {
             fs::metadata(&self.model).map_err(|error| Error::io(&self.model, &error))?.len();
         let model = Model::load(&self.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Skip, cx.console)?;
-        let cost = cost::cost(&model.graph, &model.facts)?;
+        let counted = run::infer_declared(&model.graph, &self.shared.shapes())?;
+        let cost = cost::cost(&model.graph, &counted)?;
         let roles = roles(&model);
         let text = text(&self.model, &model, &cost, &roles, file_bytes);
         let result = result(&model, &cost, &roles, file_bytes);
@@ -187,6 +188,7 @@ fn result(model: &Model, cost: &Cost, roles: &[Role], file_bytes: u64) -> Value 
         "inputs": values(&graph.inputs),
         "outputs": values(&graph.outputs),
         "macs": cost.macs,
+        "uncounted": cost.uncounted,
         "parameters": cost.parameters,
         "parameter_bytes": cost.parameter_bytes,
         "peak_activation_bytes": cost.peak_activation_bytes,

@@ -71,8 +71,9 @@ impl Model {
                 names.sort_unstable();
                 names.dedup();
                 console.warn(&format!(
-                    "{} left alone, operators are not implemented: {}; what is behind them is not \
-                     counted in multiply-accumulates and budgets; `kerf check` lists the places",
+                    "{} left alone, operators are not implemented: {}; what they compute is not \
+                     counted in multiply-accumulates and budgets, nor is what is behind them where the \
+                     file declares no shapes; `kerf check` lists the places",
                     counted(places.len(), "node"),
                     names.join(", ")
                 ));

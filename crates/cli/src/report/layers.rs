@@ -49,12 +49,21 @@ pub(crate) fn layers(report: &PruneReport) -> String {
 /// What rounding the channel counts costs.
 pub(crate) fn rounding(report: Option<&RoundingReport>) -> String {
     report.map_or_else(String::new, |rounding| {
-        format!(
+        let mut text = format!(
             "rounded to multiples of {}: predicted error {}, without rounding {}\n",
             rounding.to,
             units::percent_fine(rounding.error),
             units::percent_fine(rounding.unrounded_error)
-        )
+        );
+        for trial in rounding.tried.iter().filter(|trial| trial.error != rounding.error) {
+            text.push_str(&format!(
+                "  multiples of {} instead: predicted error {}, {} of the MACs on whole blocks\n",
+                trial.to,
+                units::percent_fine(trial.error),
+                units::percent(trial.blocked_macs)
+            ));
+        }
+        text
     })
 }
 

@@ -173,7 +173,7 @@ impl Plugin for Distiller {
             None if self.loss.needs_labels() => {
                 return Err(Error::invalid(format!("`{}` needs labels", self.params.logits.name))
                     .code_is("E0422")
-                    .hint("give labels with `--labels PATH`, or choose another loss"));
+                    .hint("give `labels`, or choose another loss"));
             }
             None => None,
         };

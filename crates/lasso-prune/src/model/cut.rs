@@ -2,6 +2,7 @@
 
 use super::layers::Layer;
 use super::sets::{Kind, Set};
+use super::weight::Stored;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::identity::Mask;
 use tensor_core::channels::{self, Channels, ClassId};
@@ -61,15 +62,8 @@ fn insert_samplers(
         };
         let keep: Vec<usize> =
             (0..layer.classes.len()).filter(|&i| stays(&layer.classes[i])).collect();
-        let weight = graph.node(layer.node).input(layer.weight.0);
-        let weight = weight
-            .and_then(|value| graph.constant(value, &index))
-            .ok_or_else(|| Error::internal("a weight is no constant"))?;
-        edits.push(Edit::SetInput {
-            node: layer.node,
-            input: layer.weight.0,
-            constant: weight.select(layer.weight.1, &keep)?,
-        });
+        let weight = Stored::of_layer(graph, &index, layer)?;
+        edits.push(weight.replaced(&weight.constant.select(layer.weight.1, &keep)?)?);
         let indices: Vec<i64> = keep.iter().map(|&i| i as i64).collect();
         let mut attributes = Attributes::default();
         attributes.set("axis", Attribute::Int(layer.data.1 as i64));

@@ -1,5 +1,6 @@
 //! The layers of a model that reconstruction can refit, and the sets of channels they read.
 
+use super::weight::Stored;
 use tensor_core::calibrate::LinearMap;
 use tensor_core::channels::{Channels, ClassId};
 use tensor_core::graph::{Graph, Index};
@@ -40,8 +41,7 @@ pub(crate) fn find_layers(graph: &Graph, facts: &Facts, channels: &Channels) -> 
         if facts.get(input).is_none() || facts.get(output).is_none() {
             continue;
         }
-        let constant = cx.node.input(weight.0).and_then(|value| graph.constant(value, &index));
-        let floats = constant.is_some_and(|c| c.element() == tensor_core::ElementType::F32);
+        let floats = Stored::find(graph, &index, id, weight.0).is_some();
         let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
         let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
         let Some(map) = map.filter(|_| floats) else { continue };

@@ -1,5 +1,6 @@
 //! Pruning whole models: widths from error curves, then layer by layer from shallow to deep.
 
+mod allot;
 mod collect;
 mod curves;
 mod cut;
@@ -15,9 +16,13 @@ mod refit;
 mod report;
 mod scope;
 mod sets;
+mod trial;
+mod weight;
 mod widths;
 
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
-pub use report::{FrozenReport, LayerReport, PruneReport, RoundingReport, SetReport};
+pub use report::{
+    FrozenReport, LayerReport, Predicted, PruneReport, RoundingReport, RoundingTrial, SetReport,
+};

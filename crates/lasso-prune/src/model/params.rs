@@ -57,8 +57,8 @@ pub enum Streams {
 /// | `selection` | `obs` | how channels are chosen and refitted | see [`SelectionParams`] |
 /// | `budget` | keep 50 % of MACs | what the pruned model may cost | share in (0, 1], or > 0 |
 /// | `widths` | `Auto` | how the budget is split over layers | |
-/// | `round_to` | 1 | channel counts become multiples of this | 1 to 256 |
-/// | `may_round_less` | no | halve `round_to` until the budget can be met | |
+/// | `round_to` | 1 | channel counts become multiples of this: the runtime's block of channels | 1 to 256 |
+/// | `may_round_less` | no | halve `round_to` where the budget cannot be met otherwise, or where that lowers the predicted error by more than it raises the operations on whole blocks | |
 /// | `streams` | `Auto` | what happens to residual streams | |
 /// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 80, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
@@ -74,7 +74,8 @@ pub struct PruneParams {
     pub widths: Widths,
     /// Channel counts become multiples of this.
     pub round_to: usize,
-    /// Halve `round_to` until the budget can be met.
+    /// Halve `round_to` where the budget cannot be met otherwise, or where the predicted error falls
+    /// by a larger factor than the operations on whole blocks of `round_to` channels rise.
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,

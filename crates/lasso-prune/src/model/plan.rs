@@ -1,14 +1,14 @@
 //! What pruning would do: the widths and what they cost, without refitting anything.
 
-use super::params::{Budget, Limit, ValidPruneParams};
+use super::allot::{Allotted, allot};
+use super::params::ValidPruneParams;
 use super::prepare::{Parts, Prepared};
-use super::prune::{NETWORKS, Planned, frozen_reports, needed_curves, plan_widths};
-use super::report::{FrozenReport, RoundingReport};
-use super::widths::Goal;
+use super::prune::{NETWORKS, frozen_reports, needed_curves};
+use super::report::{FrozenReport, Predicted, RoundingReport};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
-use tensor_core::cost::Resource;
+use tensor_core::cost;
 use tensor_core::graph::Graph;
 use tensor_core::progress::Progress;
 use tensor_core::run::Array;
@@ -54,12 +54,12 @@ pub struct PlannedSet {
 }
 
 /// A resource before and after, with BatchNormalization folded.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PlannedCost {
     /// Of the original.
-    pub before: f64,
-    /// Predicted from the widths.
-    pub after: f64,
+    pub before: u64,
+    /// Predicted from the widths: what the cut model costs, new biases included.
+    pub after: u64,
 }
 
 /// Chooses widths as [`prune`](crate::prune) does, and stops there. The data are used where widths
@@ -80,9 +80,9 @@ pub fn plan(
     let prepared = Prepared::new(graph, shapes, params, progress)?;
     let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
     let curves = needed_curves(&prepared, params, replay, progress)?;
-    let Planned { widths, rounding } =
-        plan_widths(&prepared, params, &prepared.parts.goal, &curves)?;
-    let Parts { sets, frozen, round_to, .. } = &prepared.parts;
+    let allotted = allot(&prepared, params, shapes, &prepared.parts.goal, &curves)?;
+    let Allotted { widths, round_to, rounding, predicted } = allotted;
+    let Parts { sets, frozen, .. } = &prepared.parts;
     let scope = prepared.scope(params);
     let planned = sets.iter().zip(&widths).enumerate().map(|(i, (set, &after))| PlannedSet {
         id: set.id.clone(),
@@ -93,20 +93,16 @@ pub fn plan(
         error: curves.get(i).and_then(|curve| curve.error.get(after).copied()),
         readers: scope.reader_keys(set),
     });
-    let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
-    let cost = |resource| -> Result<PlannedCost> {
-        let Prepared { graph, facts, channels, layers, .. } = &prepared;
-        let budget = Budget { resource, limit: Limit::Keep(1.0) };
-        let goal = Goal::new(graph, facts, channels, layers, sets, budget)?;
-        Ok(PlannedCost { before: goal.cost_at(&full), after: goal.cost_at(&widths) })
-    };
+    let before = Predicted::of(&cost::cost(&prepared.graph, &prepared.counted)?);
+    let planned_cost =
+        |of: fn(&Predicted) -> u64| PlannedCost { before: of(&before), after: of(&predicted) };
     Ok(Plan {
-        round_to: *round_to,
+        round_to,
         rounding,
         sets: planned.collect(),
         frozen: frozen_reports(frozen),
-        macs: cost(Resource::Macs)?,
-        parameters: cost(Resource::Parameters)?,
-        bytes: cost(Resource::Bytes)?,
+        macs: planned_cost(|cost| cost.macs),
+        parameters: planned_cost(|cost| cost.parameters),
+        bytes: planned_cost(|cost| cost.bytes),
     })
 }

@@ -21,6 +21,8 @@ pub(crate) struct Prepared {
     /// The model, BatchNormalization folded.
     pub(crate) graph: Graph,
     pub(crate) facts: Facts,
+    /// With what the file declares behind unknown operators: for counting only.
+    pub(crate) counted: Facts,
     pub(crate) channels: Channels,
     pub(crate) layers: Vec<Layer>,
     pub(crate) names: Names,
@@ -50,16 +52,23 @@ impl Prepared {
     ) -> Result<Self> {
         let graph = rewrite::apply(original, &fold_batch_norm(original)?)?;
         let facts = run::infer(&graph, shapes)?;
+        let counted = run::infer_declared(&graph, shapes)?;
         let channels = channels::analyze(&graph, &facts)?;
         let layers = find_layers(&graph, &facts, &channels)?;
         let original_channels = channels::analyze(original, &run::infer(original, shapes)?)?;
         let names = Names::new((original, &original_channels), (&graph, &channels));
         params.check_excluded(&names.known())?;
-        let model = Model { graph: &graph, facts: &facts, channels: &channels, layers: &layers };
+        let model = Model {
+            graph: &graph,
+            facts: &facts,
+            counted: &counted,
+            channels: &channels,
+            layers: &layers,
+        };
         let parts = model.parts(&names, params, progress)?;
         warn_of_layers_behind(&graph, &facts, progress);
         let folded_batch_norms = original.nodes.len() - graph.nodes.len();
-        Ok(Self { graph, facts, channels, layers, names, parts, folded_batch_norms })
+        Ok(Self { graph, facts, counted, channels, layers, names, parts, folded_batch_norms })
     }
 
     /// What all stages look at.
@@ -100,6 +109,7 @@ fn warn_of_layers_behind(graph: &Graph, facts: &Facts, progress: &dyn Progress) 
 struct Model<'a> {
     graph: &'a Graph,
     facts: &'a Facts,
+    counted: &'a Facts,
     channels: &'a Channels,
     layers: &'a [Layer],
 }
@@ -127,7 +137,7 @@ impl Model<'_> {
                     if pruned.sets.len() > kept.sets.len() {
                         progress.warn(
                             "the budget cannot be met while residual streams keep all their \
-                             channels, so they are pruned too; `--streams keep` forbids that",
+                             channels, so they are pruned too; `streams = keep` forbids that",
                         );
                     }
                     pruned
@@ -161,10 +171,10 @@ impl Model<'_> {
         names: &Names,
         params: &ValidPruneParams,
     ) -> Result<Parts> {
-        let Self { graph, facts, channels, layers } = *self;
+        let Self { graph, facts, counted, channels, layers } = *self;
         let excluded = |name: &str| params.is_excluded(name);
         let (sets, frozen) = find_sets(graph, facts, channels, layers, names, streams, excluded);
-        let goal = Goal::new(graph, facts, channels, layers, &sets, params.params.budget)?;
+        let goal = Goal::new(graph, counted, channels, layers, &sets, params.params.budget)?;
         let round_to = rounding(&sets, &goal, params);
         Ok(Parts { sets, frozen, goal, round_to })
     }

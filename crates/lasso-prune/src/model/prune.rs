@@ -1,15 +1,15 @@
 //! The whole procedure.
 
+use super::allot::allot;
 use super::collect::{Walk, collect};
 use super::curves::{Curve, curves};
 use super::cut::cut;
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
 use super::refit::{Read, refit};
-use super::report::{FrozenReport, LayerReport, PruneReport, RoundingReport, SetReport};
+use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
-use super::widths::{Goal, choose_widths, rounding_report};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
 use tensor_core::channels::identity;
@@ -69,28 +69,28 @@ pub fn prune(
     let samples = replay.samples();
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
-    let Parts { sets, round_to, .. } = &prepared.parts;
+    let Parts { sets, .. } = &prepared.parts;
     let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
     let mut goal = prepared.parts.goal.clone();
     let mut attempts = 0;
     let (planned, layer_reports, kept, mut cut) = loop {
-        let planned = plan_widths(&prepared, params, &goal, &curves)?;
+        let planned = allot(&prepared, params, shapes, &goal, &curves)?;
         let (refitted, kept, layer_reports) =
             refit_all(&scope, replay.clone(), &curves, &planned.widths, progress)?;
         let labels = &prepared.channels;
         let cut = cut(&refitted, labels, shapes, &prepared.layers, sets, &kept)?;
         attempts += 1;
         let limit = prepared.parts.goal.limit();
-        let actual = cost::cost(&cut.graph, &run::infer(&cut.graph, shapes)?)?;
+        let actual = cost::cost(&cut.graph, &run::infer_declared(&cut.graph, shapes)?)?;
         let actual = actual.of(params.params.budget.resource) as f64;
         let is_met = actual <= limit || matches!(params.params.widths, Widths::Given(_));
         if is_met || attempts == ATTEMPTS {
             break (planned, layer_reports, kept, cut);
         }
-        // Widths predict the cost as if all channels of a set cost the same. A little more than the
-        // ratio, or rounding to whole channels may stand still.
+        // Channels of one set may cost different amounts, and the prediction does not know which
+        // stay. A little more than the ratio, or rounding to whole channels may stand still.
         let tighter = goal.tightened(0.998 * limit / actual);
-        if !tighter.is_feasible(sets, *round_to) {
+        if !tighter.is_feasible(sets, planned.round_to) {
             break (planned, layer_reports, kept, cut);
         }
         goal = tighter;
@@ -106,8 +106,9 @@ pub fn prune(
         sets.iter().zip(&kept).map(|(set, kept)| set_report(&scope, set, kept.len())).collect();
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
-        round_to: *round_to,
+        round_to: planned.round_to,
         rounding: planned.rounding,
+        predicted: planned.predicted,
         sets: set_reports,
         layers: layer_reports,
         frozen: frozen_reports(&prepared.parts.frozen),
@@ -140,13 +141,6 @@ fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     }
 }
 
-/// Widths, and what rounding them costs.
-pub(crate) struct Planned {
-    /// One per set.
-    pub(crate) widths: Vec<usize>,
-    pub(crate) rounding: Option<RoundingReport>,
-}
-
 /// Error curves, where widths or joint choices need them.
 pub(crate) fn needed_curves(
     prepared: &Prepared,
@@ -154,27 +148,11 @@ pub(crate) fn needed_curves(
     replay: Replay,
     progress: &dyn Progress,
 ) -> Result<Vec<Curve>> {
-    let is_joint = prepared.parts.sets.iter().any(|set| set.readers.len() > 1);
+    let is_joint = prepared.parts.sets.iter().any(Set::is_joint);
     match params.params.widths == Widths::Auto || is_joint {
         true => curves(&prepared.scope(params), replay, progress),
         false => Ok(Vec::new()),
     }
-}
-
-/// Chooses the width of every set.
-pub(crate) fn plan_widths(
-    prepared: &Prepared,
-    params: &ValidPruneParams,
-    goal: &Goal,
-    curves: &[Curve],
-) -> Result<Planned> {
-    let Parts { sets, round_to, .. } = &prepared.parts;
-    let widths = choose_widths(sets, &prepared.names, curves, goal, params, *round_to)?;
-    let rounding = match params.params.widths == Widths::Auto && *round_to > 1 {
-        true => Some(rounding_report(sets, curves, goal, &widths, *round_to)?),
-        false => None,
-    };
-    Ok(Planned { widths, rounding })
 }
 
 fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {
@@ -273,11 +251,11 @@ fn refit_all(
     Ok((changed, kept.collect(), reports))
 }
 
-/// Channels of sets with several readers, which are chosen jointly before the pass.
+/// Channels of joint sets.
 fn kept_in_advance(sets: &[Set], curves: &[Curve], widths: &[usize]) -> Vec<Option<Vec<usize>>> {
     let mut kept = vec![None; sets.len()];
     for (i, set) in sets.iter().enumerate() {
-        if set.readers.len() > 1
+        if set.is_joint()
             && let Some(curve) = curves.get(i)
         {
             kept[i] = Some(set.completed(curve.order[..widths[i]].to_vec()));

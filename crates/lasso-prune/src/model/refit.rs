@@ -4,6 +4,7 @@ use super::layers::Layer;
 use super::problems::{LayerProblems, weight_rows};
 use super::report::LayerReport;
 use super::sets::Set;
+use super::weight::Stored;
 use crate::params::{SelectionParams, ValidSelection};
 use crate::{Problem, Reconstruction, Task, best_ridge, reconstruct};
 use tensor_core::Result;
@@ -168,16 +169,28 @@ pub(crate) fn weight_edits(
         }
         intercept.extend_from_slice(&solution.intercept);
     }
-    let value = graph.node(layer.node).input(layer.weight.0);
-    let dims = value.and_then(|v| graph.constant(v, index)).map(|c| c.dims().to_vec());
-    let weight = Constant::from_f32s(&dims.unwrap_or_default(), &layer.map.weight_of_rows(&rows))?;
-    let mut edits =
-        vec![Edit::SetInput { node: layer.node, input: layer.weight.0, constant: weight }];
+    let stored = Stored::of_layer(graph, index, layer)?;
+    let weight = Constant::from_f32s(stored.constant.dims(), &layer.map.weight_of_rows(&rows))?;
+    let mut edits = vec![stored.replaced(&weight)?];
     if let Some((input, factor)) = layer.map.bias() {
         // The response was sampled with its bias, so the intercept is the new bias.
         let bias: Vec<f32> = intercept.iter().map(|b| b / factor).collect();
-        let constant = Constant::from_f32s(&[bias.len()], &bias)?;
-        edits.push(Edit::SetInput { node: layer.node, input, constant });
+        edits.push(bias_edit(graph, index, layer, input, &bias)?);
     }
     Ok(edits)
+}
+
+/// The new bias, in the type that the old one has.
+pub(crate) fn bias_edit(
+    graph: &Graph,
+    index: &Index,
+    layer: &Layer,
+    input: usize,
+    bias: &[f32],
+) -> Result<Edit> {
+    let constant = Constant::from_f32s(&[bias.len()], bias)?;
+    match Stored::find(graph, index, layer.node, input) {
+        Some(stored) => stored.replaced(&constant),
+        None => Ok(Edit::SetInput { node: layer.node, input, constant }),
+    }
 }

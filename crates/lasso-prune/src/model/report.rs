@@ -1,6 +1,7 @@
 //! What pruning did, in numbers.
 
 use serde::Serialize;
+use tensor_core::cost::Cost;
 
 /// Outcome of pruning a model.
 #[derive(Debug, Clone, Serialize)]
@@ -11,6 +12,8 @@ pub struct PruneReport {
     pub round_to: usize,
     /// What that costs; absent when nothing is rounded or widths do not come from error curves.
     pub rounding: Option<RoundingReport>,
+    /// What the widths let expect.
+    pub predicted: Predicted,
     /// Channel sets in execution order of their first reader.
     pub sets: Vec<SetReport>,
     /// Refitted layers in execution order.
@@ -34,6 +37,37 @@ pub struct RoundingReport {
     pub error: f64,
     /// The same for the best widths without rounding, under the same budget.
     pub unrounded_error: f64,
+    /// The multiples that the choice was made from, the largest first.
+    pub tried: Vec<RoundingTrial>,
+}
+
+/// A multiple that channel counts might be rounded to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct RoundingTrial {
+    /// The multiple.
+    pub to: usize,
+    /// As [`RoundingReport::error`].
+    pub error: f64,
+    /// Multiply-accumulates with channels filled up to whole blocks, over those of the original.
+    pub blocked_macs: f64,
+}
+
+/// What the model costs after the cut, predicted from the widths before anything is fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Predicted {
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Elements of float constants.
+    pub parameters: u64,
+    /// Bytes of constants.
+    pub bytes: u64,
+}
+
+impl Predicted {
+    pub(crate) fn of(cost: &Cost) -> Self {
+        let Cost { macs, parameters, parameter_bytes, .. } = *cost;
+        Self { macs, parameters, bytes: parameter_bytes }
+    }
 }
 
 /// One set of channels.

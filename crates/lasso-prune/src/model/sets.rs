@@ -3,6 +3,7 @@
 use super::layers::Layer;
 use super::names::Names;
 use super::params::Streams;
+use super::weight::Stored;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::ValueId;
 use tensor_core::channels::{Channels, ClassId, Group};
@@ -73,6 +74,13 @@ impl Set {
         kept
     }
 
+    /// Are its channels chosen before the pass from shallow to deep: because several layers read
+    /// them, or because channels of different branches cost different amounts, so that the choice
+    /// decides what the model costs?
+    pub(crate) fn is_joint(&self) -> bool {
+        self.readers.len() > 1 || !self.axes.is_empty()
+    }
+
     /// Both names, for people.
     pub(crate) fn label(&self) -> String {
         format!("{} (`{}`)", self.id, self.name)
@@ -119,7 +127,7 @@ pub(crate) fn find_sets(
             })
             .collect();
         let Some(readers) = linear else {
-            frozen.push(refuse(unreadable(graph, facts, channels, group)));
+            frozen.push(refuse(unreadable(graph, facts, channels, layers, group)));
             continue;
         };
         let of_class = |class: &ClassId| norms.get(class).copied().unwrap_or(0.0);
@@ -180,7 +188,13 @@ fn partial_axes(
 }
 
 /// Why a layer that reads a group cannot be refitted.
-fn unreadable(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) -> String {
+fn unreadable(
+    graph: &Graph,
+    facts: &Facts,
+    channels: &Channels,
+    layers: &[Layer],
+    group: &Group,
+) -> String {
     let behind =
         group.readers.iter().map(|&reader| channels.contractions[reader].node).find(|&id| {
             let node = graph.node(id);
@@ -189,7 +203,21 @@ fn unreadable(graph: &Graph, facts: &Facts, channels: &Channels, group: &Group) 
         });
     match behind {
         Some(id) => format!("{} comes after an operator that is not known", graph.describe(id)),
-        None => "a reader multiplies two activations, or its weight is no 32-bit float".to_owned(),
+        None => {
+            let refittable = |&&reader: &&usize| {
+                let node = channels.contractions[reader].node;
+                layers.iter().any(|layer| layer.node == node)
+            };
+            let reader = group.readers.iter().find(|reader| !refittable(reader));
+            let reader = reader
+                .or(group.readers.first())
+                .map(|&reader| graph.describe(channels.contractions[reader].node));
+            format!(
+                "{} cannot be refitted: it multiplies two activations, its weight is no float \
+                 constant as is or behind one Cast, or its attributes have no least-squares form",
+                reader.unwrap_or_default()
+            )
+        }
     }
 }
 
@@ -219,9 +247,8 @@ fn producer_norms(graph: &Graph, index: &Index, channels: &Channels) -> BTreeMap
         };
         let Some(value) = graph.node(contraction.node).input(input) else { continue };
         let Some(positions) = channels.positions(value, axis) else { continue };
-        let Some(weight) = graph.constant(value, index) else {
-            continue;
-        };
+        let Some(stored) = Stored::find(graph, index, contraction.node, input) else { continue };
+        let weight = stored.constant;
         let Ok(values) = weight.to_f32s() else { continue };
         let inner: usize = weight.dims()[axis + 1..].iter().product();
         for (i, w) in values.iter().enumerate() {

@@ -4,13 +4,13 @@ use super::curves::Curve;
 use super::layers::Layer;
 use super::names::Names;
 use super::params::{Budget, Limit, ValidPruneParams, Widths};
-use super::report::RoundingReport;
 use super::sets::{Kind, Set};
+use super::weight;
 use std::collections::BTreeMap;
 use tensor_core::budget::{Choice, allocate};
 use tensor_core::channels::Channels;
 use tensor_core::cost::{Scalable, WidthCost};
-use tensor_core::graph::Graph;
+use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result};
@@ -32,16 +32,17 @@ impl Goal {
         sets: &[Set],
         budget: Budget,
     ) -> Result<Self> {
+        let index = Index::new(graph);
         let scalable: Vec<Scalable> = sets
             .iter()
             .map(|set| {
                 let reader = set.readers.first().map(|&reader| &layers[reader]);
                 let only = match (set.kind, reader) {
                     (Kind::Sample, Some(layer)) => {
-                        let weight = graph.node(layer.node).input(layer.weight.0);
-                        weight.map(|value| (value, layer.weight.1))
+                        let values = weight::values(graph, &index, layer.node, layer.weight.0);
+                        values.into_iter().map(|value| (value, layer.weight.1)).collect()
                     }
-                    _ => None,
+                    _ => Vec::new(),
                 };
                 Scalable { classes: set.classes.clone(), only }
             })
@@ -63,11 +64,6 @@ impl Goal {
     /// The goal with the limit multiplied by `factor`.
     pub(crate) fn tightened(&self, factor: f64) -> Self {
         Self { cost: self.cost.clone(), limit: self.limit * factor }
-    }
-
-    /// The cost at the given widths, one per set.
-    pub(crate) fn cost_at(&self, widths: &[usize]) -> f64 {
-        self.cost.at(widths)
     }
 
     /// Can the goal be met at all, in multiples of `step`?
@@ -101,17 +97,11 @@ pub(crate) fn choose_widths(
     }
 }
 
-/// What rounding the widths costs, where error curves tell.
+/// The least predicted error under the goal when nothing is rounded.
 ///
 /// # Errors
 /// As [`choose_widths`].
-pub(crate) fn rounding_report(
-    sets: &[Set],
-    curves: &[Curve],
-    goal: &Goal,
-    widths: &[usize],
-    step: usize,
-) -> Result<RoundingReport> {
+pub(crate) fn unrounded_error(sets: &[Set], curves: &[Curve], goal: &Goal) -> Result<f64> {
     /// Widths per set that are tried without rounding: more would not move the sum visibly.
     const WIDTHS: usize = 64;
     let choices: Vec<Choice> = sets
@@ -120,13 +110,16 @@ pub(crate) fn rounding_report(
         .map(|(set, curve)| choice(set, curve, (set.classes.len() / WIDTHS).max(1)))
         .collect();
     let picks = allocate(&choices, |widths| goal.cost.at(widths), goal.limit)?;
-    let unrounded = choices.iter().zip(picks).map(|(choice, pick)| choice.penalty[pick]).sum();
-    let rounded = curves.iter().zip(widths).map(|(curve, &width)| curve.penalty(width)).sum();
-    Ok(RoundingReport { to: step, error: rounded, unrounded_error: unrounded })
+    Ok(choices.iter().zip(picks).map(|(choice, pick)| choice.penalty[pick]).sum())
 }
 
-/// The multiple that channel counts round to: `round_to`, or the largest half, quarter, ... of it
-/// with which the budget can be met at all, where that is allowed.
+/// Predicted error of widths: the sum over the sets.
+pub(crate) fn predicted_error(curves: &[Curve], widths: &[usize]) -> f64 {
+    curves.iter().zip(widths).map(|(curve, &width)| curve.penalty(width)).sum()
+}
+
+/// The largest multiple that channel counts can round to: `round_to`, or the largest half, quarter,
+/// ... of it with which the budget can be met at all, where that is allowed.
 pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> usize {
     let wanted = params.params.round_to;
     let is_budgeted = !matches!(params.params.widths, Widths::Given(_));
@@ -173,7 +166,7 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
             "E0140",
             format!("budget {:.0} cannot be met: attainable is {low:.0} to {high:.0}", goal.limit),
         )
-        .hint("raise the budget, round to fewer channels (`--round-to 1`), or let streams be pruned too (`--streams auto`)"));
+        .hint("raise the budget, round to fewer channels (`round_to = 1`), or let streams be pruned too (`streams = auto`)"));
     }
     let (mut low, mut high) = (0.0, 1.0);
     if goal.cost.at(&at(high)) <= goal.limit {

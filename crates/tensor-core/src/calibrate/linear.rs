@@ -2,7 +2,6 @@
 //! input row.
 
 use crate::kernels::ConvGeometry;
-use crate::{Error, Result};
 
 /// Sizes of a linear map. Channels and outputs count all groups together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,20 +212,6 @@ pub struct Product {
     pub alpha: f32,
     /// Bias input and its factor.
     pub bias: Option<(usize, f32)>,
-}
-
-impl Product {
-    /// Checks the factors.
-    ///
-    /// # Errors
-    /// When a factor is zero or not finite.
-    pub fn checked(self) -> Result<Self> {
-        let factors = [self.alpha, self.bias.map_or(1.0, |(_, beta)| beta)];
-        if factors.iter().any(|factor| !factor.is_finite() || *factor == 0.0) {
-            return Err(Error::unsupported("alpha or beta is zero or not finite"));
-        }
-        Ok(self)
-    }
 }
 
 impl LinearMap for Product {

@@ -1,7 +1,9 @@
 //! What a model costs: multiply-accumulates, parameters, bytes, activation memory.
 
+mod blocks;
 mod widths;
 
+pub use blocks::blocked_macs;
 pub use widths::{Resource, Scalable, WidthCost};
 
 use crate::graph::Graph;
@@ -51,6 +53,9 @@ pub struct Cost {
     pub peak_activation_bytes: u64,
     /// One row per node.
     pub nodes: Vec<NodeRow>,
+    /// Keys of the nodes whose multiply-accumulates are not in the sum: their operator is not
+    /// implemented, or a shape is not known.
+    pub uncounted: Vec<String>,
 }
 
 /// Adds up the cost of all nodes at the inferred shapes.
@@ -86,6 +91,11 @@ pub fn cost(graph: &Graph, facts: &Facts) -> Result<Cost> {
         {
             add_constant(&mut row, constant);
             row.activation_bytes = 0;
+        }
+        if outputs.len() < node.outputs.iter().flatten().count()
+            || ops::lookup(&node.domain, &node.op).is_none()
+        {
+            total.uncounted.push(row.key.clone());
         }
         total.macs += row.macs;
         total.parameters += row.parameters;

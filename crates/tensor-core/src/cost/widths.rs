@@ -4,7 +4,7 @@ use super::{Cost, cost};
 use crate::channels::{Channels, ClassId};
 use crate::graph::{Graph, Index};
 use crate::run::Facts;
-use crate::{Result, ValueId};
+use crate::{NodeId, Result, ValueId};
 use std::collections::BTreeMap;
 
 /// What is counted.
@@ -34,9 +34,9 @@ impl Cost {
 pub struct Scalable {
     /// The classes.
     pub classes: Vec<ClassId>,
-    /// When given, only this axis of this constant follows the width (a channel sampler before
-    /// one reader); otherwise every place of the classes does.
-    pub only: Option<(ValueId, usize)>,
+    /// When not empty, only these axes of these values follow the width (the weight of one reader
+    /// behind a channel sampler); otherwise every place of the classes does.
+    pub only: Vec<(ValueId, usize)>,
 }
 
 /// One axis of a constant: `base + sum(per_channel * width)`.
@@ -62,9 +62,10 @@ pub struct WidthCost {
 impl WidthCost {
     /// Sets up the function for widths of the given sets.
     ///
-    /// The multiply-accumulates of a node with a constant weight are proportional to the elements
-    /// of that weight. Where the classes of a set have different numbers of positions, the mean
-    /// stands for each.
+    /// The multiply-accumulates of a convolution are proportional to the elements of its constant
+    /// weight, those of a matrix product to the elements of its output and to the length of what is
+    /// summed over. Where the classes of a set have different numbers of positions, the mean stands
+    /// for each.
     ///
     /// # Errors
     /// As [`cost`].
@@ -76,19 +77,18 @@ impl WidthCost {
         resource: Resource,
     ) -> Result<Self> {
         let mut set_of: BTreeMap<ClassId, usize> = BTreeMap::new();
-        for (set, scalable) in sets.iter().enumerate().filter(|(_, s)| s.only.is_none()) {
+        for (set, scalable) in sets.iter().enumerate().filter(|(_, s)| s.only.is_empty()) {
             set_of.extend(scalable.classes.iter().map(|&class| (class, set)));
         }
         let total = cost(graph, facts)?;
-        let index = Index::new(graph);
         let mut result = Self { constant: 0.0, terms: Vec::new() };
-        for (value, coefficient) in coefficients(graph, &index, &total, resource) {
-            let Some(constant) = facts.get(value) else { continue };
+        for Product { places, coefficient } in products(graph, facts, channels, &total, resource) {
             let mut axes = Vec::new();
-            for (axis, &length) in constant.dims.iter().enumerate() {
+            for (value, axis) in places {
+                let length = facts.dims(value).map_or(0, |dims| dims[axis]);
                 let positions = channels.positions(value, axis);
                 let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-                let sampler = sets.iter().position(|set| set.only == Some((value, axis)));
+                let sampler = sets.iter().position(|set| set.only.contains(&(value, axis)));
                 for class in positions.unwrap_or_default() {
                     let set = match sampler {
                         Some(set) if sets[set].classes.contains(class) => Some(set),
@@ -123,35 +123,84 @@ impl WidthCost {
     }
 }
 
-/// The constants that a resource is proportional to, with the factor per element.
-fn coefficients(
+/// A part of a resource: a factor times the lengths of axes.
+struct Product {
+    places: Vec<(ValueId, usize)>,
+    coefficient: f64,
+}
+
+impl Product {
+    /// A factor per element of a value.
+    fn of_elements(value: ValueId, rank: usize, coefficient: f64) -> Self {
+        Self { places: (0..rank).map(|axis| (value, axis)).collect(), coefficient }
+    }
+}
+
+/// What a resource is proportional to.
+fn products(
     graph: &Graph,
-    index: &Index,
+    facts: &Facts,
+    channels: &Channels,
     total: &Cost,
     resource: Resource,
-) -> Vec<(ValueId, f64)> {
+) -> Vec<Product> {
+    let index = Index::new(graph);
     let constants = (0..graph.value_count()).map(ValueId::from_index).filter_map(|value| {
         let is_constant = graph.initializer(value).is_some()
             || index.producer(value).is_some_and(|node| graph.node(node).op == "Constant");
-        is_constant.then(|| Some((value, graph.constant(value, index)?))).flatten()
+        is_constant.then(|| Some((value, graph.constant(value, &index)?))).flatten()
     });
+    // Constants of unknown shape are not cut.
+    let rank = |value: ValueId| facts.dims(value).map_or(0, <[usize]>::len);
     match resource {
         Resource::Parameters => constants
             .filter(|(_, constant)| constant.element().is_float())
-            .map(|(value, _)| (value, 1.0))
+            .map(|(value, _)| Product::of_elements(value, rank(value), 1.0))
             .collect(),
         Resource::Bytes => constants
-            .filter_map(|(value, constant)| Some((value, constant.element().size()? as f64)))
+            .filter_map(|(value, constant)| {
+                let size = constant.element().size()? as f64;
+                Some(Product::of_elements(value, rank(value), size))
+            })
             .collect(),
         Resource::Macs => graph
             .node_ids()
             .zip(&total.nodes)
             .filter(|(_, row)| row.macs > 0)
             .filter_map(|(id, row)| {
-                let weight = graph.node(id).input(1)?;
-                let count = graph.constant(weight, index)?.count();
-                (count > 0).then_some((weight, row.macs as f64 / count as f64))
+                let node = graph.node(id);
+                let weight = node.input(1)?;
+                let places = match node.op.as_str() {
+                    "MatMul" | "Gemm" => matrix_product(graph, facts, channels, id)?,
+                    _ if facts.get(weight).is_some_and(|fact| fact.fixed) => {
+                        (0..rank(weight)).map(|axis| (weight, axis)).collect()
+                    }
+                    _ => return None,
+                };
+                let lengths =
+                    places.iter().map(|&(value, axis)| facts.dims(value)?.get(axis).copied());
+                let count: usize =
+                    lengths.map(|length: Option<usize>| length.unwrap_or(0)).product();
+                let coefficient = row.macs as f64 / count as f64;
+                (count > 0).then_some(Product { places, coefficient })
             })
             .collect(),
     }
+}
+
+/// The axes of the output, and the one that is summed over where the weight, or else the other
+/// factor, has it.
+fn matrix_product(
+    graph: &Graph,
+    facts: &Facts,
+    channels: &Channels,
+    id: NodeId,
+) -> Option<Vec<(ValueId, usize)>> {
+    let node = graph.node(id);
+    let output = node.output(0)?;
+    let contraction = channels.contractions.iter().find(|contraction| contraction.node == id)?;
+    let (input, axis) = contraction.weight.unwrap_or((contraction.input, contraction.axis));
+    let mut places: Vec<_> = (0..facts.dims(output)?.len()).map(|axis| (output, axis)).collect();
+    places.push((node.input(input)?, axis));
+    Some(places)
 }

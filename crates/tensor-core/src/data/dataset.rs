@@ -243,7 +243,7 @@ impl Dataset {
     pub fn labels(&self) -> Result<Vec<u32>> {
         let labels = self.labels.as_ref().ok_or_else(|| {
             label_error(Path::new("data set"), "has no labels")
-                .hint("give them with `--labels PATH`, or use one sub-folder per class")
+                .hint("give `labels`, or use one sub-folder per class")
         })?;
         Ok(self.order.iter().map(|&position| labels[position]).collect())
     }
@@ -286,7 +286,7 @@ impl Input {
                 shape_text(&sample.dims),
                 shape_text(&self.dims)
             ))
-            .hint("bring all samples to one size with `--resize N --crop N`"));
+            .hint("bring all samples to one size with `resize = N` and `crop = N`"));
         }
         if let Values::Floats(values) = &sample.values
             && let Some(&value) = values.iter().find(|value| !value.is_finite())

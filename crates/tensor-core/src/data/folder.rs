@@ -46,7 +46,7 @@ pub(super) fn list(path: &Path, channels: usize) -> Result<Listing> {
             "{}: images have 1 or 3 channels, the model input takes {channels}",
             path.display()
         ))
-        .hint("if the axes are in another order use `--layout nhwc` or `--layout nchw`"));
+        .hint("if the axes are in another order use `layout = nhwc` or `layout = nchw`"));
     }
     if path.is_file() {
         let folder = Folder { files: vec![path.to_owned()], channels };

@@ -179,7 +179,7 @@ pub(super) fn find_images(path: &Path) -> Result<Option<PathBuf>> {
         [] => Ok(None),
         [name] => Ok(Some(folder.join(name))),
         [first, ..] => Err(ambiguous(path, format!("holds several sets: {}", names.join(", ")))
-            .hint(format!("name one of them: `--data {}`", folder.join(first).display()))),
+            .hint(format!("name one of them, such as `{}`", folder.join(first).display()))),
     }
 }
 

@@ -74,7 +74,7 @@ impl Planes {
                 shape_text(&[height, width]),
                 shape_text(&[self.height, self.width])
             ))
-            .hint(format!("enlarge first with `--resize {}`", height.max(width))));
+            .hint(format!("enlarge first with `resize = {}`", height.max(width))));
         }
         let (top, left) = (half_even(self.height - height), half_even(self.width - width));
         let mut values = Vec::with_capacity(self.channels * height * width);

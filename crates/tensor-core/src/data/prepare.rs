@@ -250,14 +250,14 @@ impl Prepare {
         match (have, channels, height, width) {
             (Some(have), Some(wanted), ..) if have != wanted => format!(
                 "the samples have {} and the model wants {wanted}; if the axes are in another \
-                 order use `--layout nhwc` or `--layout nchw`",
+                 order use `layout = nhwc` or `layout = nchw`",
                 counted(have, "channel")
             ),
             (Some(_), _, Some(height), Some(width)) if height == width => {
-                format!("add `--resize {height} --crop {height}`")
+                format!("add `resize = {height}` and `crop = {height}`")
             }
-            (Some(_), _, Some(height), Some(width)) => format!("add `--resize {height}x{width}`"),
-            _ => "add `--resize` or `--crop`, or store the samples in the model's shape".to_owned(),
+            (Some(_), _, Some(height), Some(width)) => format!("add `resize = {height}x{width}`"),
+            _ => "add `resize` or `crop`, or store the samples in the model's shape".to_owned(),
         }
     }
 }

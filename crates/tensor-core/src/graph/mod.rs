@@ -5,7 +5,9 @@
 //! back untouched. Names are API: they are kept, and new names derive from old ones.
 
 mod attribute;
+mod batch_norm;
 mod constant;
+mod convert;
 mod finite;
 mod index;
 #[cfg(feature = "onnx")]

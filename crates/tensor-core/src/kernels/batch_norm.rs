@@ -124,12 +124,22 @@ pub(super) struct Gradients {
     pub(super) dresidual: Option<Vec<f32>>,
 }
 
+/// Where gradients pass: nowhere that the output is at a bound of the clamp.
+#[derive(Clone, Copy)]
+pub(super) enum Gate<'a> {
+    /// There is no clamp.
+    Open,
+    /// The output says it, as when a residual was added.
+    Output(&'a [f32]),
+    /// The output is computed again, from the input and the biases: cheaper than to read it.
+    Biases(&'a [f32]),
+}
+
 /// What the gradient of a normalization needs.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub(super) x: &'a [f32],
-    /// The clamped output, where there is a clamp: no gradient passes where it is at a bound.
-    pub(super) y: Option<&'a [f32]>,
+    pub(super) gate: Gate<'a>,
     pub(super) dy: &'a [f32],
     pub(super) scale: Option<&'a [f32]>,
     pub(super) mean: &'a [f32],
@@ -154,19 +164,19 @@ impl Kernel for Forward<'_> {
         let Self { of, channel, x, .. } = self;
         let view = of.view;
         let count = view.count() as f64;
-        let (mut total, mut squares) = (LaneSums::new(), LaneSums::new());
+        // Both sums in one pass, around a guess of the mean, so that little cancels.
+        let guess = view.runs(channel).next().map_or(0.0, |run| mean_of(&x[run]));
+        let mut sums = LaneSums::new();
         for run in view.runs(channel) {
             let x = &x[run];
-            total.add(x.len(), |i| [x[i]]);
+            sums.add(x.len(), |i| {
+                let difference = x[i] - guess;
+                [difference, difference * difference]
+            });
         }
-        let [total] = total.totals();
-        let mean = (total / count) as f32;
-        for run in view.runs(channel) {
-            let x = &x[run];
-            squares.add(x.len(), |i| [(x[i] - mean) * (x[i] - mean)]);
-        }
-        let [squares] = squares.totals();
-        let variance = (squares / count) as f32;
+        let [total, squares] = sums.totals().map(|sum| sum / count);
+        let mean = (f64::from(guess) + total) as f32;
+        let variance = (squares - total * total).max(0.0) as f32;
         let inverse = (f64::from(variance) + of.epsilon).sqrt().recip();
         let factor = (f64::from(self.scale) * inverse) as f32;
         let (low, high) = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
@@ -198,6 +208,15 @@ impl Kernel for Forward<'_> {
     }
 }
 
+/// The mean of some values, at least one.
+#[inline(always)]
+fn mean_of(x: &[f32]) -> f32 {
+    let mut sum = LaneSums::new();
+    sum.add(x.len(), |i| [x[i]]);
+    let [sum] = sum.totals();
+    (sum / x.len() as f64) as f32
+}
+
 /// Between the bounds; NaN stays NaN.
 #[inline(always)]
 fn limit(value: f32, low: f32, high: f32) -> f32 {
@@ -222,54 +241,88 @@ impl Kernel for Backward<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { of, channel, operands, .. } = self;
-        let view = of.view;
         let (mean, variance) = (operands.mean[channel], f64::from(operands.variance[channel]));
         let inverse = (variance + of.epsilon).sqrt().recip();
-        let bounds = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let scale = operands.scale.map_or(1.0, |scale| scale[channel]);
+        let factor = (f64::from(scale) * inverse) as f32;
+        let (low, high) = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let inside = |y: f32| y > low && y < high;
+        // SAFETY: this task alone writes this channel.
+        unsafe {
+            match operands.gate {
+                Gate::Open => self.passed(mean, inverse, factor, |_, _, dy| dy),
+                Gate::Output(y) => {
+                    self.passed(
+                        mean,
+                        inverse,
+                        factor,
+                        |i, _, dy| if inside(y[i]) { dy } else { 0.0 },
+                    );
+                }
+                Gate::Biases(biases) => {
+                    // The same operations as forward, so the same bits.
+                    let bias = biases[channel];
+                    let y = |x: f32| (x - mean) * factor + bias;
+                    self.passed(
+                        mean,
+                        inverse,
+                        factor,
+                        |_, x, dy| if inside(y(x)) { dy } else { 0.0 },
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Backward<'_> {
+    /// `gate` gives what passes of a gradient, from its place, the input and itself.
+    ///
+    /// # Safety
+    /// No other task may have this channel.
+    #[inline(always)]
+    unsafe fn passed(
+        &self,
+        mean: f32,
+        inverse: f64,
+        factor: f32,
+        gate: impl Fn(usize, f32, f32) -> f32,
+    ) {
+        let Self { of, channel, operands, .. } = *self;
+        let view = of.view;
         let mut sums = LaneSums::new();
         for run in view.runs(channel) {
             let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
-            let terms = |i: usize, dy: f32| [dy, dy * (x[i] - mean)];
-            match operands.y.map(|y| &y[run]) {
-                Some(y) => sums.add(x.len(), |i| terms(i, passed(dy[i], y[i], bounds))),
-                None => sums.add(x.len(), |i| terms(i, dy[i])),
-            }
+            let start = run.start;
+            sums.add(x.len().min(dy.len()), |i| {
+                let dy = gate(start + i, x[i], dy[i]);
+                [dy, dy * (x[i] - mean)]
+            });
         }
         let [total, weighted] = sums.totals();
         let count = view.count() as f64;
         let dscale = weighted * inverse;
-        let scale = operands.scale.map_or(1.0, |scale| scale[channel]);
-        let factor = (f64::from(scale) * inverse) as f32;
         let shift = (total / count) as f32;
         let slope = (dscale / count * inverse) as f32;
         let value = |x: f32, dy: f32| factor * (dy - shift - slope * (x - mean));
         for run in view.runs(channel) {
             let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
-            // SAFETY: this task alone writes this channel, and every `i` lies within the run.
+            let inputs = x.iter().zip(dy).enumerate();
+            // SAFETY: as the caller, and every `i` lies within the run.
             unsafe {
                 let dx = self.dx.part(run.start, run.len());
-                let y = operands.y.map(|y| &y[run.clone()]);
-                match (y, self.masked) {
-                    (Some(y), Some(masked)) => {
+                match self.masked {
+                    Some(masked) => {
                         let masked = masked.part(run.start, run.len());
-                        for (i, ((x, dy), y)) in x.iter().zip(dy).zip(y).enumerate() {
-                            let dy = passed(*dy, *y, bounds);
+                        for (i, (x, dy)) in inputs {
+                            let dy = gate(run.start + i, *x, *dy);
                             masked.add(i).write(dy);
                             dx.add(i).write(value(*x, dy));
                         }
                     }
-                    (Some(y), None) => {
-                        for (i, ((x, dy), y)) in x.iter().zip(dy).zip(y).enumerate() {
-                            dx.add(i).write(value(*x, passed(*dy, *y, bounds)));
-                        }
-                    }
-                    (None, masked) => {
-                        for (i, (x, dy)) in x.iter().zip(dy).enumerate() {
-                            dx.add(i).write(value(*x, *dy));
-                        }
-                        if let Some(masked) = masked {
-                            let masked = masked.part(run.start, run.len());
-                            std::ptr::copy_nonoverlapping(dy.as_ptr(), masked, run.len());
+                    None => {
+                        for (i, (x, dy)) in inputs {
+                            dx.add(i).write(value(*x, gate(run.start + i, *x, *dy)));
                         }
                     }
                 }
@@ -281,10 +334,4 @@ impl Kernel for Backward<'_> {
             self.sums.part(view.channels + channel, 1).write(total as f32);
         }
     }
-}
-
-/// The gradient behind a clamp: none where the value is at a bound.
-#[inline(always)]
-fn passed(dy: f32, y: f32, (low, high): (f32, f32)) -> f32 {
-    if y > low && y < high { dy } else { 0.0 }
 }

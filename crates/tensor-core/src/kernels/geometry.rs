@@ -54,6 +54,12 @@ impl WindowAxis {
         (begin, end.clamp(begin, self.output))
     }
 
+    /// Does every output read its own two input positions, and is none left?
+    pub(super) fn halves(&self) -> bool {
+        (self.kernel, self.stride, self.dilation, self.pad_begin) == (2, 2, 1, 0)
+            && self.input == 2 * self.output
+    }
+
     /// Does every output read exactly the input position of the same index?
     pub fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pad_begin == 0 && self.output == self.input

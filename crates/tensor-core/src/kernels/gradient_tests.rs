@@ -90,6 +90,25 @@ on_each_level(|| {
         }
     }
 
+    /// Values of which many are equal, in the windows that have code of their own.
+    #[test]
+    fn the_first_of_equal_elements_gets_the_gradient(
+        height in 1_usize..9, width in 1_usize..40, seed in any::<u64>(),
+    ) {
+        let halved = |output| WindowAxis {
+            input: 2 * output, output, kernel: 2, stride: 2, dilation: 1, pad_begin: 0, pad_end: 0,
+        };
+        let (rows, columns) = (halved(height), halved(width));
+        let x: Vec<f32> = values(12 * height * width, seed).iter().map(|x| (2.0 * x).round()).collect();
+        let dy = values(3 * height * width, seed ^ 1);
+        let xv = variable(&x, (1, 3, 2 * height, 2 * width));
+        let expected = pool_gradient(&x, &dy, &rows, &columns, Pooling::Maximum);
+        on_each_level(|| {
+            let run = || pool(&xv, &rows, &columns, Pooling::Maximum);
+            assert_close(&gradients(run, &dy, &[&xv])[0], &expected, 1);
+        });
+    }
+
     #[test]
     fn product_gradients_match_loops(
         rows in 1_usize..20, inner in 1_usize..40, columns in 1_usize..60,

@@ -4,7 +4,7 @@
 //! axes: batch normalization in training. One outer element gives normalization of rows, on which
 //! instance, group and layer normalization rest.
 
-use super::batch_norm::{Normalization, Operands, View};
+use super::batch_norm::{Gate, Normalization, Operands, View};
 use super::storage::{elements, with_elements};
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, OnceLock};
@@ -100,7 +100,7 @@ impl Normalize {
         let run = |scale: Option<&[f32]>| {
             with_elements(x, |x| {
                 with_elements(&dy, |dy| {
-                    let operands = Operands { x, y: None, dy, scale, mean, variance };
+                    let operands = Operands { x, gate: Gate::Open, dy, scale, mean, variance };
                     self.of.backward(&operands, false)
                 })
             })

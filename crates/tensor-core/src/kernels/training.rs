@@ -1,6 +1,6 @@
 //! Operations of a training step without candle's graph: values, and gradients from gradients.
 
-use super::batch_norm::{Normalization, Operands, View};
+use super::batch_norm::{Gate, Normalization, Operands, View};
 use super::conv_op;
 use super::epilogue::Epilogue;
 use super::geometry::{ConvGeometry, WindowAxis};
@@ -46,31 +46,35 @@ pub fn batch_norm_forward(
     })
 }
 
-/// Gradients of the input, the scale, the bias and, if it is wanted, the residual of
-/// [`batch_norm_forward`], from its result and the gradient of its values. At a bound of the clamp
-/// no gradient passes.
+/// Gradients of the input, the scale, the bias and, if there is one, the residual of
+/// [`batch_norm_forward`], from its operands, its result and the gradient of its values. At a bound
+/// of the clamp no gradient passes.
 ///
 /// # Errors
 /// When sizes differ.
 pub fn batch_norm_backward(
-    x: &Tensor,
-    scale: &Tensor,
+    [x, scale, bias]: [&Tensor; 3],
     normalized: &Normalized,
     epsilon: f64,
-    clamp: Option<(f32, f32)>,
-    residual: bool,
+    epilogue: &Epilogue,
     dy: &Tensor,
 ) -> Result<[Option<Tensor>; 4]> {
-    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp };
-    let (x, scale, dy) = (x.contiguous()?, scale.contiguous()?, dy.contiguous()?);
+    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp: epilogue.clamp };
+    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (scale, bias) = (scale.contiguous()?, bias.contiguous()?);
+    let residual = epilogue.residual.is_some();
     let Normalized { y, mean, variance } = normalized;
     if x.dims() != dy.dims() || y.dims() != dy.dims() {
         bail!("a gradient of shape {:?} for values {:?}", dy.dims(), x.dims());
     }
-    let tensors = [&x, y, &dy, &scale, mean, variance];
-    let gradients = with_all(tensors, |[x, y, dy, scale, mean, variance]| {
-        let y = clamp.map(|_| y);
-        let operands = Operands { x, y, dy, scale: Some(scale), mean, variance };
+    let tensors = [&x, y, &dy, &scale, &bias, mean, variance];
+    let gradients = with_all(tensors, |[x, y, dy, scale, bias, mean, variance]| {
+        let gate = match epilogue.clamp {
+            None => Gate::Open,
+            Some(_) if residual => Gate::Output(y),
+            Some(_) => Gate::Biases(bias),
+        };
+        let operands = Operands { x, gate, dy, scale: Some(scale), mean, variance };
         of.backward(&operands, residual)
     })??;
     let tensor = |values: Vec<f32>| Tensor::from_vec(values, of.view.channels, &Device::Cpu);

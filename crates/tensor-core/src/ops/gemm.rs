@@ -82,7 +82,11 @@ impl Operator for Gemm {
         let (a, b) = (inputs.required(0)?, inputs.required(1)?);
         // Rows are read sample by sample, and a bias must belong to columns.
         let c = inputs.get(2);
-        let bias_per_column = |c: &Fact, columns| c.fixed && c.dims == [columns];
+        // A bias per column, or one number for all, in any form that broadcasts over the rows.
+        let bias_per_column = |c: &Fact, columns: usize| {
+            let (last, rest) = c.dims.split_last().unwrap_or((&1, &[]));
+            c.fixed && [1, columns].contains(last) && rest.iter().all(|&dim| dim == 1)
+        };
         if !b.fixed || cx.int("transA", 0)? != 0 {
             return Ok(None);
         }
@@ -90,15 +94,20 @@ impl Operator for Gemm {
         if c.is_some_and(|c| !bias_per_column(c, shape.columns)) {
             return Ok(None);
         }
+        let (alpha, beta) = (cx.float("alpha", 1.0)?, cx.float("beta", 1.0)?);
+        // Without a factor there is nothing to fit.
+        if [alpha, beta].iter().any(|factor| !factor.is_finite() || *factor == 0.0) {
+            return Ok(None);
+        }
         let product = Product {
             channels: shape.inner,
             outputs: shape.columns,
             rows: 1,
             transposed: shape.transpose_b,
-            alpha: cx.float("alpha", 1.0)?,
-            bias: Some((2, cx.float("beta", 1.0)?)),
+            alpha,
+            bias: Some((2, beta)),
         };
-        Ok(Some(Box::new(product.checked()?)))
+        Ok(Some(Box::new(product)))
     }
 
     fn cost(&self, cx: &NodeCx, inputs: &Inputs<Fact>, _outputs: &[Fact]) -> NodeCost {

@@ -123,26 +123,21 @@ impl Operator for BatchNormalization {
         check_inference(cx)?;
         let (scale, bias) = (float(inputs.required(1)?)?, float(inputs.required(2)?)?);
         let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
-        let clamp = following.clamp;
         let residual = residual.map(|residual| residual.tensor.clone());
-        let takes_residual = residual.is_some() && wanted.last() == Some(&true);
-        let epilogue = Epilogue { scale: None, residual, clamp };
-        let (x_tensor, scale) = (x.tensor.clone(), scale.tensor.clone());
-        let normalized = batch_norm_forward(&x_tensor, &scale, &bias.tensor, epsilon, &epilogue)?;
+        let epilogue = Epilogue { scale: None, residual, clamp: following.clamp };
+        let operands = [x, scale, bias].map(|array| array.tensor.clone());
+        let [x_tensor, scale, bias] = &operands;
+        let normalized = batch_norm_forward(x_tensor, scale, bias, epsilon, &epilogue)?;
         let (mean, variance) = (normalized.mean.clone(), normalized.variance.clone());
         let count = x_tensor.elem_count() / mean.elem_count().max(1);
         training.record(cx.id, BatchStatistics { mean, variance, count });
         let output = Array { tensor: normalized.y.clone(), element: x.element };
+        let wants_residual = wanted.last() == Some(&true);
         let pullback = Box::new(move |dy: &Tensor| {
-            let [dx, dscale, dbias, dresidual] = batch_norm_backward(
-                &x_tensor,
-                &scale,
-                &normalized,
-                epsilon,
-                clamp,
-                takes_residual,
-                dy,
-            )?;
+            let operands = operands.each_ref();
+            let [dx, dscale, dbias, dresidual] =
+                batch_norm_backward(operands, &normalized, epsilon, &epilogue, dy)?;
+            let dresidual = dresidual.filter(|_| wants_residual);
             Ok(vec![dx, dscale, dbias, None, None, dresidual])
         });
         Ok(Some(Differentiated { output, pullback }))

@@ -2,7 +2,7 @@
 
 use super::Edit;
 use crate::graph::{Constant, Graph, Index};
-use crate::{NodeId, Result};
+use crate::{Error, NodeId, Result};
 
 /// The edits that fold every foldable BatchNormalization: `w' = w * g`, `b' = (b - mean) * g + beta`
 /// with `g = scale / sqrt(var + epsilon)` per output channel.
@@ -11,7 +11,7 @@ use crate::{NodeId, Result};
 /// a Conv, ConvTranspose without groups or Gemm with constant weights that nothing else reads.
 ///
 /// # Errors
-/// When an attribute has the wrong type.
+/// When an attribute has the wrong type; `E0156` when a foldable one cannot give numbers.
 pub fn fold_batch_norm(graph: &Graph) -> Result<Vec<Edit>> {
     let index = Index::new(graph);
     let mut edits = Vec::new();
@@ -64,6 +64,12 @@ fn fold(graph: &Graph, index: &Index, norm_id: NodeId) -> Result<Option<Vec<Edit
     let same_length = [shift, mean, variance].iter().all(|p| p.len() == channels);
     if !same_length || weight.dims().get(axis) != Some(&channels) {
         return Ok(None);
+    }
+    if let Some(reason) = graph.batch_norm_problem(norm_id, index)? {
+        return Err(Error::invalid(reason)
+            .code_is("E0156")
+            .in_node(graph.describe(norm_id))
+            .hint("the outputs are NaN or infinite there; export a healthy checkpoint"));
     }
     let gain: Vec<f64> =
         scale.iter().zip(variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();

@@ -80,10 +80,32 @@ pub fn infer(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Fac
     }
 }
 
+/// As [`infer`], but takes the file's word for what unknown operators make, where it declares type
+/// and shape (`value_info`). For counting only: what is behind such an operator cannot be run.
+///
+/// # Errors
+/// As [`infer`].
+pub fn infer_declared(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Facts> {
+    let (facts, errors) = infer_with(graph, shapes, &|facts, value| declared(graph, facts, value));
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(facts),
+    }
+}
+
 /// As [`infer`], but goes on after an error, without facts for what depends on it.
 ///
 /// Returns what could be inferred, and every error in graph order.
 pub fn infer_all(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> (Facts, Vec<Error>) {
+    infer_with(graph, shapes, &|_, _| None)
+}
+
+/// Inference with a rule for the outputs of unknown operators.
+fn infer_with(
+    graph: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    unknown: &dyn Fn(&Facts, ValueId) -> Option<Fact>,
+) -> (Facts, Vec<Error>) {
     let mut facts = Facts(vec![None; graph.value_count()]);
     let mut errors = Vec::new();
     for name in shapes.keys() {
@@ -110,7 +132,12 @@ pub fn infer_all(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> (Facts
     }
     for id in graph.node_ids() {
         let cx = NodeCx::new(graph, id);
-        let Some(operator) = ops::lookup(&cx.node.domain, &cx.node.op) else { continue };
+        let Some(operator) = ops::lookup(&cx.node.domain, &cx.node.op) else {
+            for &value in cx.node.outputs.iter().flatten() {
+                facts.0[value.index()] = unknown(&facts, value);
+            }
+            continue;
+        };
         if cx.node.inputs.iter().flatten().any(|&value| facts.get(value).is_none()) {
             continue;
         }
@@ -160,6 +187,30 @@ fn infer_node(
     Ok(facts)
 }
 
+/// What a file declares of a value, with the symbols of the graph inputs. An open first dimension is
+/// that of the first input.
+fn declared(graph: &Graph, facts: &Facts, value: ValueId) -> Option<Fact> {
+    let declared = graph.declared(value)?;
+    let batch = graph.inputs.first().and_then(|&input| facts.dims(input)?.first().copied());
+    let dims = declared.dims.as_ref()?.iter().enumerate().map(|(axis, dim)| match dim {
+        Dim::Known(n) => Some(*n),
+        Dim::Symbol(symbol) => symbol_length(graph, facts, symbol).or(batch.filter(|_| axis == 0)),
+        Dim::Unknown => batch.filter(|_| axis == 0),
+    });
+    let dims: Vec<usize> = dims.collect::<Option<_>>()?;
+    let count = dims.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim))?;
+    (count <= MAX_ELEMENTS).then_some(Fact::new(declared.element?, dims))
+}
+
+/// The length that a symbol stands for in the graph inputs.
+fn symbol_length(graph: &Graph, facts: &Facts, symbol: &str) -> Option<usize> {
+    graph.inputs.iter().find_map(|&input| {
+        let dims = graph.declared(input)?.dims.as_ref()?;
+        let axis = dims.iter().position(|dim| matches!(dim, Dim::Symbol(s) if s == symbol))?;
+        facts.dims(input)?.get(axis).copied()
+    })
+}
+
 fn input_fact(
     graph: &Graph,
     input: ValueId,
@@ -186,7 +237,7 @@ fn input_fact(
     let open = |what: &str| {
         Error::invalid(format!("input `{name}` has an open dimension: {what}"))
             .code_is("E0111")
-            .hint(format!("give its shape, such as `--shape {name}=1x3x224x224`"))
+            .hint(format!("give its shape, such as `shape = {name}=1x3x224x224`"))
     };
     let dims = declared.ok_or_else(|| open("its rank"))?;
     let dims = dims

@@ -8,7 +8,7 @@ mod session;
 mod training;
 
 pub use array::{Array, Floats};
-pub use facts::{Fact, Facts, infer, infer_all};
+pub use facts::{Fact, Facts, infer, infer_all, infer_declared};
 pub use recording::{Gradients, Recording};
 pub use session::{Session, Tap};
 pub use training::{BatchStatistics, Training};

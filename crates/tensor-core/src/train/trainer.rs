@@ -80,7 +80,7 @@ impl<'a> Trainer<'a> {
         if all.is_empty() {
             return Err(Error::invalid("every parameter is frozen")
                 .code_is("E0402")
-                .hint("leave a layer out of `--freeze`"));
+                .hint("leave a layer out of `freeze`"));
         }
         let watched = Watched::new(graph, plugins)?;
         let targets: Vec<ValueId> = std::iter::once(scores).chain(watched.wanted()).collect();
@@ -192,7 +192,7 @@ impl<'a> Trainer<'a> {
         let first = terms.next().ok_or_else(|| {
             Error::invalid("there is nothing to minimize: no labels and no other loss")
                 .code_is("E0207")
-                .hint("give labels with `--labels PATH`")
+                .hint("give `labels`")
         })?;
         terms.try_fold(first, |sum, term| Ok((sum + term)?))
     }
@@ -346,5 +346,5 @@ fn copies(parameters: &Parameters) -> Result<Vec<Tensor>> {
 fn not_finite(at: Moment, what: &str, value: f64) -> Error {
     Error::invalid(format!("{what} is {value} in step {} of {}", at.step + 1, at.steps))
         .code_is("E0401")
-        .hint("use a smaller `--lr`, a longer `--warmup` or `--clip-norm 1`")
+        .hint("use a smaller `lr`, a longer `warmup` or `clip_norm = 1`")
 }

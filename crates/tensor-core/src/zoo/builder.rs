@@ -66,7 +66,7 @@ impl Window {
                     self.kernel[0], self.kernel[1]
                 ))
                 .code_is("E0161")
-                .hint("give a larger `--input`"));
+                .hint("give a larger `input`"));
             };
             output[axis] = room / self.stride + 1;
         }
@@ -283,7 +283,7 @@ impl Builder {
         let Some(count) = count.filter(|&count| count <= MAX_ELEMENTS) else {
             return Err(Error::invalid(format!("`{name}` of shape {dims:?} is too large"))
                 .code_is("E0161")
-                .hint("give a smaller `--input`, `--classes` or `--width`"));
+                .hint("give a smaller `input`, `classes` or `width`"));
         };
         let bytes = uniform(self.seed, &name, count, bound);
         self.constant(&name, Constant::from_bytes(ElementType::F32, dims.to_vec(), bytes)?)

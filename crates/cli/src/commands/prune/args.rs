@@ -3,7 +3,7 @@
 use super::super::model::Model;
 use super::widths::WidthsArg;
 use crate::alignment;
-use crate::args::{BudgetArgs, DataArgs, Shared, fixed_batch};
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, Shared, fixed_batch};
 use crate::units;
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
@@ -18,15 +18,9 @@ pub(super) const SAMPLES: usize = 1000;
 /// Arguments of `kerf prune`.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct PruneArgs {
-    /// The model
-    pub(super) model: PathBuf,
-    /// Where the pruned model goes
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) output: PathBuf,
-    /// Replace an existing output
-    #[arg(long)]
-    #[serde(skip)]
-    pub(super) force: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) files: ModelArgs,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) data: DataArgs,
@@ -56,7 +50,8 @@ struct MethodArgs {
     /// that it makes or, where those are not pruned, for those that it reads
     #[arg(long, value_name = "WIDTHS", default_value = "auto")]
     widths: WidthsArg,
-    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here
+    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here, or half
+    /// or a quarter of it where that gains more accuracy than it costs time
     #[arg(long, value_name = "N", default_value = "auto")]
     round_to: RoundTo,
     /// Residual streams: keep all channels, sample them before each reader, prune them whole, or

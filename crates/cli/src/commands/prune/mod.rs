@@ -27,11 +27,11 @@ impl Task for PruneArgs {
     }
 
     fn model(&self) -> Option<&Path> {
-        Some(&self.model)
+        Some(&self.files.model)
     }
 
     fn outputs(&self) -> Vec<Target<'_>> {
-        vec![Target::File { path: &self.output, force: self.force }]
+        vec![self.files.target()]
     }
 
     fn plans(&self) -> bool {
@@ -43,7 +43,7 @@ impl Task for PruneArgs {
         let params = params.check()?;
         let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
         let search = engine::Search::start(Choice::Auto);
-        let model = Model::load(&self.model, &self.shared)?;
+        let model = Model::load(&self.files.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
         let set = self.calibration(&model.graph, cx)?;
         let heading = format!(
@@ -58,9 +58,9 @@ impl Task for PruneArgs {
         if self.shared.dry_run {
             let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
             let planned = lasso_prune::plan(&model.graph, &shapes, batches, &params, &cx.progress)?;
-            return Ok(plan::outcome(&self.model, &model.graph, &heading, &planned));
+            return Ok(plan::outcome(&self.files.model, &model.graph, &heading, &planned));
         }
-        onnx::check_target(&model.graph, &self.output)?;
+        onnx::check_target(&model.graph, &self.files.output)?;
         let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
         let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
         // An engine that cannot be had should be known before the work, not after.
@@ -70,28 +70,35 @@ impl Task for PruneArgs {
         cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
         let mut graph = pruned.graph;
         let recipe = provenance::recipe(&self.settings());
-        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
-        onnx::write(&graph, &self.output)?;
-        let (before, after) = rayon::join(
-            || sizes(&self.model, &model.graph, &self.shared),
-            || sizes(&self.output, &graph, &self.shared),
+        provenance::stamp(
+            &mut graph,
+            &recipe,
+            &input::sha256(&self.files.model)?,
+            self.shared.seed,
         );
-        let sizes = Change { before: before?, after: after? };
+        onnx::write(&graph, &self.files.output)?;
+        let (before, after) = rayon::join(
+            || sizes(&self.files.model, &model.graph, &self.shared),
+            || sizes(&self.files.output, &graph, &self.shared),
+        );
+        let ((before, uncounted), (after, _)) = (before?, after?);
+        let sizes = Change { before, after };
         let subject = proof::Subject { args: self, pruned: &graph, set: &judged, batch };
         let proof = proof::prove(&subject, &*engine, &sizes, cx)?;
         let text = format!(
             "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
-            file_name(&self.model),
-            self.output.display(),
+            file_name(&self.files.model),
+            self.files.output.display(),
             report::layers(&pruned.report),
-            report::sizes(&sizes),
+            report::sizes(&sizes) + &not_counted(&uncounted),
             proof.text(&sizes),
             cx.replay,
         );
         let result = json!({
-            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
             "recipe": recipe,
             "sizes": sizes,
+            "uncounted": uncounted,
             "pruning": pruned.report,
             "proof": proof,
         });
@@ -125,8 +132,17 @@ impl PruneArgs {
     }
 }
 
-/// What a model weighs.
-fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<Sizes> {
-    let facts = run::infer(graph, &shared.shapes())?;
-    Sizes::of(path, &cost::cost(graph, &facts)?)
+/// What a model weighs, and the nodes whose multiply-accumulates are not known.
+fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<(Sizes, Vec<String>)> {
+    let facts = run::infer_declared(graph, &shared.shapes())?;
+    let cost = cost::cost(graph, &facts)?;
+    Ok((Sizes::of(path, &cost)?, cost.uncounted))
+}
+
+/// Says which nodes the figures leave out.
+fn not_counted(nodes: &[String]) -> String {
+    if nodes.is_empty() {
+        return String::new();
+    }
+    format!("not in the MACs, as shapes or operators are not known: {}\n", nodes.join(", "))
 }

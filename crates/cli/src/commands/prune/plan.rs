@@ -53,7 +53,7 @@ fn costs(plan: &Plan) -> String {
         ("bytes of constants", plan.bytes, units::bytes),
     ];
     for (name, cost, show) in rows {
-        let (before, after) = (cost.before.round() as u64, cost.after.round() as u64);
+        let (before, after) = (cost.before, cost.after);
         table.row([name.to_owned(), show(before), show(after), units::share(after, before)]);
     }
     table.render()

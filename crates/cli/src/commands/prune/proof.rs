@@ -119,7 +119,15 @@ pub(super) fn prove(
             counted(unknown, "node")
         ));
     } else if !args.proof.no_verify {
-        match subject.written(engine, cx) {
+        let written = subject.written(engine, cx);
+        let written = match written {
+            Err(error) if is_refusal(&error) && subject.refuses_original(engine) => {
+                cx.console.warn(&format!("rten checks the written file: {error}"));
+                subject.written(&*engine::foreign(Choice::Rten, cx.console)?, cx)
+            }
+            done => done,
+        };
+        match written {
             Ok(written) => written_file = Some(written),
             Err(error) if is_refusal(&error) => {
                 failures.push(format!("the written file could not be checked: {error}"));
@@ -161,7 +169,8 @@ fn is_refusal(error: &Error) -> bool {
 
 impl Subject<'_> {
     fn written(&self, engine: &dyn Engine, cx: &Context) -> Result<Written> {
-        let mut read = engine.load_file(&self.args.output, engine::threads(&self.args.shared))?;
+        let mut read =
+            engine.load_file(&self.args.files.output, engine::threads(&self.args.shared))?;
         // Whole batches, as the model may fix their size.
         let set = self.set.first(self.batch.max(VERIFIED / self.batch * self.batch));
         let batches = samples::labelled(&set, self.batch, "verify", &cx.progress);
@@ -169,15 +178,21 @@ impl Subject<'_> {
         Ok(Written { engine: engine.name(), comparison })
     }
 
+    /// Does the engine not even take the model that was given? Then its word on the result says
+    /// nothing: ONNX Runtime wants different names for all nodes, which ONNX does not.
+    fn refuses_original(&self, engine: &dyn Engine) -> bool {
+        engine.load_file(&self.args.files.model, 1).is_err_and(|error| is_refusal(&error))
+    }
+
     fn evaluation(&self, engine: &dyn Engine, cx: &Context) -> Result<Evaluation> {
         let threads = engine::threads(&self.args.shared);
-        let mut before = engine.load_file(&self.args.model, threads)?;
-        let mut after = engine.load_file(&self.args.output, threads)?;
+        let mut before = engine.load_file(&self.args.files.model, threads)?;
+        let mut after = engine.load_file(&self.args.files.output, threads)?;
         self.compared(&mut *before, &mut *after, engine.name(), cx)
     }
 
     fn evaluation_by_us(&self, cx: &Context) -> Result<Evaluation> {
-        let original = onnx::read(&self.args.model)?;
+        let original = onnx::read(&self.args.files.model)?;
         let (mut before, mut after) = (Own::new(&original)?, Own::new(self.pruned)?);
         self.compared(&mut before, &mut after, engine::own_name(), cx)
     }
@@ -203,8 +218,8 @@ fn timed(
     cx: &Context,
 ) -> Result<Vec<Report>> {
     let models = [
-        Timed::read(&file_name(&args.model), &args.model)?,
-        Timed::read(&file_name(&args.output), &args.output)?,
+        Timed::read(&file_name(&args.files.model), &args.files.model)?,
+        Timed::read(&file_name(&args.files.output), &args.files.output)?,
     ];
     let large = BATCHES.into_iter().find(|&b| sizes.before.macs * b as u64 <= AFFORDABLE);
     let wanted: Vec<usize> = std::iter::once(1).chain(large).collect();

@@ -1,7 +1,7 @@
 //! Flags of `kerf train`, `kerf finetune` and `kerf distill`.
 
 use super::distill::DistillArgs;
-use crate::args::{DataArgs, Shared};
+use crate::args::{DataArgs, ModelArgs, Shared};
 use crate::units;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -13,15 +13,9 @@ use tensor_core::train::{Augment, Keep, Length, Optimizer, Params, Precision, Sc
 /// Arguments of `kerf train`, `kerf finetune` and `kerf distill`.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct TrainArgs {
-    /// The model: its layers and, unless `--reinit` is given, the weights to begin with
-    pub(super) model: PathBuf,
-    /// Where the trained model goes
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) output: PathBuf,
-    /// Replace an existing output
-    #[arg(long)]
-    #[serde(skip)]
-    pub(super) force: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) files: ModelArgs,
     /// Folder for journal and checkpoints; the same command goes on where it was interrupted
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,

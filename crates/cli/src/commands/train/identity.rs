@@ -17,7 +17,7 @@ pub(super) fn of(args: &TrainArgs, set: &Dataset) -> Result<Identity> {
     let mut identity = Identity::new();
     let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
     add("kerf", json!(env!("CARGO_PKG_VERSION")));
-    add("model", json!(input::sha256(&args.model)?));
+    add("model", json!(input::sha256(&args.files.model)?));
     add("data", json!(input::fingerprint(args.data.path())?));
     add("labels", json!(if set.has_labels() { Some(hash(&set.labels()?)) } else { None }));
     let held_out = args.eval_data.as_deref().map(input::fingerprint).transpose()?;

@@ -33,12 +33,12 @@ impl Task for TrainArgs {
     }
 
     fn model(&self) -> Option<&Path> {
-        Some(&self.model)
+        Some(&self.files.model)
     }
 
     fn outputs(&self) -> Vec<Target<'_>> {
         let run = self.run.as_deref().filter(|_| !self.shared.dry_run);
-        let file = Target::File { path: &self.output, force: self.force };
+        let file = self.files.target();
         std::iter::once(file).chain(run.map(Target::Folder)).collect()
     }
 
@@ -47,8 +47,8 @@ impl Task for TrainArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
-        let graph = onnx::read(&self.model)?;
-        onnx::check_target(&graph, &self.output)?;
+        let graph = onnx::read(&self.files.model)?;
+        onnx::check_target(&graph, &self.files.output)?;
         let set = self.data.open(&graph, self.shared.seed)?;
         let held_out = self.held_out(&graph, cx)?;
         for note in set.notes() {
@@ -69,14 +69,19 @@ impl Task for TrainArgs {
         if self.shared.dry_run {
             let planned = train::plan(job)?;
             return Ok(Outcome::answer(
-                text::plan(&file_name(&self.model), &params, &planned),
+                text::plan(&file_name(&self.files.model), &params, &planned),
                 json!({ "dry_run": true, "plan": planned }),
             ));
         }
         let Trained { mut graph, report } = train::train(job).map_err(|e| self.advise(e, cx))?;
         let recipe = provenance::recipe(&self.settings());
-        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.shared.seed);
-        onnx::write(&graph, &self.output)?;
+        provenance::stamp(
+            &mut graph,
+            &recipe,
+            &input::sha256(&self.files.model)?,
+            self.shared.seed,
+        );
+        onnx::write(&graph, &self.files.output)?;
         let mut failures = Vec::new();
         let verified = match self.no_verify {
             true => Value::Null,
@@ -90,13 +95,14 @@ impl Task for TrainArgs {
             let least = units::percent(least);
             failures.push(format!("top-1 accuracy is {found}, less than {least}"));
         }
-        let mut text = text::report(&file_name(&self.model), &self.output, &report, &params);
+        let mut text =
+            text::report(&file_name(&self.files.model), &self.files.output, &report, &params);
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
         text.push_str(&format!("\nreplay  {}\n", cx.replay));
         let result = json!({
-            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
             "recipe": recipe,
             "training": report,
             "distillation": self.distill.report(&set)?,
@@ -111,7 +117,7 @@ impl Task for TrainArgs {
 impl TrainArgs {
     /// The techniques that take part.
     fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
-        let distiller = self.distill.plugin(set, &self.shared, &self.output)?;
+        let distiller = self.distill.plugin(set, &self.shared, &self.files.output)?;
         Ok(distiller.into_iter().collect())
     }
 
@@ -145,7 +151,7 @@ impl TrainArgs {
         let engine = engine::foreign(Choice::Auto, cx.console)?;
         let size = params.batch.min(set.len());
         let set = set.first(size.max(VERIFIED / size.max(1) * size));
-        let mut read = match engine.load_file(&self.output, engine::threads(&self.shared)) {
+        let mut read = match engine.load_file(&self.files.output, engine::threads(&self.shared)) {
             Err(error) if ["E0302", "E0303"].contains(&error.code()) => {
                 failures.push(format!("the written file could not be checked: {error}"));
                 return Ok(Value::Null);
