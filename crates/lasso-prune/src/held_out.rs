@@ -3,6 +3,7 @@
 use crate::problem::{CentredStatistics, Problem};
 use crate::reconstruct::{Reconstruction, System};
 use faer::Mat;
+use rayon::prelude::*;
 use tensor_core::Result;
 
 /// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
@@ -65,11 +66,12 @@ struct Fold<'a> {
 
 /// Held-out error of reconstruction with the given ridge, over all layers.
 fn crossed(folds: &[Fold], ridge: f64) -> Result<f64> {
-    let (mut error, mut energy) = (0.0, 0.0);
-    for fold in folds {
-        error += error_on(fold.judge, &fold.fit.solve(ridge)?) * fold.judge.energy();
-        energy += fold.judge.energy();
-    }
+    let errors: Vec<f64> = folds
+        .par_iter()
+        .map(|fold| Ok(error_on(fold.judge, &fold.fit.solve(ridge)?) * fold.judge.energy()))
+        .collect::<Result<_>>()?;
+    let error: f64 = errors.iter().sum();
+    let energy: f64 = folds.iter().map(|fold| fold.judge.energy()).sum();
     Ok(if energy > 0.0 { error / energy } else { 0.0 })
 }
 
@@ -81,11 +83,11 @@ fn crossed(folds: &[Fold], ridge: f64) -> Result<f64> {
 /// # Errors
 /// As [`reconstruct`](crate::reconstruct()).
 pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result<(f64, f64)> {
-    let mut folds = Vec::with_capacity(2 * halves.len());
-    for [even, odd] in halves {
-        folds.push(Fold { fit: System::new(even, kept)?, judge: odd });
-        folds.push(Fold { fit: System::new(odd, kept)?, judge: even });
-    }
+    let folds: Vec<Fold> = halves
+        .par_iter()
+        .flat_map_iter(|[even, odd]| [(even, odd), (odd, even)])
+        .map(|(fit, judge)| Ok(Fold { fit: System::new(fit, kept)?, judge }))
+        .collect::<Result<_>>()?;
     let (mut best, mut least_error) = (least, f64::INFINITY);
     for ridge in ridges(least) {
         let error = crossed(&folds, ridge)?;

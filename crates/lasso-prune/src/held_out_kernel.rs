@@ -7,7 +7,9 @@ use tensor_core::calibrate::CentredRows;
 use tensor_core::{Error, Result};
 
 use crate::held_out::{promises_more, ridges};
-use crate::linalg::{energy, gather_columns, gather_rows, singular, solve_semidefinite};
+use crate::linalg::{
+    add_outer_lower, energy, gather_columns, gather_rows, singular, solve_semidefinite,
+};
 use crate::problem::{CentredStatistics, Problem};
 
 /// [`held_out_errors`](crate::held_out_errors) from rows.
@@ -61,7 +63,7 @@ struct Fold<'a> {
     problem: &'a Problem,
     x: &'a Mat<f64>,
     z: Mat<f64>,
-    /// `X X^T`.
+    /// `X X^T`, its lower triangle.
     kernel: Mat<f64>,
     /// `Z X^T`.
     cross: Mat<f64>,
@@ -102,7 +104,7 @@ impl<'a> Fold<'a> {
         let z = gather_columns(self.z.as_ref(), columns);
         let weight = gather_rows((*self.problem.weight).as_ref(), columns);
         let add = Accum::Add;
-        matmul(self.kernel.as_mut(), add, &x, x.transpose(), 1.0, Par::Seq);
+        add_outer_lower(self.kernel.as_mut(), x.as_ref(), 1.0);
         matmul(self.cross.as_mut(), add, &z, x.transpose(), 1.0, Par::Seq);
         matmul(self.fitted.as_mut(), add, &x, &weight, -1.0, Par::Seq);
         matmul(self.judged.as_mut(), add, &z, &weight, -1.0, Par::Seq);

@@ -1,10 +1,12 @@
 //! Small dense helpers on top of faer.
 
+use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::Llt;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::prelude::Solve;
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use rayon::prelude::*;
 use tensor_core::Error;
 
 /// `a[rows, columns]` as a new matrix.
@@ -76,6 +78,36 @@ pub(crate) fn cholesky(a: MatRef<'_, f64>) -> Option<Llt<f64>> {
         root.is_finite() && root * root > tolerance * a[(i, i)]
     });
     healthy.then_some(factor)
+}
+
+/// `tr(a^-1 b)` for symmetric `a` and `b`; `None` when `a` is not positive definite.
+pub(crate) fn trace_of_quotient(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Option<f64> {
+    let factor = a.llt(Side::Lower).ok()?;
+    let quotient = factor.solve(b);
+    let trace: f64 = (0..quotient.nrows()).map(|i| quotient[(i, i)]).sum();
+    trace.is_finite().then_some(trace)
+}
+
+/// Rows of a product that one task takes; it does not depend on the number of threads, so the sums do
+/// not either.
+const PANEL: usize = 256;
+
+/// `dst += alpha a b`, by all threads.
+pub(crate) fn add_product(
+    dst: MatMut<'_, f64>,
+    a: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+    alpha: f64,
+) {
+    let mut parts = Vec::with_capacity(a.nrows().div_ceil(PANEL));
+    let mut rest = dst;
+    for start in (0..a.nrows()).step_by(PANEL) {
+        let height = PANEL.min(a.nrows() - start);
+        let (part, tail) = rest.split_at_row_mut(height);
+        parts.push((part, a.subrows(start, height)));
+        rest = tail;
+    }
+    parts.into_par_iter().for_each(|(part, a)| matmul(part, Accum::Add, a, b, alpha, Par::Seq));
 }
 
 /// Solves `a x = b` for a symmetric positive semi-definite `a`.

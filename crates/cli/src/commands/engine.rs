@@ -6,10 +6,10 @@ use crate::console::Console;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::Path;
-use std::thread;
-use tensor_core::measure::{self, Choice, Engine, Named, Runner};
+use std::thread::{self, JoinHandle};
+use tensor_core::measure::{self, Choice, Engine, Named, Runner, Selected};
 use tensor_core::run::{Array, Session};
-use tensor_core::{Graph, Result, ValueId};
+use tensor_core::{Error, Graph, Result, ValueId};
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -27,11 +27,26 @@ pub(crate) enum EngineArg {
 
 /// A foreign engine; a fallback is told to the user.
 pub(super) fn foreign(choice: Choice, console: &Console) -> Result<Box<dyn Engine>> {
-    let selected = measure::engine(choice)?;
-    if let Some(why) = &selected.fallback {
-        console.warn(&format!("ONNX Runtime was not found, rten is used: {why}"));
+    Search::start(choice).end(console)
+}
+
+/// A search for a foreign engine beside other work: it may have to ask an interpreter for a library.
+pub(super) struct Search(JoinHandle<Result<Selected>>);
+
+impl Search {
+    pub(super) fn start(choice: Choice) -> Self {
+        Self(thread::spawn(move || measure::engine(choice)))
     }
-    Ok(selected.engine)
+
+    /// The engine; a fallback is told to the user.
+    pub(super) fn end(self, console: &Console) -> Result<Box<dyn Engine>> {
+        let ended = self.0.join();
+        let selected = ended.map_err(|_| Error::internal("the search for an engine failed"))??;
+        if let Some(why) = &selected.fallback {
+            console.warn(&format!("ONNX Runtime was not found, rten is used: {why}"));
+        }
+        Ok(selected.engine)
+    }
 }
 
 /// Threads that an engine may use.

@@ -6,7 +6,7 @@ use tensor_core::calibrate::{Held, Move, Replay, Statistics, StatisticsLimits};
 use tensor_core::graph::Graph;
 use tensor_core::progress::{self, Progress};
 use tensor_core::random;
-use tensor_core::run::{Array, Facts};
+use tensor_core::run::{Array, Facts, Floats};
 use tensor_core::{Error, Result, ValueId};
 
 /// A network with its calibration data on the way through it.
@@ -80,7 +80,9 @@ pub(crate) fn collect(
         from_original.push(layer.input);
     }
     let to = layer.node;
-    let first = original.replay.prepare(original.graph, facts, to, &from_original)?;
+    // The response is the layer's output, so the original network moves on behind the layer; the
+    // current one stops before it, as its weight will change.
+    let first = original.replay.prepare_past(original.graph, facts, to, &from_original)?;
     let second = match &current {
         Some(walk) => Some(walk.replay.prepare(walk.graph, facts, to, &from_current)?),
         None => None,
@@ -108,18 +110,28 @@ pub(crate) fn collect(
                 batch_rows(layer, walks, moves, batch, take, sampling.seed)
             })
             .collect::<Result<_>>()?;
-        for (number, batch) in (start..end).zip(rows) {
-            for (halves, rows) in statistics.iter_mut().zip(&batch.rows) {
-                for (statistics, (x, y)) in halves.iter_mut().zip(rows) {
-                    statistics.push(x, y).map_err(|e| e.in_node(original.graph.describe(to)))?;
-                    if mirrored == 2 {
-                        // Without a bias to absorb it, the mean is part of the response: mirrored
-                        // rows have mean zero, so that centring changes nothing.
-                        let negated = |rows: &[f32]| rows.iter().map(|v| -v).collect::<Vec<_>>();
-                        statistics.push(&negated(x), &negated(y))?;
-                    }
+        // Sums over a whole wave pass through memory once.
+        let halves = statistics.iter_mut().flatten().enumerate();
+        halves
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .try_for_each(|(at, statistics)| {
+                let (mut x, mut y) = (Vec::new(), Vec::new());
+                for (xs, ys) in rows.iter().map(|batch| &batch.rows[at / 2][at % 2]) {
+                    x.extend_from_slice(xs);
+                    y.extend_from_slice(ys);
                 }
-            }
+                statistics.push(&x, &y)?;
+                if mirrored == 2 {
+                    // Without a bias to absorb it, the mean is part of the response: mirrored rows
+                    // have mean zero, so that centring changes nothing.
+                    x.iter_mut().chain(&mut y).for_each(|v| *v = -*v);
+                    statistics.push(&x, &y)?;
+                }
+                Ok(())
+            })
+            .map_err(|error: Error| error.in_node(original.graph.describe(to)))?;
+        for (number, batch) in (start..end).zip(rows) {
             response.merge(&batch.response);
             stream.merge(&batch.stream);
             original.replay.advance(&first, number, batch.original);
@@ -227,7 +239,11 @@ fn batch_rows(
         (0..x.count).map(|_| choose(&mut rng, shape.positions, take)).collect();
     let mut rows = Vec::with_capacity(shape.groups);
     for group in 0..shape.groups {
-        let mut halves = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
+        let mut halves = [0, 1].map(|odd| {
+            let mine = |(sample, _): &(usize, _)| usize::from(is_odd(batch, *sample)) == odd;
+            let rows = chosen.iter().enumerate().filter(mine).map(|(_, c)| c.len()).sum::<usize>();
+            (Vec::with_capacity(rows * p), Vec::with_capacity(rows * n))
+        });
         let (mut row, mut target, mut other) = (vec![0.0; p], vec![0.0; n], vec![0.0; n]);
         let places = chosen.iter().enumerate().flat_map(|(s, c)| c.iter().map(move |&at| (s, at)));
         for (sample, position) in places {
@@ -256,15 +272,15 @@ fn batch_rows(
 }
 
 /// An array split along its first axis.
-struct Samples {
-    data: Vec<f32>,
+struct Samples<'a> {
+    data: Floats<'a>,
     count: usize,
 }
 
-impl Samples {
-    fn new(array: &Array) -> Result<Self> {
+impl<'a> Samples<'a> {
+    fn new(array: &'a Array) -> Result<Self> {
         let count = array.dims().first().copied().unwrap_or(1).max(1);
-        Ok(Self { data: array.to_f32s()?, count })
+        Ok(Self { data: array.f32s()?, count })
     }
 
     fn at(&self, sample: usize) -> &[f32] {

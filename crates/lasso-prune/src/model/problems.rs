@@ -33,13 +33,18 @@ impl LayerProblems {
             let problem = |statistics| Problem::new(statistics, weight, Vec::new());
             let mut merged = even.clone();
             merged.merge(&odd)?;
-            let all = problem(merged)?;
             // A single sample cannot be split; it is then judged on itself.
             let is_split = even.rows() > 0 && odd.rows() > 0;
-            problems.halves.push(match is_split {
-                true => [problem(even)?, problem(odd)?],
-                false => [all.clone(), all.clone()],
-            });
+            let halves = || match is_split {
+                true => {
+                    let (even, odd) = rayon::join(|| problem(even), || problem(odd));
+                    Ok(Some([even?, odd?]))
+                }
+                false => Ok(None),
+            };
+            let (all, halves) = rayon::join(|| problem(merged), halves);
+            let (all, halves): (_, Result<_>) = (all?, halves);
+            problems.halves.push(halves?.unwrap_or_else(|| [all.clone(), all.clone()]));
             problems.all.push(all);
         }
         Ok(problems)

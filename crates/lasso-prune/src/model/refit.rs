@@ -42,7 +42,6 @@ pub(crate) fn refit(
     let kept = choose(layer, &problems, reads, selection)?;
     let fit = Fit::new(layer, &problems, reads, selection.ridge())?;
     let (ridge, held_out_error) = fit.best_ridge(&kept)?;
-    let solved = fit.solve(&kept, ridge)?;
     let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
     let baseline = |name: &str| -> Result<Option<f64>> {
         if !is_cut {
@@ -53,6 +52,11 @@ pub(crate) fn refit(
         let kept = choose(layer, &problems, &anew, &params)?;
         Ok(Some(fit.error(&fit.solve(&kept, ridge)?)))
     };
+    let (solved, (first_k, max_response)) = rayon::join(
+        || fit.solve(&kept, ridge),
+        || rayon::join(|| baseline("first-k"), || baseline("max-response")),
+    );
+    let solved = solved?;
     let removed: usize =
         reads.iter().zip(&kept).map(|(read, kept)| positions(layer, read.set, kept)).sum();
     let report = LayerReport {
@@ -63,8 +67,8 @@ pub(crate) fn refit(
         rows: problems.all.first().map_or(0, Problem::rows),
         error: fit.error(&solved),
         held_out_error,
-        first_k_error: baseline("first-k")?,
-        max_response_error: baseline("max-response")?,
+        first_k_error: first_k?,
+        max_response_error: max_response?,
     };
     let edits = weight_edits(graph, &index, layer, &solved)?;
     Ok(Refitted { kept, edits, report })

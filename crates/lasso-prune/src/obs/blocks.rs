@@ -1,6 +1,16 @@
 //! The diagonal blocks that removal costs follow from.
 
-use faer::MatRef;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use crate::linalg::trace_of_quotient;
+
+/// Blocks from this width on are worth calls of matrix routines.
+const WIDE: usize = 16;
+
+/// Operations from which on a task is worth handing to another thread.
+const TASK: usize = 100_000;
 
 /// For every channel `i` two `k x k` matrices: `C_i`, the block of the inverse Hessian (up to a
 /// factor that both share), and `V_i = W_i W_i^T`, the products of its weights over the outputs.
@@ -46,22 +56,40 @@ impl Blocks {
         }
     }
 
-    /// Follows the update `C_i -= U_i U_i^T`, `W_i -= U_i Q`, given `u = U_i` and
-    /// `e = 1/2 U_i Q Q^T - W_i Q^T` (with `W_i` before the update): then `V_i += e u^T + u e^T`.
-    pub(crate) fn update(&mut self, channel: usize, u: MatRef<'_, f64>, e: MatRef<'_, f64>) {
-        let (k, start) = (self.widths[channel], self.starts[channel]);
-        let inverse = &mut self.inverse[start..start + k * k];
-        let products = &mut self.products[start..start + k * k];
-        for (u, e) in u.col_iter().zip(e.col_iter()) {
-            for j in 0..k {
-                let (uj, ej) = (u[j], e[j]);
-                let (inverse, products) = (&mut inverse[j * k..], &mut products[j * k..]);
-                for (i, (u, e)) in u.iter().zip(e.iter()).enumerate() {
-                    inverse[i] -= u * uj;
-                    products[i] += e * uj + u * ej;
-                }
+    /// Follows the update `C_i -= U_i U_i^T`, `W_i -= U_i Q` of the `kept` channels, given `u = U`
+    /// and `e = 1/2 U Q Q^T - W Q^T` (with `W` before the update), where the rows of channel `i`
+    /// start at `offsets[i]`: then `V_i += e_i u_i^T + u_i e_i^T`.
+    pub(crate) fn update(
+        &mut self,
+        kept: &[usize],
+        offsets: &[usize],
+        u: MatRef<'_, f64>,
+        e: MatRef<'_, f64>,
+    ) {
+        let mut is_kept = vec![false; self.widths.len()];
+        kept.iter().for_each(|&i| is_kept[i] = true);
+        let (mut inverse, mut products) = (&mut *self.inverse, &mut *self.products);
+        let mut tasks = Vec::with_capacity(kept.len());
+        for (i, &k) in self.widths.iter().enumerate() {
+            let (c, v);
+            (c, inverse) = inverse.split_at_mut(k * k);
+            (v, products) = products.split_at_mut(k * k);
+            if is_kept[i] {
+                tasks.push((offsets[i], k, c, v));
             }
         }
+        let widest = self.widths.iter().copied().max().unwrap_or(0);
+        let least = TASK / (3 * widest * widest * u.ncols()).max(1);
+        tasks.into_par_iter().with_min_len(least.max(1)).for_each(|(at, k, c, v)| {
+            update_block(k, c, v, u.subrows(at, k), e.subrows(at, k));
+        });
+    }
+
+    /// [`cost`](Self::cost) of each of `kept`, in their order.
+    pub(crate) fn costs(&self, kept: &[usize]) -> Vec<f64> {
+        let widest = self.widths.iter().copied().max().unwrap_or(0);
+        let least = TASK / widest.pow(3).max(1);
+        kept.par_iter().with_min_len(least.max(1)).map(|&i| self.cost(i)).collect()
     }
 
     /// `tr(C_i^-1 V_i)`; infinite when `C_i` has no positive pivots left, which means that the error
@@ -70,6 +98,11 @@ impl Blocks {
         let k = self.widths[channel];
         let range = self.starts[channel]..self.starts[channel] + k * k;
         let products = &self.products[range.clone()];
+        if k >= WIDE {
+            let inverse = MatRef::from_column_major_slice(&self.inverse[range], k, k);
+            let products = MatRef::from_column_major_slice(products, k, k);
+            return trace_of_quotient(inverse, products).unwrap_or(f64::INFINITY);
+        }
         let Some(root) = inverse_root(&self.inverse[range], k) else { return f64::INFINITY };
         // tr(L^-1 V L^-T), row by row of L^-1.
         let mut cost = 0.0;
@@ -81,6 +114,35 @@ impl Blocks {
             }
         }
         cost
+    }
+}
+
+/// The update of one channel's `k x k` matrices.
+fn update_block(
+    k: usize,
+    inverse: &mut [f64],
+    products: &mut [f64],
+    u: MatRef<'_, f64>,
+    e: MatRef<'_, f64>,
+) {
+    if k >= WIDE {
+        let inverse = MatMut::from_column_major_slice_mut(inverse, k, k);
+        matmul(inverse, Accum::Add, u, u.transpose(), -1.0, Par::Seq);
+        for (a, b) in [(e, u), (u, e)] {
+            let products = MatMut::from_column_major_slice_mut(products, k, k);
+            matmul(products, Accum::Add, a, b.transpose(), 1.0, Par::Seq);
+        }
+        return;
+    }
+    for (u, e) in u.col_iter().zip(e.col_iter()) {
+        for j in 0..k {
+            let (uj, ej) = (u[j], e[j]);
+            let (inverse, products) = (&mut inverse[j * k..], &mut products[j * k..]);
+            for (i, (u, e)) in u.iter().zip(e.iter()).enumerate() {
+                inverse[i] -= u * uj;
+                products[i] += e * uj + u * ej;
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Accum, Mat, Par};
+use rayon::prelude::*;
 use tensor_core::Result;
 use tensor_core::calibrate::CentredRows;
 
@@ -10,13 +11,17 @@ use super::Eliminator;
 use super::blocks::Blocks;
 use super::primal;
 use crate::linalg::{
-    add_outer_lower, cholesky, divide_by_transpose, forward_substitute, gather_columns, inner,
-    mirror_lower, singular,
+    add_outer_lower, add_product, cholesky, divide_by_transpose, forward_substitute,
+    gather_columns, gather_rows, inner, mirror_lower, singular,
 };
 use crate::problem::Problem;
 
 /// Storage is compacted when this share of its columns is still in use.
 const COMPACT_BELOW: f64 = 0.85;
+
+/// Blocks are formed anew when this share of the columns that they were formed for is left, before
+/// updates add up too many rounding errors.
+const RESET_BELOW: f64 = 0.5;
 
 /// With `N = ridge (X X^T + ridge)^-1`, the projection away from the remaining columns, the inverse
 /// Hessian has the blocks `(ridge - X_i^T N X_i) / ridge^2` and the best weights are
@@ -39,6 +44,10 @@ pub(super) struct State<'a> {
     projection: Mat<f64>,
     /// `N Y`, `S x n`: the residual of the best weights.
     residual: Mat<f64>,
+    /// `X^T N Y`, `p x n`: the best weights times the ridge; absent where that is no less than `x`.
+    weight: Option<Mat<f64>>,
+    /// Columns for which the blocks were formed.
+    formed: usize,
 }
 
 impl<'a> State<'a> {
@@ -56,6 +65,12 @@ impl<'a> State<'a> {
         let order: Vec<usize> = (0..problem.channels()).collect();
         let (columns, mut offsets) = problem.columns_in_order(&order);
         offsets.pop();
+        let x = gather_columns(rows.x.as_ref(), &columns);
+        let weight = (2 * residual.ncols() <= samples).then(|| {
+            let mut weight = Mat::zeros(x.ncols(), residual.ncols());
+            add_product(weight.as_mut(), x.transpose(), residual.as_ref(), 1.0);
+            weight
+        });
         let mut state = Self {
             problem,
             rows,
@@ -63,28 +78,43 @@ impl<'a> State<'a> {
             ridge,
             blocks: Blocks::new(problem.blocks.iter().map(Vec::len).collect()),
             offsets,
-            x: gather_columns(rows.x.as_ref(), &columns),
+            x,
             projection,
             residual,
+            weight,
+            formed: 0,
         };
         state.reset_blocks(&order);
         Ok(state)
     }
 
     fn reset_blocks(&mut self, channels: &[usize]) {
-        for &i in channels {
-            let (at, k) = (self.offsets[i], self.blocks.width(i));
-            let x = self.x.subcols(at, k);
-            let projected = &self.projection * x;
-            let mut inverse = Mat::zeros(k, k);
-            matmul(inverse.as_mut(), Accum::Replace, x.transpose(), &projected, -1.0, Par::Seq);
-            for t in 0..k {
-                inverse[(t, t)] += self.ridge;
-            }
-            let weight = x.transpose() * &self.residual;
-            let products = &weight * weight.transpose();
+        let Self { x, projection, residual, blocks, offsets, ridge, .. } = self;
+        let formed: Vec<(Mat<f64>, Mat<f64>)> = channels
+            .par_iter()
+            .map(|&i| {
+                let (at, k) = (offsets[i], blocks.width(i));
+                let x = x.subcols(at, k);
+                let projected = &*projection * x;
+                let mut inverse = Mat::zeros(k, k);
+                matmul(inverse.as_mut(), Accum::Replace, x.transpose(), &projected, -1.0, Par::Seq);
+                for t in 0..k {
+                    inverse[(t, t)] += *ridge;
+                }
+                let weight = x.transpose() * &*residual;
+                let products = &weight * weight.transpose();
+                (inverse, products)
+            })
+            .collect();
+        for (&i, (inverse, products)) in channels.iter().zip(&formed) {
             self.blocks.set(i, inverse.as_ref(), products.as_ref());
         }
+        self.formed = self.live(channels);
+    }
+
+    /// Columns of the given channels.
+    fn live(&self, channels: &[usize]) -> usize {
+        channels.iter().map(|&i| self.blocks.width(i)).sum()
     }
 
     fn compact(&mut self, kept: &[usize]) {
@@ -95,6 +125,9 @@ impl<'a> State<'a> {
             columns.extend(at..at + self.blocks.width(i));
         }
         self.x = gather_columns(self.x.as_ref(), &columns);
+        if let Some(weight) = &mut self.weight {
+            *weight = gather_rows(weight.as_ref(), &columns);
+        }
     }
 }
 
@@ -127,28 +160,36 @@ impl Eliminator for State<'_> {
 
         // The blocks shrink by U U^T with U = -X^T step.
         let mut u = Mat::zeros(self.x.ncols(), k);
-        matmul(u.as_mut(), Accum::Replace, self.x.transpose(), &step, -1.0, Par::Seq);
-        let mut e = self.x.transpose() * (&self.residual * q.transpose());
-        e *= faer::Scale(-1.0);
-        matmul(e.as_mut(), Accum::Add, &u, &q * q.transpose(), 0.5, Par::Seq);
-        for &i in kept {
-            let (from, width) = (self.offsets[i], self.blocks.width(i));
-            self.blocks.update(i, u.subrows(from, width), e.subrows(from, width));
+        add_product(u.as_mut(), self.x.transpose(), step.as_ref(), -1.0);
+        let mut e = Mat::zeros(self.x.ncols(), k);
+        add_product(e.as_mut(), u.as_ref(), (&q * q.transpose()).as_ref(), 0.5);
+        match &mut self.weight {
+            Some(weight) => {
+                add_product(e.as_mut(), weight.as_ref(), q.transpose(), -1.0);
+                add_product(weight.as_mut(), u.as_ref(), q.as_ref(), -1.0);
+            }
+            None => {
+                let pull = &self.residual * q.transpose();
+                add_product(e.as_mut(), self.x.transpose(), pull.as_ref(), -1.0);
+            }
         }
+        self.blocks.update(kept, &self.offsets, u.as_ref(), e.as_ref());
         add_outer_lower(self.projection.as_mut(), step.as_ref(), 1.0);
         mirror_lower(&mut self.projection);
         matmul(self.residual.as_mut(), Accum::Add, &step, &q, 1.0, Par::Seq);
 
-        let live: usize = kept.iter().map(|&i| self.blocks.width(i)).sum();
-        if (live as f64) < COMPACT_BELOW * self.x.ncols() as f64 {
+        let live = self.live(kept) as f64;
+        if live < COMPACT_BELOW * self.x.ncols() as f64 {
             self.compact(kept);
+        }
+        if live < RESET_BELOW * self.formed as f64 {
             self.reset_blocks(kept);
         }
         Ok(())
     }
 
     fn successor(&mut self, kept: &[usize]) -> Result<Option<Box<dyn Eliminator>>> {
-        let live: usize = kept.iter().map(|&i| self.blocks.width(i)).sum();
+        let live = self.live(kept);
         if live + self.problem.fixed.len() > self.rows.x.nrows() {
             return Ok(None);
         }

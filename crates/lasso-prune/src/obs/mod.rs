@@ -65,9 +65,8 @@ pub fn eliminate(task: &Task, keep: usize, ridge: f64) -> Result<Elimination> {
     while kept.len() > keep {
         let mut costs = vec![0.0; task.channels()];
         for (state, weight) in &layers {
-            let blocks = state.blocks();
-            for &i in &kept {
-                costs[i] += *weight / count * blocks.cost(i);
+            for (&i, cost) in kept.iter().zip(state.blocks().costs(&kept)) {
+                costs[i] += *weight / count * cost;
             }
         }
         let Some(cheapest) = cheapest(&kept, &costs) else { break };

@@ -203,10 +203,7 @@ impl Eliminator for State {
         let overlap = coefficients.transpose() * q.transpose();
         matmul(e.as_mut(), Accum::Add, pending, &overlap, 1.0, Par::Seq);
         matmul(e.as_mut(), Accum::Add, &columns, &q * q.transpose(), 0.5, Par::Seq);
-        for &i in kept {
-            let (row, width) = (self.offsets[i], self.blocks.width(i));
-            self.blocks.update(i, columns.subrows(row, width), e.subrows(row, width));
-        }
+        self.blocks.update(kept, &self.offsets, columns.as_ref(), e.as_ref());
         for t in 0..k {
             self.factor.col_mut(self.pending + t).copy_from(columns.col(t));
             self.coefficients.col_mut(self.pending + t).copy_from(q.row(t).transpose());

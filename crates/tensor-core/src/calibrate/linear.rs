@@ -177,10 +177,14 @@ fn copy_patch(
     g: &ConvGeometry,
     source: impl Fn(usize, usize) -> Option<(usize, usize)>,
 ) {
-    for (plane, taps) in planes.chunks_exact(height * width).zip(row.chunks_exact_mut(g.taps())) {
-        for (tap, to) in taps.iter_mut().enumerate() {
-            let at = source(tap / g.columns.kernel, tap % g.columns.kernel);
-            *to = at.map_or(0.0, |(y, x)| plane[y * width + x]);
+    let area = height * width;
+    let place = |tap| source(tap / g.columns.kernel, tap % g.columns.kernel);
+    // What the planes share is found once; a place behind the plane stands for padding.
+    let places: Vec<usize> =
+        (0..g.taps()).map(|tap| place(tap).map_or(area, |(y, x)| y * width + x)).collect();
+    for (plane, taps) in planes.chunks_exact(area).zip(row.chunks_exact_mut(g.taps())) {
+        for (to, &at) in taps.iter_mut().zip(&places) {
+            *to = plane.get(at).copied().unwrap_or(0.0);
         }
     }
 }

@@ -86,7 +86,31 @@ impl Replay {
         node: NodeId,
         wanted: &[ValueId],
     ) -> Result<Move<'g>> {
-        let live = live_before(graph, facts, node);
+        self.prepare_to(graph, facts, node.index(), wanted)
+    }
+
+    /// Prepares a move to right behind `node`, as [`prepare`](Self::prepare).
+    ///
+    /// # Errors
+    /// When a node on the way cannot be prepared.
+    pub fn prepare_past<'g>(
+        &self,
+        graph: &'g Graph,
+        facts: &Facts,
+        node: NodeId,
+        wanted: &[ValueId],
+    ) -> Result<Move<'g>> {
+        self.prepare_to(graph, facts, node.index() + 1, wanted)
+    }
+
+    fn prepare_to<'g>(
+        &self,
+        graph: &'g Graph,
+        facts: &Facts,
+        place: usize,
+        wanted: &[ValueId],
+    ) -> Result<Move<'g>> {
+        let live = live_before(graph, facts, place);
         let sample_bytes: usize = live.iter().map(|&value| sample_bytes(facts, value)).sum();
         let keep = sample_bytes.saturating_mul(self.samples) <= self.memory;
         let mut targets = wanted.to_vec();
@@ -135,10 +159,10 @@ impl Moved {
     }
 }
 
-/// Values made before `node` that it or a later node reads, without constants.
-fn live_before(graph: &Graph, facts: &Facts, node: NodeId) -> Vec<ValueId> {
+/// Values made before the node at `place` that it or a later node reads, without constants.
+fn live_before(graph: &Graph, facts: &Facts, place: usize) -> Vec<ValueId> {
     let mut read = vec![false; graph.value_count()];
-    for later in &graph.nodes[node.index()..] {
+    for later in &graph.nodes[place..] {
         for value in later.inputs.iter().flatten() {
             read[value.index()] = true;
         }
@@ -146,7 +170,7 @@ fn live_before(graph: &Graph, facts: &Facts, node: NodeId) -> Vec<ValueId> {
     for output in &graph.outputs {
         read[output.index()] = true;
     }
-    let made = graph.nodes[..node.index()].iter().flat_map(|n| n.outputs.iter().flatten());
+    let made = graph.nodes[..place].iter().flat_map(|n| n.outputs.iter().flatten());
     // Without a fact a value depends on an unknown operator, so it cannot be computed.
     let varies = |value: ValueId| facts.get(value).is_some_and(|fact| !fact.fixed);
     let candidates = graph.inputs.iter().chain(made).copied();

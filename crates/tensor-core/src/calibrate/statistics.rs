@@ -34,7 +34,7 @@ impl Statistics {
     /// about `expected_rows` rows will be pushed.
     ///
     /// Rows are kept when there are more input columns than expected rows, or more than
-    /// `limits.max_gram_columns`; moments otherwise.
+    /// `limits.max_gram_columns`; [blocked](Moments::blocked) moments otherwise.
     ///
     /// # Errors
     /// When a dimension is zero or the statistics would take more than `limits.max_bytes`.
@@ -57,7 +57,7 @@ impl Statistics {
         Ok(if keep_rows {
             Self::Rows(Rows::new(inputs, outputs, limits.max_bytes)?)
         } else {
-            Self::Moments(Moments::new(inputs, outputs)?)
+            Self::Moments(Moments::new(inputs, outputs)?.blocked())
         })
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Block {
     pub(super) depth: usize,
     /// Packed rows: `rows` values per term, and [`LEFT_SLACK`] readable elements behind them.
     pub(super) left: *const f32,
+    /// Elements between the packed rows' terms.
+    pub(super) left_step: usize,
     /// Panel: one row of columns per term.
     pub(super) right: *const f32,
     /// Elements between the panel's rows.
@@ -109,7 +111,7 @@ unsafe fn multiply_rows<S: Simd>(block: Block, offset: impl Fn(usize) -> usize +
                 let part = Part {
                     depth: block.depth,
                     left: block.left.add(row),
-                    left_step: block.rows,
+                    left_step: block.left_step,
                     right: block.right.add(vector * S::LANES),
                     sums: block.sums.add(row * PANEL + vector * S::LANES),
                     add: block.add,
@@ -132,7 +134,7 @@ unsafe fn multiply_narrow<S: Simd>(block: Block) {
             unsafe {
                 let right =
                     |term: usize| S::splat(*block.right.add(term * block.right_step + column));
-                let left = |term: usize| S::load(block.left.add(term * block.rows + row));
+                let left = |term: usize| S::load(block.left.add(term * block.left_step + row));
                 let mut parts = [S::splat(0.0); PARTS];
                 let whole = block.depth / PARTS * PARTS;
                 for term in (0..whole).step_by(PARTS) {

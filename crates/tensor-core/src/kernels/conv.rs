@@ -7,8 +7,10 @@ use super::lattice_conv;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::patches::{PatchPlan, Patches};
 use super::simd::{Kernel, Simd, dispatch};
+use super::winograd::WinogradWeight;
 use crate::Result;
 use std::cell::RefCell;
+use std::sync::OnceLock;
 
 /// Output positions that small images are joined to, so that few lanes of a panel stay empty.
 const SET: usize = 768;
@@ -31,6 +33,8 @@ pub struct PackedConv {
     rows: usize,
     /// Terms of one row.
     depth: usize,
+    /// The transformed weight, made when it is first used.
+    winograd: OnceLock<WinogradWeight>,
 }
 
 impl PackedConv {
@@ -48,7 +52,12 @@ impl PackedConv {
             let weight = &values[range.clone()];
             pack_rows(rows, depth, &mut packed[range], |row, term| weight[row * depth + term]);
         }
-        Self { values: packed, rows, depth }
+        Self { values: packed, rows, depth, winograd: OnceLock::new() }
+    }
+
+    /// The transformed form of the same `weight`, which must be that of a 3 x 3 convolution.
+    pub(super) fn winograd(&self, weight: &[f32]) -> &WinogradWeight {
+        self.winograd.get_or_init(|| WinogradWeight::new(weight, self.rows))
     }
 
     /// The packed rows, and slack behind them.
@@ -240,6 +249,7 @@ impl Kernel for Tile<'_> {
                         columns: self.len,
                         depth: terms,
                         left: left.as_ptr(),
+                        left_step: rows,
                         right,
                         right_step,
                         sums: sums.as_mut_ptr(),

@@ -11,6 +11,7 @@ use super::precision::Precision;
 use super::storage::{candle_error, elements, with_all, with_elements};
 use super::tiles;
 use super::weight_gradient::weight_gradient;
+use super::winograd;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
@@ -243,6 +244,9 @@ fn convolve(
         return depthwise::forward(x, weight, g, finish);
     }
     match packed {
+        Some(packed) if packed.fits(g) && winograd::suits(g) => {
+            winograd::forward(x, packed.winograd(weight), g, finish)
+        }
         Some(packed) if packed.fits(g) => conv::forward(x, packed, g, finish),
         _ => {
             let packed = PackedConv::new(weight, g.groups, g.out_channels, g.depth());

@@ -376,6 +376,7 @@ impl Kernel for Part<'_> {
                             columns,
                             depth: terms,
                             left: left.as_ptr(),
+                            left_step: rows,
                             right: panel[term * width..].as_ptr(),
                             right_step: width,
                             sums: sums.as_mut_ptr(),

@@ -31,6 +31,7 @@ mod patches;
 mod pool;
 mod pool_gradient;
 mod precision;
+mod products;
 mod simd;
 mod storage;
 mod tiles;
@@ -38,6 +39,7 @@ mod training;
 mod transpose;
 mod weight_gradient;
 mod widest;
+mod winograd;
 
 pub use channelwise::scale_channels;
 pub use conv::PackedConv;
@@ -48,6 +50,7 @@ pub use matmul::{PackedMatrix, ProductShape, matrix_product};
 pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
 pub use precision::Precision;
+pub use products::{ColumnPanels, TILE, add_products};
 pub use training::{
     add, batch_norm_backward, batch_norm_forward, clamp_backward, convolution_backward,
     pool_backward,

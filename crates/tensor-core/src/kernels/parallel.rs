@@ -28,7 +28,7 @@ thread_local! {
 }
 
 /// Elements of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// Lends `count` elements of this thread's scratch memory, aligned to a cache line, contents
 /// arbitrary. `task` must not call this function again.

@@ -9,7 +9,7 @@ use super::precision::Precision;
 use super::simd::{LIMIT, Level};
 use super::weight_gradient::weight_gradient;
 use super::{PackedConv, Pooling, ProductShape, global_pool, matrix_product, pool, scale_channels};
-use super::{conv, depthwise, reference};
+use super::{conv, depthwise, reference, winograd};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -84,6 +84,40 @@ proptest! {
         let expected = reference::convolution(&x, &weight, Some(&bias), &g);
 on_each_level(|| {
         let actual = conv::forward(&x, &packed, &g, &finish).expect("there is memory");
+        assert_close(&actual, &expected, g.depth());
+});
+    }
+
+    #[test]
+    fn winograd_matches_loops(
+        (batch, inputs, outputs) in (1_usize..5, 16_usize..24, 16_usize..24),
+        (height, width) in (4_usize..19, 4_usize..19),
+        pads in prop::array::uniform4(0_usize..3),
+        skipped in 0_usize..16,
+        seed in any::<u64>(),
+    ) {
+        let axis = |input, pad_begin, pad_end| WindowAxis {
+            input, output: input + pad_begin + pad_end - 2, kernel: 3, stride: 1, dilation: 1,
+            pad_begin, pad_end,
+        };
+        let g = ConvGeometry {
+            batch, groups: 1, in_channels: inputs, out_channels: outputs,
+            rows: axis(height + 2, pads[0], pads[1]), columns: axis(width + 2, pads[2], pads[3]),
+        };
+        prop_assert!(winograd::suits(&g));
+        let x = values(g.input_count(), seed);
+        let mut weight = values(g.weight_count(), seed ^ 1);
+        // Channels without weights are left out.
+        for filter in weight.chunks_mut(9 * inputs) {
+            filter[9 * skipped..9 * (skipped + 1)].fill(0.0);
+        }
+        let bias = values(outputs, seed ^ 2);
+        let finish = Finish { bias: Some(&bias), ..Finish::default() };
+        let packed = PackedConv::new(&weight, 1, outputs, g.depth());
+        let expected = reference::convolution(&x, &weight, Some(&bias), &g);
+on_each_level(|| {
+        let transformed = packed.winograd(&weight);
+        let actual = winograd::forward(&x, transformed, &g, &finish).expect("there is memory");
         assert_close(&actual, &expected, g.depth());
 });
     }

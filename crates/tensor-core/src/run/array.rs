@@ -1,7 +1,8 @@
 //! Run-time values.
 
 use crate::{Constant, ElementType, Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use std::ops::{Deref, Range};
 
 /// A run-time value: a candle tensor and the ONNX element type it stands for.
 ///
@@ -108,11 +109,47 @@ impl Array {
         Ok(self.tensor.flatten_all()?.to_vec1()?)
     }
 
+    /// All elements as `f32`, in place where they are that already.
+    ///
+    /// # Errors
+    /// As [`to_f32s`](Self::to_f32s).
+    pub fn f32s(&self) -> Result<Floats<'_>> {
+        let (storage, layout) = self.tensor.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) =
+            (&*storage, layout.contiguous_offsets())
+        {
+            return Ok(Box::new(InPlace { storage, range: start..end }));
+        }
+        drop(storage);
+        Ok(Box::new(self.to_f32s()?))
+    }
+
     /// All elements as `f32`, whatever the type.
     ///
     /// # Errors
     /// When candle cannot convert.
     pub fn to_f32s(&self) -> Result<Vec<f32>> {
         Ok(self.tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+    }
+}
+
+/// The elements of an [`Array`], borrowed where that is possible.
+pub type Floats<'a> = Box<dyn Deref<Target = [f32]> + 'a>;
+
+/// A range of a tensor's storage, which is locked meanwhile.
+struct InPlace<G> {
+    storage: G,
+    range: Range<usize>,
+}
+
+impl<G: Deref<Target = Storage>> Deref for InPlace<G> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            // `f32s` takes nothing else.
+            _ => &[],
+        }
     }
 }

@@ -7,7 +7,7 @@ mod recording;
 mod session;
 mod training;
 
-pub use array::Array;
+pub use array::{Array, Floats};
 pub use facts::{Fact, Facts, infer, infer_all, infer_declared};
 pub use recording::{Gradients, Recording};
 pub use session::{Session, Tap};

@@ -79,7 +79,7 @@ pub(super) struct ProofArgs {
     /// Largest difference between the engines, relative to the output range
     #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
     pub(super) tolerance: f64,
-    /// Samples to evaluate on [default: the calibration data]
+    /// Samples to evaluate on [default: 256 of the calibration samples; all with `--assert-max-drop`]
     #[arg(long, value_name = "PATH")]
     pub(super) eval_data: Option<PathBuf>,
     /// Class numbers of the evaluation samples, where they are apart

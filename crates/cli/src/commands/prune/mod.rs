@@ -42,6 +42,7 @@ impl Task for PruneArgs {
         let (params, budget) = self.params()?;
         let params = params.check()?;
         let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
+        let search = engine::Search::start(Choice::Auto);
         let model = Model::load(&self.files.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
         let set = self.calibration(&model.graph, cx)?;
@@ -61,12 +62,12 @@ impl Task for PruneArgs {
         }
         onnx::check_target(&model.graph, &self.files.output)?;
         let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
-        // An engine that cannot be had should be known before the work, not after.
-        let engine = engine::foreign(Choice::Auto, cx.console)?;
         let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
+        // An engine that cannot be had should be known before the work, not after.
+        let engine = search.end(cx.console)?;
         let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
-        cx.console.note(&format!("pruned in {:.1} s", start.elapsed().as_secs_f64()));
+        cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
         let mut graph = pruned.graph;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(
@@ -76,8 +77,11 @@ impl Task for PruneArgs {
             self.shared.seed,
         );
         onnx::write(&graph, &self.files.output)?;
-        let (before, uncounted) = sizes(&self.files.model, &model.graph, &self.shared)?;
-        let (after, _) = sizes(&self.files.output, &graph, &self.shared)?;
+        let (before, after) = rayon::join(
+            || sizes(&self.files.model, &model.graph, &self.shared),
+            || sizes(&self.files.output, &graph, &self.shared),
+        );
+        let ((before, uncounted), (after, _)) = (before?, after?);
         let sizes = Change { before, after };
         let subject = proof::Subject { args: self, pruned: &graph, set: &judged, batch };
         let proof = proof::prove(&subject, &*engine, &sizes, cx)?;

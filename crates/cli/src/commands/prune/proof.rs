@@ -22,6 +22,10 @@ use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 /// Samples on which the written file is compared with the graph in memory.
 const VERIFIED: usize = 32;
 
+/// Calibration samples that the result is judged on where nothing better is given: they say little,
+/// as the weights were fitted on them.
+const JUDGED: usize = 256;
+
 /// Batch sizes to time, the largest first that is affordable beside 1.
 const BATCHES: [usize; 2] = [64, 16];
 
@@ -68,7 +72,12 @@ pub(super) fn evaluation_set(
             let set = args.data.open_path(path, args.proof.eval_labels.clone(), graph)?;
             args.data.whole_batches(set, graph, console)?
         }
-        None => calibration.clone(),
+        // A drop to be asserted is worth every sample there is.
+        None if args.proof.assert_max_drop.is_some() => calibration.clone(),
+        None => {
+            let batch = args.data.batch(graph);
+            calibration.subset(JUDGED.next_multiple_of(batch), args.shared.seed)
+        }
     };
     if args.proof.assert_max_drop.is_some() && !set.has_labels() {
         return Err(Error::new(
