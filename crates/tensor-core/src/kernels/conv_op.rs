@@ -7,11 +7,12 @@ use super::depthwise_gradient::depthwise_weight_gradient;
 use super::epilogue::{Epilogue, Finish};
 use super::geometry::ConvGeometry;
 use super::input_gradient::input_gradient;
+use super::lattice_conv;
 use super::precision::Precision;
 use super::storage::{candle_error, elements, with_all, with_elements};
 use super::tiles;
 use super::weight_gradient::weight_gradient;
-use super::winograd;
+use super::winograd::{self, WinogradWeight};
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
@@ -232,6 +233,11 @@ impl<C: Convolve> CustomOp3 for Operation<C> {
     }
 }
 
+/// Does the convolution run by Winograd's filtering?
+pub(super) fn uses_winograd(g: &ConvGeometry) -> bool {
+    winograd::suits(g) && !lattice_conv::suits(g)
+}
+
 /// The convolution, with the weight packed on the way unless that was done before.
 fn convolve(
     x: &[f32],
@@ -244,10 +250,13 @@ fn convolve(
         return depthwise::forward(x, weight, g, finish);
     }
     match packed {
-        Some(packed) if packed.fits(g) && winograd::suits(g) => {
+        Some(packed) if packed.fits(g) && uses_winograd(g) => {
             winograd::forward(x, packed.winograd(weight), g, finish)
         }
         Some(packed) if packed.fits(g) => conv::forward(x, packed, g, finish),
+        _ if uses_winograd(g) => {
+            winograd::forward(x, &WinogradWeight::new(weight, g.out_channels), g, finish)
+        }
         _ => {
             let packed = PackedConv::new(weight, g.groups, g.out_channels, g.depth());
             conv::forward(x, &packed, g, finish)

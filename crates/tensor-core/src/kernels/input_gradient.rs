@@ -6,12 +6,14 @@
 //! its taps, and the phases are interleaved.
 
 use super::conv::{self, PackedConv};
+use super::conv_op::uses_winograd;
 use super::depthwise;
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::parallel::{filled, for_each};
 use super::precision::Precision;
 use super::tiles;
+use super::winograd::{self, WinogradWeight};
 use crate::Result;
 
 /// From the output of the convolution `g` to its input: `y` is `[batch, out channels, ...]`, the
@@ -167,6 +169,10 @@ fn convolve(
     }
     if precision.uses_tiles(&phase) {
         return tiles::forward(y, &turned, bias, &phase);
+    }
+    if uses_winograd(&phase) {
+        let transformed = WinogradWeight::new(&turned, phase.out_channels);
+        return winograd::forward(y, &transformed, &phase, &finish);
     }
     let packed = PackedConv::new(&turned, g.groups, g.in_channels, phase.depth());
     conv::forward(y, &packed, &phase, &finish)

@@ -13,8 +13,12 @@ use crate::Result;
 /// Output channels up to which gathered patches are used too rarely.
 const MAX_OUTPUTS: usize = 32;
 
-/// Terms up to which rows of weights stay in the first cache level.
-const MAX_DEPTH: usize = 320;
+/// Terms up to which gathering costs more than it is worth, and [`winograd`](super::winograd) saves
+/// too little.
+const MAX_DEPTH: usize = 256;
+
+/// Terms up to which the gradient of the weight is faster this way.
+const MAX_GRADIENT_DEPTH: usize = 320;
 
 /// Positions of no output, as a part of all, that cost as much as gathering.
 const MAX_WASTE: usize = 8;
@@ -25,15 +29,23 @@ const MIN_BATCH: usize = 16;
 /// Most images that one task computes.
 const MAX_BUNDLE: usize = 8;
 
-/// Is it faster this way?
+/// Is the convolution faster this way?
 pub(super) fn suits(g: &ConvGeometry) -> bool {
+    g.depth() <= MAX_DEPTH && spares_gathering(g)
+}
+
+/// Is the gradient of its weight?
+pub(super) fn suits_gradient(g: &ConvGeometry) -> bool {
+    g.depth() <= MAX_GRADIENT_DEPTH && spares_gathering(g)
+}
+
+fn spares_gathering(g: &ConvGeometry) -> bool {
     let width = g.columns.output + (g.columns.kernel - 1) * g.columns.dilation / g.columns.stride;
     g.groups == 1
         && g.batch >= MIN_BATCH
         && g.taps() > 1
         && g.columns.stride == 1
         && g.out_channels <= MAX_OUTPUTS
-        && g.depth() <= MAX_DEPTH
         && g.output_area() >= PANEL
         && (width - g.columns.output) * MAX_WASTE <= width
 }
@@ -124,6 +136,7 @@ impl Kernel for Image<'_> {
                         columns: len,
                         depth,
                         left: left.as_ptr(),
+                        left_step: rows,
                         right: self.planes.as_ptr().add(start),
                         right_step: 0,
                         sums: sums.as_mut_ptr(),

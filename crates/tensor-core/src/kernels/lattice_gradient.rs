@@ -2,7 +2,7 @@
 
 use super::geometry::ConvGeometry;
 use super::lattice::Lattice;
-use super::lattice_conv::suits;
+use super::lattice_conv::suits_gradient;
 use super::parallel::{Output, filled, for_each, with_scratch};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
 use super::transpose::transpose;
@@ -21,7 +21,10 @@ const CHUNKS: usize = 16;
 /// # Errors
 /// When there is no memory for the result.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &ConvGeometry) -> Result<Vec<f32>> {
-    assert!(suits(g) && x.len() == g.input_count() && dy.len() == g.output_count(), "operands");
+    assert!(
+        suits_gradient(g) && x.len() == g.input_count() && dy.len() == g.output_count(),
+        "operands"
+    );
     let lattice = &Lattice::new(g);
     let chunks = g.batch.clamp(1, CHUNKS);
     let work = g.batch.div_ceil(chunks) * g.output_area() * g.weight_count();

@@ -74,7 +74,7 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], g: &ConvGeometry) -> Result
         x.len() == g.input_count() && dy.len() == g.output_count(),
         "operands of the weight's gradient"
     );
-    if lattice_conv::suits(g) {
+    if lattice_conv::suits_gradient(g) {
         return lattice_gradient::weight_gradient(x, dy, g);
     }
     let split = Split::new(g);

@@ -1,7 +1,7 @@
 //! 3 x 3 convolutions by Winograd's minimal filtering `F(2 x 2, 3 x 3)` (Lavin and Gray 2016): 16
 //! multiplications instead of 36 for each 2 x 2 tile of outputs.
 
-use super::block::{Block, LEFT_SLACK, PANEL, ROWS, SECTIONS, multiply, pack_rows};
+use super::block::{Block, LEFT_SLACK, PANEL, ROWS, SECTIONS, multiply};
 use super::epilogue::Finish;
 use super::geometry::{ConvGeometry, WindowAxis};
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
@@ -62,22 +62,35 @@ impl WinogradWeight {
         let channels: Vec<usize> = (0..inputs).filter(is_used).collect();
         let depth = channels.len();
         let mut values = vec![0.0; POINTS * rows * depth + LEFT_SLACK];
-        for point in 0..POINTS {
-            let out = &mut values[point * rows * depth..][..rows * depth];
-            let (y, x) = (filter_row(point / 4), filter_row(point % 4));
-            pack_rows(rows, depth, out, |row, term| {
-                let w = at(row, channels[term]);
-                let terms = (0..9).map(|tap| y[tap / 3] * x[tap % 3] * f64::from(w[tap]));
-                terms.sum::<f64>() as f32
-            });
+        for row in 0..rows {
+            // Blocks of rows as of `pack_rows`.
+            let first = row / ROWS * ROWS;
+            let count = ROWS.min(rows - first);
+            for (term, &channel) in channels.iter().enumerate() {
+                let place = first * depth + term * count + row - first;
+                for (point, value) in transform_filter(at(row, channel)).into_iter().enumerate() {
+                    values[point * rows * depth + place] = value;
+                }
+            }
         }
         Self { values, rows, channels }
     }
 }
 
-/// A row of `G`.
-fn filter_row(row: usize) -> [f64; 3] {
-    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]][row]
+/// `G w G^T` of a filter of 3 x 3 weights, rounded once.
+fn transform_filter(w: &[f32]) -> [f32; POINTS] {
+    let points = |[a, b, c]: [f64; 3]| {
+        let (even, odd) = (0.5 * (a + c), 0.5 * b);
+        [a, even + odd, even - odd, c]
+    };
+    let columns = [0, 1, 2].map(|x| points([0, 1, 2].map(|y| f64::from(w[3 * y + x]))));
+    let mut out = [0.0; POINTS];
+    for y in 0..4 {
+        for (x, value) in points(columns.map(|column| column[y])).into_iter().enumerate() {
+            out[4 * y + x] = value as f32;
+        }
+    }
+    out
 }
 
 /// Neighbouring outputs of one image within a panel of tiles.
