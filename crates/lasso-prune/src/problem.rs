@@ -134,14 +134,17 @@ impl Problem {
         }
     }
 
-    /// The ridge in the units of `G`: `relative` times the mean diagonal entry of centred `G`. When
-    /// no input varies any positive number gives the same solution, zero.
+    /// The ridge in the units of `G`: `relative` times the mean diagonal entry of centred `G`, but
+    /// no less than rounding leaves meaning. When no input varies any positive number gives the same
+    /// solution, zero.
     pub(crate) fn absolute_ridge(&self, relative: f64) -> f64 {
-        let trace: f64 = match &*self.statistics {
-            CentredStatistics::Primal(s) => (0..s.gram.nrows()).map(|i| s.gram[(i, i)]).sum(),
-            CentredStatistics::Dual(s) => crate::linalg::energy(s.x.as_ref()),
+        let (trace, least): (f64, f64) = match &*self.statistics {
+            CentredStatistics::Primal(s) => {
+                ((0..s.gram.nrows()).map(|i| s.gram[(i, i)]).sum(), s.rounding)
+            }
+            CentredStatistics::Dual(s) => (crate::linalg::energy(s.x.as_ref()), 0.0),
         };
-        if trace > 0.0 { relative * trace / self.inputs() as f64 } else { 1.0 }
+        if trace > 0.0 { (relative * trace / self.inputs() as f64).max(least) } else { 1.0 }
     }
 
     /// The columns of the given channels and the columns nobody owns, ascending.

@@ -2,7 +2,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::DenseSolveCore;
-use faer::{Accum, Mat, Par};
+use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 use tensor_core::Result;
 use tensor_core::calibrate::CentredRows;
@@ -53,13 +53,7 @@ pub(super) struct State<'a> {
 impl<'a> State<'a> {
     pub(super) fn new(problem: &'a Problem, rows: &'a CentredRows, ridge: f64) -> Result<Self> {
         let samples = rows.x.nrows();
-        let mut kernel = Mat::zeros(samples, samples);
-        add_outer_lower(kernel.as_mut(), rows.x.as_ref(), 1.0);
-        for i in 0..samples {
-            kernel[(i, i)] += ridge;
-        }
-        let mut projection = cholesky(kernel.as_ref()).ok_or_else(singular)?.inverse();
-        projection *= faer::Scale(ridge);
+        let projection = projection(rows.x.as_ref(), ridge)?;
         let residual = &projection * &rows.y;
 
         let order: Vec<usize> = (0..problem.channels()).collect();
@@ -112,6 +106,35 @@ impl<'a> State<'a> {
         self.formed = self.live(channels);
     }
 
+    /// The block of the inverse Hessian of the `k` columns from `at`, times the ridge squared.
+    fn own_block(&self, at: usize, k: usize) -> Mat<f64> {
+        let own = self.x.subcols(at, k);
+        let projected = &self.projection * own;
+        let mut block = Mat::zeros(k, k);
+        matmul(block.as_mut(), Accum::Replace, own.transpose(), &projected, -1.0, Par::Seq);
+        for t in 0..k {
+            block[(t, t)] += self.ridge;
+        }
+        block
+    }
+
+    /// Computes projection and residual from the columns of `channel`, `kept` and what is fixed,
+    /// without the rounding errors of updates.
+    fn project_anew(&mut self, channel: usize, kept: &[usize]) -> Result<()> {
+        let fixed = self.problem.fixed.iter().copied();
+        let channels = kept.iter().copied().chain([channel]);
+        let owned = channels.flat_map(|i| self.problem.blocks[i].iter().copied());
+        let columns: Vec<usize> = fixed.chain(owned).collect();
+        self.projection =
+            projection(gather_columns(self.rows.x.as_ref(), &columns).as_ref(), self.ridge)?;
+        self.residual = &self.projection * &self.rows.y;
+        if let Some(weight) = &mut self.weight {
+            weight.fill(0.0);
+            add_product(weight.as_mut(), self.x.transpose(), self.residual.as_ref(), 1.0);
+        }
+        Ok(())
+    }
+
     /// Columns of the given channels.
     fn live(&self, channels: &[usize]) -> usize {
         channels.iter().map(|&i| self.blocks.width(i)).sum()
@@ -131,13 +154,31 @@ impl<'a> State<'a> {
     }
 }
 
+/// `ridge (X X^T + ridge)^-1`.
+fn projection(x: MatRef<'_, f64>, ridge: f64) -> Result<Mat<f64>> {
+    let mut kernel = Mat::zeros(x.nrows(), x.nrows());
+    add_outer_lower(kernel.as_mut(), x, 1.0);
+    for i in 0..x.nrows() {
+        kernel[(i, i)] += ridge;
+    }
+    let mut projection = cholesky(kernel.as_ref()).ok_or_else(singular)?.inverse();
+    projection *= faer::Scale(ridge);
+    Ok(projection)
+}
+
 impl Eliminator for State<'_> {
     fn objective(&self) -> f64 {
         self.objective
     }
 
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn costs(&mut self, kept: &[usize]) -> Vec<f64> {
+        let costs = self.blocks.costs(kept);
+        if costs.iter().all(|cost| cost.is_finite()) || self.live(kept) == self.formed {
+            return costs;
+        }
+        // The updates have lost the digits that tell these costs.
+        self.reset_blocks(kept);
+        self.blocks.costs(kept)
     }
 
     fn remove(&mut self, channel: usize, kept: &[usize]) -> Result<()> {
@@ -145,14 +186,15 @@ impl Eliminator for State<'_> {
         if k == 0 {
             return Ok(());
         }
+        let factor = match cholesky(self.own_block(at, k).as_ref()) {
+            Some(factor) => factor,
+            None => {
+                self.project_anew(channel, kept)?;
+                cholesky(self.own_block(at, k).as_ref()).ok_or_else(singular)?
+            }
+        };
         let own = self.x.subcols(at, k);
         let mut step = &self.projection * own;
-        let mut block = Mat::zeros(k, k);
-        matmul(block.as_mut(), Accum::Replace, own.transpose(), &step, -1.0, Par::Seq);
-        for t in 0..k {
-            block[(t, t)] += self.ridge;
-        }
-        let factor = cholesky(block.as_ref()).ok_or_else(singular)?;
         let lower = factor.L();
         divide_by_transpose(&mut step, lower);
         let mut q = own.transpose() * &self.residual;

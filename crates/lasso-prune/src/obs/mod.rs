@@ -64,8 +64,8 @@ pub fn eliminate(task: &Task, keep: usize, ridge: f64) -> Result<Elimination> {
     let mut objective = vec![current];
     while kept.len() > keep {
         let mut costs = vec![0.0; task.channels()];
-        for (state, weight) in &layers {
-            for (&i, cost) in kept.iter().zip(state.blocks().costs(&kept)) {
+        for (state, weight) in &mut layers {
+            for (&i, cost) in kept.iter().zip(state.costs(&kept)) {
                 costs[i] += *weight / count * cost;
             }
         }
@@ -94,8 +94,8 @@ trait Eliminator {
     /// The ridge objective with all channels.
     fn objective(&self) -> f64;
 
-    /// What the removal costs follow from.
-    fn blocks(&self) -> &Blocks;
+    /// What the removal of each of the `kept` channels costs, in their order.
+    fn costs(&mut self, kept: &[usize]) -> Vec<f64>;
 
     /// Removes a channel; `kept` are those that remain.
     fn remove(&mut self, channel: usize, kept: &[usize]) -> Result<()>;

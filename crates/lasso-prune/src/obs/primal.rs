@@ -176,8 +176,8 @@ impl Eliminator for State {
         self.objective
     }
 
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn costs(&mut self, kept: &[usize]) -> Vec<f64> {
+        self.blocks.costs(kept)
     }
 
     fn remove(&mut self, channel: usize, kept: &[usize]) -> Result<()> {

@@ -20,6 +20,13 @@ impl Default for StatisticsLimits {
     }
 }
 
+/// Rows for each column from which on rounding is far below what sampling leaves open; with fewer the
+/// moments are nearly singular.
+const SPARE_ROWS: usize = 4;
+
+/// Rows with which the moments are made fast enough without rounding.
+const LEAST_ROWS: usize = 4096;
+
 /// Statistics of one layer in whichever form is smaller.
 #[derive(Debug, Clone)]
 pub enum Statistics {
@@ -34,7 +41,8 @@ impl Statistics {
     /// about `expected_rows` rows will be pushed.
     ///
     /// Rows are kept when there are more input columns than expected rows, or more than
-    /// `limits.max_gram_columns`; [blocked](Moments::blocked) moments otherwise.
+    /// `limits.max_gram_columns`; moments otherwise, [blocked](Moments::blocked) where there are
+    /// several times as many rows as columns.
     ///
     /// # Errors
     /// When a dimension is zero or the statistics would take more than `limits.max_bytes`.
@@ -57,7 +65,9 @@ impl Statistics {
         Ok(if keep_rows {
             Self::Rows(Rows::new(inputs, outputs, limits.max_bytes)?)
         } else {
-            Self::Moments(Moments::new(inputs, outputs)?.blocked())
+            let moments = Moments::new(inputs, outputs)?;
+            let spare = expected_rows >= LEAST_ROWS.max(SPARE_ROWS * inputs);
+            Self::Moments(if spare { moments.blocked() } else { moments })
         })
     }
 
