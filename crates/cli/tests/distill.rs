@@ -49,6 +49,13 @@ fn distilling_works_with_labels_and_without() {
     assert_eq!(told["hard_weight"], 0.1);
     assert_eq!(told["loss"]["name"], "soft-targets");
     assert_eq!(told["teachers"][0]["path"], VGG);
+    assert!(told["teachers"][0]["top1"].is_null(), "there are no held-out samples");
+
+    let held_out = ["--eval-data", "fixtures/data/t10k-1k-images-idx3-ubyte.gz"];
+    let judged = distill(DATA, &path("judged.onnx"), &held_out).success().json();
+    let top1 = judged["result"]["distillation"]["teachers"][0]["top1"].as_f64().unwrap();
+    let evaluated = kerf(&[&["eval", VGG, "--json", "--data", held_out[1]], &RUN[..2]].concat());
+    assert_eq!(top1, evaluated.success().json()["result"]["accuracy"]["top1"].as_f64().unwrap());
 
     let without = distill(&images, &path("without.onnx"), &["--clip-norm", "1"]).success().json();
     assert_eq!(without["result"]["distillation"]["hard_weight"], 0.0);

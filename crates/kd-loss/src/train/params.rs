@@ -89,6 +89,11 @@ impl Choice {
         Self { name: name.to_owned(), parameters: Vec::new(), weight: None }
     }
 
+    /// The loss's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Sets a parameter, also one that was set before.
     pub fn set(&mut self, name: &str, value: f64) {
         self.parameters.retain(|(known, _)| known != name);

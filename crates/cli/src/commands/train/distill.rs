@@ -1,5 +1,7 @@
 //! Teachers of `kerf distill` and `kerf finetune --teacher`.
 
+use super::super::engine::Own;
+use super::super::samples;
 use crate::input;
 use crate::output::{self, Target};
 use clap::{Args, ValueEnum};
@@ -10,6 +12,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tensor_core::data::Dataset;
+use tensor_core::measure::Runner;
+use tensor_core::measure::top_k::TopK;
+use tensor_core::progress::Progress;
 use tensor_core::train::Plugin;
 use tensor_core::{Error, Result, onnx};
 
@@ -150,20 +155,64 @@ impl DistillArgs {
         Ok(identity)
     }
 
-    /// What took part, for the report; `null` without a teacher.
-    pub(super) fn report(&self, set: &Dataset) -> Result<Value> {
+    /// What took part, for the report; nothing without a teacher.
+    pub(super) fn report(
+        &self,
+        set: &Dataset,
+        held_out: Option<(&Dataset, usize)>,
+        progress: &dyn Progress,
+    ) -> Result<Option<DistillReport>> {
         if self.teacher.is_empty() {
-            return Ok(Value::Null);
+            return Ok(None);
         }
         let mut teachers = Vec::new();
         for path in &self.teacher {
-            teachers.push(json!({ "path": path, "sha256": input::sha256(path)? }));
+            let top1 = held_out.map(|(set, batch)| top1(path, set, batch, progress)).transpose()?;
+            let sha256 = input::sha256(path)?;
+            teachers.push(TeacherReport { path: path.clone(), sha256, top1 });
         }
-        Ok(json!({
-            "teachers": teachers,
-            "loss": self.kd_loss,
-            "hard_weight": self.hard_weight(set),
-            "features": self.feature,
+        Ok(Some(DistillReport {
+            teachers,
+            loss: self.kd_loss.clone(),
+            hard_weight: self.hard_weight(set),
+            features: self.feature.clone(),
         }))
     }
+}
+
+/// What took part in a distillation.
+#[derive(Debug, Serialize)]
+pub(super) struct DistillReport {
+    pub(super) teachers: Vec<TeacherReport>,
+    loss: LossArg,
+    pub(super) hard_weight: f64,
+    features: Vec<PairArg>,
+}
+
+/// One teacher.
+#[derive(Debug, Serialize)]
+pub(super) struct TeacherReport {
+    pub(super) path: PathBuf,
+    sha256: String,
+    /// Share of the held-out samples that it classifies correctly, where there are any.
+    pub(super) top1: Option<f64>,
+}
+
+impl DistillReport {
+    /// The name of the loss on scores.
+    pub(super) fn loss(&self) -> &str {
+        self.loss.0.name()
+    }
+}
+
+/// The accuracy of a model on labelled samples.
+fn top1(path: &Path, set: &Dataset, batch: usize, progress: &dyn Progress) -> Result<f64> {
+    let graph = onnx::read(path)?;
+    let mut runner = Own::new(&graph)?;
+    let mut top = TopK::new(1);
+    for batch in samples::labelled(set, batch, "teacher", progress) {
+        let (inputs, labels) = batch?;
+        top.add(&runner.run(&inputs)?, labels.as_deref().unwrap_or_default())?;
+    }
+    Ok(top.finish()?.top1)
 }

@@ -95,8 +95,11 @@ impl Task for TrainArgs {
             let least = units::percent(least);
             failures.push(format!("top-1 accuracy is {found}, less than {least}"));
         }
+        let held_out = held_out.as_ref().map(|set| (set, params.batch));
+        let distillation = self.distill.report(&set, held_out, &cx.progress)?;
         let mut text =
             text::report(&file_name(&self.files.model), &self.files.output, &report, &params);
+        text.push_str(&text::teachers(distillation.as_ref()));
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
@@ -105,7 +108,7 @@ impl Task for TrainArgs {
             "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
             "recipe": recipe,
             "training": report,
-            "distillation": self.distill.report(&set)?,
+            "distillation": distillation,
             "verified": verified,
             "failures": failures,
         });

@@ -1,5 +1,7 @@
 //! Plans and results of training, for people.
 
+use super::super::model::file_name;
+use super::distill::{DistillReport, TeacherReport};
 use crate::table::Table;
 use crate::units;
 use std::path::Path;
@@ -54,6 +56,25 @@ pub(super) fn report(model: &str, output: &Path, report: &Report, params: &Param
         text.push_str(&format!("speed  {speed:.0} samples/s, evaluations included\n"));
     }
     text
+}
+
+/// A line for each teacher.
+pub(super) fn teachers(report: Option<&DistillReport>) -> String {
+    let line = |report: &DistillReport, teacher: &TeacherReport| {
+        let top1 = teacher
+            .top1
+            .map_or(String::new(), |top1| format!("top-1 {}, ", units::percent_fine(top1)));
+        format!(
+            "taught by {}  ({top1}{}, labels weigh {})\n",
+            file_name(&teacher.path),
+            report.loss(),
+            report.hard_weight
+        )
+    };
+    let lines = |report: &DistillReport| {
+        report.teachers.iter().map(|teacher| line(report, teacher)).collect()
+    };
+    report.map_or(String::new(), lines)
 }
 
 fn heading(model: &str, params: &Params, planned: &Planned) -> String {
