@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | bench`.
 
 mod alone;
 mod bench;
@@ -6,6 +6,7 @@ mod ci;
 mod data;
 mod fixtures;
 mod hinton;
+mod margin;
 mod readme;
 mod results;
 mod side_by_side;
@@ -61,6 +62,8 @@ enum Task {
     },
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
     Hinton(hinton::Options),
+    /// Teach a student by labels and by a teacher, with several seeds, and write the table
+    Margin(margin::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
         Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
+        Task::Margin(options) => margin::run(&options),
         Task::Hinton(options) => hinton::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

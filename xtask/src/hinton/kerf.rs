@@ -45,7 +45,7 @@ impl Run {
         let temperature = temperature.to_string();
         let teacher = teacher.to_string_lossy();
         let more = ["--teacher", &teacher, "--temperature", &temperature, "--hard-weight", "0"];
-        self.train(name, "0", "finetune", &more)
+        self.train(name, "0", "train", &more)
     }
 
     fn train(&self, name: &str, dropout: &str, command: &str, more: &[&str]) -> Result<Done> {
