@@ -32,7 +32,9 @@ proptest! {
 
     #[test]
     fn convolutions_on_tiles_match_loops(g in geometry(), seed in any::<u64>()) {
-        prop_assume!(available());
+        if !available() {
+            return Ok(());
+        }
         let (x, weight) = (rounded(g.input_count(), seed), rounded(g.weight_count(), seed ^ 1));
         let bias = rounded(g.out_channels, seed ^ 2);
         let found = forward(&x, &weight, Some(&bias), &g).expect("memory");
@@ -41,7 +43,9 @@ proptest! {
 
     #[test]
     fn gradients_on_tiles_match_loops(g in geometry(), seed in any::<u64>()) {
-        prop_assume!(available());
+        if !available() {
+            return Ok(());
+        }
         let (x, weight) = (rounded(g.input_count(), seed), rounded(g.weight_count(), seed ^ 1));
         let dy = rounded(g.output_count(), seed ^ 2);
         let terms = g.batch * g.output_area();
@@ -53,7 +57,9 @@ proptest! {
 
     #[test]
     fn any_number_of_threads_gives_the_same_bits(g in geometry(), seed in any::<u64>()) {
-        prop_assume!(available());
+        if !available() {
+            return Ok(());
+        }
         let g = ConvGeometry { batch: 8 * g.batch, ..g };
         let (x, weight) = (values(g.input_count(), seed), values(g.weight_count(), seed ^ 1));
         let dy = values(g.output_count(), seed ^ 2);
