@@ -60,6 +60,9 @@ pub use widest::widest;
 #[cfg(test)]
 mod gradient_tests;
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "tests")]
+mod lattice_tests;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
