@@ -6,6 +6,7 @@ mod ci;
 mod data;
 mod fixtures;
 mod hinton;
+mod kerf;
 mod margin;
 mod readme;
 mod results;

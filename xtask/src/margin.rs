@@ -1,12 +1,11 @@
 //! A convolutional student, taught by labels and by a larger network, with several seeds.
 
+use crate::kerf;
 use crate::step::{run_cargo, say};
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 const TEACHER: &str = "fixtures/models/vgg7_fmnist_bn.onnx";
 const STUDENT: &str = "target/margin_student.onnx";
@@ -34,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let width = options.width.to_string();
     let new = ["new", "vgg7", "--classes", "10", "--input", "1x28x28", "--width", &width];
-    kerf(&[&new[..], &["-o", STUDENT, "--force"]].concat())?;
+    kerf::run(kerf::command(&new).args(["-o", STUDENT]))?;
     let mut table = format!(
         "# A student taught by labels and by a teacher\n\n\
          Written by `cargo xtask margin`: vgg7 with {} of its channels, {} epochs on the 60,000 training images of\n\
@@ -68,19 +67,10 @@ fn top1(options: &Options, teacher: Option<&str>, seed: u64) -> Result<f64> {
     let rest = ["--reinit", "--seed", &seed, "--epochs", &epochs, "--flip", "--shift", "2"];
     let data = ["--data", &train, "--eval-data", &test];
     let files = ["--preprocess", "fixtures/preprocess/fmnist.json", "-o", "target/margin.onnx"];
-    let report = kerf(&[&start[..], &rest, &data, &files, &["--force", "--json"]].concat())?;
+    let report = kerf::run(kerf::command(&start).args(rest).args(data).args(files))?;
     let points = report["result"]["training"]["points"].as_array();
     points
         .and_then(|points| points.last()?["evaluation"]["accuracy"].as_f64())
         .map(|accuracy| 100.0 * accuracy)
         .context("the report has no accuracy")
-}
-
-/// What a command prints as JSON, or nothing.
-fn kerf(arguments: &[&str]) -> Result<Value> {
-    let output = Command::new(Path::new("target/release/kerf")).args(arguments).output()?;
-    if !output.status.success() {
-        bail!("kerf {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
 }

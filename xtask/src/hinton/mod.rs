@@ -2,12 +2,12 @@
 //! 2015, section 3) on Fashion-MNIST, and soft targets as a regularizer (section 6).
 
 mod bias;
-mod kerf;
+mod network;
 mod sets;
 
 use crate::step::{run_cargo, say};
 use anyhow::{Result, bail};
-use kerf::Run;
+use network::Run;
 use std::fs;
 use std::path::{Path, PathBuf};
 

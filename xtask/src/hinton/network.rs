@@ -1,9 +1,8 @@
 //! Networks trained by the binary, as a user would.
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use crate::kerf::{command, run};
+use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A network to be trained.
 pub(super) struct Run {
@@ -48,14 +47,14 @@ impl Run {
         self.train(name, "0", "train", &more)
     }
 
-    fn train(&self, name: &str, dropout: &str, command: &str, more: &[&str]) -> Result<Done> {
+    fn train(&self, name: &str, dropout: &str, task: &str, more: &[&str]) -> Result<Done> {
         let Self { hidden, seed, .. } = self;
         let path = |end: &str| self.folder.join(format!("{name}-{hidden}-{seed}{end}.onnx"));
         let (start, model) = (path("-start"), path(""));
         let (hidden, seed) = (hidden.to_string(), seed.to_string());
-        let mut new = kerf(&["new", "mlp", "--hidden", &hidden, "--dropout", dropout]);
+        let mut new = command(&["new", "mlp", "--hidden", &hidden, "--dropout", dropout]);
         run(new.args(["--seed", &seed, "-o"]).arg(&start))?;
-        let mut train = kerf(&[command]);
+        let mut train = command(&[task]);
         train.arg(&start).arg("--data").arg(&self.data).arg("--eval-data").arg(&self.test);
         train.args(["--preprocess", "fixtures/preprocess/fmnist.json", "--batch", "128"]);
         train.args(["--lr", "0.02", "--weight-decay", "0", "--no-verify", "--seed", &seed]);
@@ -69,18 +68,4 @@ impl Run {
         };
         Ok(Done { model, errors: ((1.0 - accuracy) * samples).round() as u64 })
     }
-}
-
-fn kerf(arguments: &[&str]) -> Command {
-    let mut command = Command::new("target/release/kerf");
-    command.args(arguments);
-    command
-}
-
-fn run(command: &mut Command) -> Result<Value> {
-    let output = command.args(["--force", "--json"]).output().context("starting kerf")?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -1,0 +1,21 @@
+//! The binary as a user would call it.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::process::Command;
+
+/// A command of the built binary.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("target/release/kerf");
+    command.args(arguments);
+    command
+}
+
+/// Runs a command that replaces its output, and returns its JSON document.
+pub(crate) fn run(command: &mut Command) -> Result<Value> {
+    let output = command.args(["--force", "--json"]).output().context("starting kerf")?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
