@@ -447,6 +447,33 @@ mod tests {
         (0..count).map(|i| ((i * 37 + seed * 11 + i * i % 13) % 17) as f32 - 5.0).collect()
     }
 
+    /// Far from zero and with more columns than a panel, so that products of the values themselves
+    /// would lose the digits of the variances.
+    #[test]
+    fn blocked_moments_keep_the_variances_of_large_values() {
+        let (rows, p, n) = (2 * BLOCKED_ROWS + 9, ColumnPanels::WIDTH + 5, 3);
+        let far = |values: Vec<f32>| values.into_iter().map(|v| 300.0 + 0.37 * v).collect();
+        let (x, y): (Vec<f32>, Vec<f32>) = (far(integers(rows * p, 1)), far(integers(rows * n, 2)));
+        let centred = |moments: Moments| {
+            let mut moments = moments;
+            // In two parts, as batches come.
+            let half = rows / 2;
+            moments.push(&x[..half * p], &y[..half * n]).unwrap();
+            moments.push(&x[half * p..], &y[half * n..]).unwrap();
+            moments.centred().unwrap()
+        };
+        let exact = centred(Moments::new(p, n).unwrap());
+        let blocked = centred(Moments::new(p, n).unwrap().blocked());
+        let scale = (0..p).map(|i| exact.gram[(i, i)]).fold(0.0, f64::max);
+        let pairs = [(&exact.gram, &blocked.gram), (&exact.cross, &blocked.cross)];
+        for (what, (exact, blocked)) in ["G", "R"].into_iter().zip(pairs) {
+            let error = (exact - blocked).norm_max();
+            assert!(error <= 1e-6 * scale, "{what} is off by {error} of {scale}");
+        }
+        assert_eq!(exact.rounding, 0.0);
+        assert!((exact.gram - blocked.gram).norm_l2() <= 10.0 * blocked.rounding);
+    }
+
     #[test]
     fn matches_plain_loops() {
         // More columns than a panel and more rows than a chunk, neither a multiple.
