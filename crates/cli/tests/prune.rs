@@ -365,6 +365,19 @@ fn data_that_do_not_fit_are_errors() {
     assert!(!output.exists());
 }
 
+/// The engine is looked for beside the reading of data: an early error must not end the process
+/// while its library is being loaded.
+#[test]
+fn an_early_error_waits_for_the_search_of_an_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let path = output.to_str().unwrap();
+    for _ in 0..40 {
+        let run = kerf(&["prune", VGG, "-o", path, "--data", "missing", "--macs", "50%"]).exits(2);
+        assert!(run.stderr.starts_with("error[E0201]: "), "{}", run.stderr);
+    }
+}
+
 /// A limit on file sizes stands for a full disk: the write fails at once or half-way.
 #[cfg(target_os = "linux")]
 #[test]

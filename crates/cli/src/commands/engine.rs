@@ -31,21 +31,32 @@ pub(super) fn foreign(choice: Choice, console: &Console) -> Result<Box<dyn Engin
 }
 
 /// A search for a foreign engine beside other work: it may have to ask an interpreter for a library.
-pub(super) struct Search(JoinHandle<Result<Selected>>);
+pub(super) struct Search(Option<JoinHandle<Result<Selected>>>);
 
 impl Search {
     pub(super) fn start(choice: Choice) -> Self {
-        Self(thread::spawn(move || measure::engine(choice)))
+        Self(Some(thread::spawn(move || measure::engine(choice))))
     }
 
     /// The engine; a fallback is told to the user.
-    pub(super) fn end(self, console: &Console) -> Result<Box<dyn Engine>> {
-        let ended = self.0.join();
-        let selected = ended.map_err(|_| Error::internal("the search for an engine failed"))??;
+    pub(super) fn end(mut self, console: &Console) -> Result<Box<dyn Engine>> {
+        let selected = self.join().ok_or_else(|| Error::internal("no engine was looked for"))??;
         if let Some(why) = &selected.fallback {
             console.warn(&format!("ONNX Runtime was not found, rten is used: {why}"));
         }
         Ok(selected.engine)
+    }
+
+    fn join(&mut self) -> Option<Result<Selected>> {
+        let failed = |_| Err(Error::internal("the search for an engine failed"));
+        self.0.take().map(|search| search.join().unwrap_or_else(failed))
+    }
+}
+
+// A process that ends while another thread loads a library crashes in that library.
+impl Drop for Search {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
