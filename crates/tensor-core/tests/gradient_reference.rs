@@ -204,8 +204,7 @@ fn compare(found: Option<&Tensor>, expected: &Tensor) -> Result<(), String> {
     let scale = expected.iter().fold(0_f32, |most, x| most.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let error = (found - expected).abs();
-        // NaN is an error as well.
-        if !(error <= TOLERANCE * scale) {
+        if error.is_nan() || error > TOLERANCE * scale {
             return Err(format!("element {i} is {found}, not {expected} (largest {scale})"));
         }
     }
