@@ -342,8 +342,11 @@ fn other_backends_give_the_same_steps() {
         let tap = || Meddler::new(&net, Some("Relu"), Some("Conv"));
         let trial = Trial { net: &net, freeze: seed % 2 == 1, seed };
         let own = trial.recorded(tap(), &Backend::cpu());
-        let candle = Backend::candle(Device::Cpu);
-        assert_same(&own, &trial.recorded(tap(), &candle));
+        let candle = trial.recorded(tap(), &Backend::candle(Device::Cpu));
+        assert!(close(&[own.0], &[candle.0]), "losses {} and {}", own.0, candle.0);
+        // Relative to all: biases before a normalization have no gradient but roundings.
+        assert!(close(&own.1.concat(), &candle.1.concat()), "{:?} and {:?}", own.1, candle.1);
+        assert!(close(&own.2.concat(), &candle.2.concat()), "{:?} and {:?}", own.2, candle.2);
     }
 }
 

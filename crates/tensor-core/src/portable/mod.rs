@@ -6,8 +6,8 @@
 //! [`Backend`](crate::run::Backend), so that a gradient never meets a custom operation elsewhere.
 //!
 //! Some of candle's operations are not used, as their gradients (in version 0.11) are not those of
-//! the operators: pooling is refused for overlapping windows, and its maximum scales gradients by
-//! the area of the window; a rectifier passes gradients at zero; a maximum passes them to all of
+//! the operators: pooling has none for overlapping windows, and its maximum divides them by the
+//! area of the window; a rectifier passes gradients at zero; a maximum passes them to all of
 //! several equal elements.
 
 mod conv;

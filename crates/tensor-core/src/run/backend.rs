@@ -29,8 +29,9 @@ impl FromStr for DeviceName {
             ("cpu", _) if text == "cpu" => Ok(Self::Cpu),
             ("cuda", Ok(number)) => Ok(Self::Cuda(number)),
             ("metal", Ok(number)) => Ok(Self::Metal(number)),
-            _ => Err(Error::invalid(format!("there is no device `{text}`"))
-                .hint("devices are cpu, cuda, metal, and cuda:1 and so on")),
+            _ => Err(Error::invalid(format!(
+                "there is no device `{text}`, but cpu, cuda, metal, and cuda:1 and so on"
+            ))),
         }
     }
 }
@@ -69,7 +70,7 @@ impl DeviceName {
         }
         Err(Error::unsupported(format!("this build cannot compute on `{self}`"))
             .code_is("E0409")
-            .hint(format!("build with `--features {feature}`, or leave out `device = {self}`")))
+            .hint(format!("build with the feature `{feature}`, or give `device = cpu`")))
     }
 
     /// Opens the device.
@@ -86,7 +87,7 @@ impl DeviceName {
         let device = device.map_err(|error| {
             Error::unsupported(format!("the device `{self}` cannot be opened: {error}"))
                 .code_is("E0409")
-                .hint("choose another one, or `device = cpu`")
+                .hint("give another one, or `device = cpu`")
         })?;
         Ok(Backend::candle(device))
     }
