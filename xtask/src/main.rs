@@ -5,6 +5,8 @@ mod bench;
 mod ci;
 mod data;
 mod fixtures;
+#[cfg(feature = "tch")]
+mod gradients;
 mod hinton;
 mod kerf;
 mod margin;

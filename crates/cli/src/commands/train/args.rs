@@ -8,6 +8,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tensor_core::Result;
+use tensor_core::run::DeviceName;
 use tensor_core::train::{Augment, Keep, Length, Optimizer, Params, Precision, Schedule};
 
 /// Arguments of `kerf train`, `kerf finetune` and `kerf distill`.
@@ -104,6 +105,9 @@ struct MethodArgs {
     /// Number format of the products in convolutions; values, sums and weights stay 32 bits wide
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    /// What computes: cpu, cuda, metal, or cuda:1 and so on; the latter need a build with that feature
+    #[arg(long, value_name = "NAME", default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
     /// Begin with random weights (He's initialization) instead of those of the model
     #[arg(long)]
     reinit: bool,
@@ -199,6 +203,11 @@ impl FromStr for ScaledRate {
 }
 
 impl TrainArgs {
+    /// Where the run and its teachers are computed.
+    pub(super) fn device(&self) -> DeviceName {
+        self.method.device
+    }
+
     /// The parameters of the run, for batches of that size.
     pub(super) fn params(&self, batch: usize) -> Params {
         let method = &self.method;
@@ -232,6 +241,7 @@ impl TrainArgs {
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
+            device: method.device,
             reinitialize: method.reinit,
             seed: self.shared.seed,
         }
