@@ -12,6 +12,8 @@ mod average;
 mod checkpoint;
 #[cfg(feature = "train")]
 mod evaluate;
+#[cfg(feature = "train")]
+mod feed;
 mod initialize;
 mod loss;
 #[cfg(feature = "train")]
@@ -20,6 +22,8 @@ mod parameters;
 #[cfg(feature = "train")]
 mod params;
 mod plugin;
+#[cfg(feature = "train")]
+mod restored;
 #[cfg(feature = "train")]
 mod run;
 mod schedule;

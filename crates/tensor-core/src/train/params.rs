@@ -44,6 +44,13 @@ pub struct Params {
     pub keep: Keep,
     /// Number format of the products in convolutions.
     pub precision: Precision,
+    /// Put a BatchNormalization behind convolutions that have none, for the run? It is an identity
+    /// at first, learns with the statistics of the batch, and is folded away at the end, so that
+    /// the model keeps its nodes. That is how networks are fine-tuned into which normalizations
+    /// were folded. Layers are left alone that give one value per channel and sample, that make
+    /// the scores, or of which a parameter is frozen; and all of them in batches of fewer than 16
+    /// samples, whose statistics are too uncertain (Wu and He, "Group normalization", 2018).
+    pub restore_norms: bool,
     /// Begin with random weights instead of those of the model?
     pub reinitialize: bool,
     /// Seed of all random draws.
@@ -91,6 +98,7 @@ impl Default for Params {
             checkpoint_every: None,
             keep: Keep::Last,
             precision: Precision::F32,
+            restore_norms: false,
             reinitialize: false,
             seed: 0,
         }

@@ -104,6 +104,9 @@ struct MethodArgs {
     /// Number format of the products in convolutions; values, sums and weights stay 32 bits wide
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    /// What to do about convolutions without BatchNormalization, such as after pruning
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = BatchNormArg::Keep)]
+    batch_norm: BatchNormArg,
     /// Begin with random weights (He's initialization) instead of those of the model
     #[arg(long)]
     reinit: bool,
@@ -136,6 +139,17 @@ enum PrecisionArg {
     F32,
     /// bfloat16 in ungrouped convolutions of 8 channels or more, about twice as fast; needs AMX
     Bf16,
+}
+
+/// `--batch-norm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BatchNormArg {
+    /// Train them as they are
+    Keep,
+    /// Put one behind each that has a bias, as an identity at first, and fold it away at the end:
+    /// the written model has the same nodes. Takes batches of 16 samples or more
+    Restore,
 }
 
 /// `--keep`.
@@ -232,6 +246,7 @@ impl TrainArgs {
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
+            restore_norms: method.batch_norm == BatchNormArg::Restore,
             reinitialize: method.reinit,
             seed: self.shared.seed,
         }
