@@ -97,9 +97,7 @@ pub(super) fn output_axis(node: &crate::Node) -> Result<Option<usize>> {
     Ok(match node.op.as_str() {
         "Conv" => Some(0),
         "ConvTranspose" if node.attributes.int("group", 1)? == 1 => Some(1),
-        "Gemm" if is_plain_gemm(node)? => {
-            Some(usize::from(node.attributes.int("transB", 0)? == 0))
-        }
+        "Gemm" if is_plain_gemm(node)? => Some(usize::from(node.attributes.int("transB", 0)? == 0)),
         _ => None,
     })
 }

@@ -166,7 +166,13 @@ impl<'a> Run<'a> {
     fn new(restored: &'a Restored, feed: Feed<'a>, job: Job<'a>) -> Result<Self> {
         let parameters = restored.parameters(job.params)?;
         let run = Self {
-            trainer: Trainer::new(restored.graph(), parameters, job.params, job.plugins, feed.plan.steps)?,
+            trainer: Trainer::new(
+                restored.graph(),
+                parameters,
+                job.params,
+                job.plugins,
+                feed.plan.steps,
+            )?,
             feed,
             restored,
             evaluation: job.evaluation,
@@ -186,9 +192,9 @@ impl<'a> Run<'a> {
 
     fn planned(&self) -> Planned {
         let parameters = &self.trainer.parameters;
-        let frozen = parameters.iter().filter(|parameter| {
-            parameter.is_frozen() && !self.restored.replaces(parameter.value)
-        });
+        let frozen = parameters
+            .iter()
+            .filter(|parameter| parameter.is_frozen() && !self.restored.replaces(parameter.value));
         let trained = parameters.iter().filter(|parameter| !parameter.is_frozen());
         Planned {
             steps: self.feed.plan.steps,
@@ -261,7 +267,8 @@ impl<'a> Run<'a> {
                 self.write_checkpoint()?;
                 return Err(stop);
             }
-            let is_due = self.done.is_multiple_of(self.feed.plan.evaluate_every) || self.done == steps;
+            let is_due =
+                self.done.is_multiple_of(self.feed.plan.evaluate_every) || self.done == steps;
             if is_due && self.done > self.last_point() {
                 let taken = self.take_point();
                 // An evaluation that was stopped is made after the resumption.
@@ -310,7 +317,11 @@ impl<'a> Run<'a> {
         let point = Point {
             step: self.done,
             train_loss: rounded(self.sums.loss / self.sums.steps.max(1.0)),
-            train_accuracy: self.feed.data.has_labels().then_some(rounded(self.sums.correct / seen)),
+            train_accuracy: self
+                .feed
+                .data
+                .has_labels()
+                .then_some(rounded(self.sums.correct / seen)),
             evaluation: evaluation.map(|score| Score {
                 loss: rounded(score.loss),
                 accuracy: rounded(score.accuracy),
@@ -363,7 +374,8 @@ impl<'a> Run<'a> {
             line.push_str(&format!("  held out {:.2}%", score.accuracy * 100.0));
         }
         if let Some(speed) = speed(self.feed.plan, self.done - self.from, self.started) {
-            let left = (self.feed.plan.steps - self.done) as f64 * self.feed.plan.batch as f64 / speed;
+            let left =
+                (self.feed.plan.steps - self.done) as f64 * self.feed.plan.batch as f64 / speed;
             line.push_str(&format!("  {speed:.0} samples/s  {left:.0} s left"));
         }
         line
