@@ -7,9 +7,6 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-const BEGIN: &str = "<!-- results:begin -->\n";
-const END: &str = "<!-- results:end -->";
-
 /// Network, and the shares of multiply-accumulates to keep.
 const ROWS: [(&str, &str); 4] =
     [("vgg7", "50%"), ("vgg7", "25%"), ("resnet20", "60%"), ("resnet20", "50%")];
