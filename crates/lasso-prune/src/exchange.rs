@@ -130,14 +130,16 @@ impl Tableau {
         forward_substitute(lower, &mut right);
         forward_substitute(lower, &mut solved);
         let schur = self.matrix.submatrix_mut(k, k, rest, rest);
-        add_outer_lower(schur, right.transpose(), -1.0);
-        matmul(others, Accum::Add, right.transpose(), &solved, -1.0, Par::Seq);
-        for side in [&mut right, &mut solved] {
-            solve_upper_triangular_in_place(lower.transpose(), side.as_mut(), Par::Seq);
-        }
+        let eliminate = || {
+            add_outer_lower(schur, right.transpose(), -1.0);
+            matmul(others, Accum::Add, right.transpose(), &solved, -1.0, Par::Seq);
+            for side in [&mut right, &mut solved] {
+                solve_upper_triangular_in_place(lower.transpose(), side.as_mut(), Par::Seq);
+            }
+        };
+        let (inverse, ()) = rayon::join(|| factor.inverse() * faer::Scale(-1.0), eliminate);
         own.copy_from(&solved);
         self.matrix.submatrix_mut(k, 0, rest, k).copy_from(right.transpose());
-        let inverse = factor.inverse() * faer::Scale(-1.0);
         self.matrix.submatrix_mut(0, 0, k, k).copy_from(&inverse);
         Ok(())
     }

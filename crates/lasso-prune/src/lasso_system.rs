@@ -2,13 +2,14 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use rayon::prelude::*;
 use tensor_core::calibrate::{Centred, CentredRows};
 
 use crate::linalg::{add_outer_lower, gather_columns, gather_rows, inner, mirror_lower};
 use crate::problem::{CentredStatistics, Problem, Task};
 
 /// Columns of `W^T W`, or entries of the contributions, that are formed at a time.
-const PANEL: usize = 512;
+const PANEL: usize = 256;
 const PANEL_BYTES: usize = 32 << 20;
 
 /// `1/2 |Y - sum_i beta_i Z_i|^2 = 1/2 energy - linear . beta + 1/2 beta^T gram beta` with the
@@ -95,35 +96,41 @@ fn from_moments(layout: &Layout, moments: &Centred) -> (Mat<f64>, Vec<f64>) {
     let Layout { columns, starts, weight } = layout;
     let parts = layout.parts();
     let mut gram = Mat::zeros(parts, parts);
-    let mut row = vec![0.0; columns.len()];
-
+    let mut rest = gram.as_mut();
+    let mut panels = Vec::new();
     let mut first = 0;
     while first < parts {
         let mut last = first + 1;
         while last < parts && starts[last + 1] - starts[first] <= PANEL {
             last += 1;
         }
-        // W^T W for the columns of parts first..last, on and below their diagonal.
-        let (top, end) = (starts[first], starts[last]);
+        let (panel, tail) = rest.split_at_col_mut(last - first);
+        panels.push((first, panel));
+        rest = tail;
+        first = last;
+    }
+    panels.into_par_iter().for_each(|(first, gram)| {
+        // W^T W for the columns of these parts, on and below their diagonal.
+        let (top, end) = (starts[first], starts[first + gram.ncols()]);
         let below = weight.subrows(top, columns.len() - top);
         let panel = weight.subrows(top, end - top);
         let mut products = Mat::zeros(below.nrows(), panel.nrows());
         matmul(products.as_mut(), Accum::Replace, below, panel.transpose(), 1.0, Par::Seq);
-        for j in first..last {
-            for q in layout.range(j) {
+        let mut row = vec![0.0; columns.len() - top];
+        for (j, mut sums) in gram.col_iter_mut().enumerate() {
+            for q in layout.range(first + j) {
                 let moment = moments.gram.col_as_slice(columns[q]);
-                for (value, &column) in row[top..].iter_mut().zip(&columns[top..]) {
+                for (value, &column) in row.iter_mut().zip(&columns[top..]) {
                     *value = moment[column];
                 }
                 let product = products.col_as_slice(q - top);
-                for i in j..parts {
-                    let (a, b) = (starts[i], starts[i + 1]);
-                    gram[(i, j)] += dot(&row[a..b], &product[a - top..b - top]);
+                for i in first + j..parts {
+                    let range = starts[i] - top..starts[i + 1] - top;
+                    sums[i] += dot(&row[range.clone()], &product[range]);
                 }
             }
         }
-        first = last;
-    }
+    });
     mirror_lower(&mut gram);
 
     let outputs = weight.ncols();

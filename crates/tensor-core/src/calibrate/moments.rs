@@ -20,7 +20,7 @@ const BLOCKED_ROWS: usize = 1024;
 /// sums are the same for any number of threads.
 const PANEL: usize = 192;
 
-/// Uncentred second moments of `S` rows `x` (length `p`) and `y` (length `n`).
+/// Second moments of `S` rows `x` (length `p`) and `y` (length `n`).
 ///
 /// ```
 /// use tensor_core::calibrate::Moments;
@@ -36,6 +36,9 @@ const PANEL: usize = 192;
 #[derive(Debug, Clone)]
 pub struct Moments {
     rows: usize,
+    /// What all sums are of differences from: zero, or when blocked the means of the first rows.
+    shift_x: Vec<f32>,
+    shift_y: Vec<f32>,
     sum_x: Vec<f64>,
     sum_y: Vec<f64>,
     sum_y2: Vec<f64>,
@@ -81,6 +84,8 @@ impl Moments {
             .ok_or_else(|| Error::invalid(format!("{inputs} input columns are too many")))?;
         Ok(Self {
             rows: 0,
+            shift_x: vec![0.0; inputs],
+            shift_y: vec![0.0; outputs],
             sum_x: vec![0.0; inputs],
             sum_y: vec![0.0; outputs],
             sum_y2: vec![0.0; outputs],
@@ -90,9 +95,10 @@ impl Moments {
         })
     }
 
-    /// Takes products about a mean in `f32` and sums them so over a few dozen rows, in `f64` above
-    /// that, which takes half the time and leaves errors of some 1e-8 of the variances, far below
-    /// any useful ridge.
+    /// Takes products of differences from the mean of the first rows, in `f32`, and sums them so over
+    /// a few dozen rows, in `f64` above that, which takes a fraction of the time and leaves errors of
+    /// some 1e-8 of the variances, far below any useful ridge. Differences may lose the bits behind
+    /// the seventeenth (see [`ColumnPanels`]).
     #[must_use]
     pub fn blocked(self) -> Self {
         Self { is_blocked: true, ..self }
@@ -148,37 +154,32 @@ impl Moments {
 
     fn push_blocked(&mut self, x: &[f32], y: &[f32]) {
         let (p, n) = (self.inputs(), self.outputs());
-        let Self { sum_x, sum_y, sum_y2, .. } = self;
+        if self.rows == 0 && !y.is_empty() {
+            self.shift_x = means(x, p);
+            self.shift_y = means(y, n);
+        }
+        self.rows += y.len() / n;
+        let Self { shift_x, shift_y, sum_x, sum_y, sum_y2, .. } = self;
         widest(|| {
-            for row in x.chunks_exact(p) {
-                sum_x.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-            }
             for row in y.chunks_exact(n) {
-                for ((sum, sum2), &v) in sum_y.iter_mut().zip(sum_y2.iter_mut()).zip(row) {
-                    let v = f64::from(v);
-                    *sum += v;
-                    *sum2 += v * v;
+                for ((sum, &v), shift) in sum_y2.iter_mut().zip(row).zip(&*shift_y) {
+                    *sum += f64::from(v - shift).powi(2);
                 }
             }
         });
-        self.rows += y.len() / n;
         let mut panels = [ColumnPanels::default(), ColumnPanels::default()];
         for (x, y) in x.chunks(BLOCKED_ROWS * p).zip(y.chunks(BLOCKED_ROWS * n)) {
-            let shifted = [Shifted::new(x, p), Shifted::new(y, n)];
-            for (panels, (shifted, columns)) in panels.iter_mut().zip(shifted.iter().zip([p, n])) {
-                panels.fill(&shifted.values, columns);
-            }
+            panels[0].fill(x, shift_x, sum_x);
+            panels[1].fill(y, shift_y, sum_y);
             let gram = panels_of(self.gram.as_mut(), ColumnPanels::WIDTH).into_iter();
             let cross = panels_of(self.cross.as_mut(), ColumnPanels::WIDTH).into_iter();
-            let gram = gram.enumerate().map(|(j, panel)| (0, j, panel));
-            let cross = cross.enumerate().map(|(j, panel)| (1, j, panel));
+            let gram = gram.enumerate().map(|(j, (_, panel))| (0, j, panel));
+            let cross = cross.enumerate().map(|(j, (_, panel))| (1, j, panel));
             let tasks: Vec<_> = gram.chain(cross).collect();
-            tasks.into_par_iter().for_each(|(factor, j, (start, mut panel))| {
+            tasks.into_par_iter().for_each(|(factor, j, panel)| {
                 // The Gram matrix is symmetric.
                 let first = if factor == 0 { j } else { 0 };
-                add_panel(panel.as_mut(), &panels[0], (&panels[factor], j), first);
-                let first = first * ColumnPanels::WIDTH;
-                add_shifts(panel, &shifted[0], (&shifted[factor], start), first);
+                add_panel(panel, &panels[0], (&panels[factor], j), first);
             });
         }
     }
@@ -220,18 +221,33 @@ impl Moments {
     /// When the dimensions differ.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         check_same((self.inputs(), self.outputs()), (other.inputs(), other.outputs()))?;
-        self.rows += other.rows;
-        for (mine, theirs) in [
-            (&mut self.sum_x, &other.sum_x),
-            (&mut self.sum_y, &other.sum_y),
-            (&mut self.sum_y2, &other.sum_y2),
-        ] {
-            for (a, b) in mine.iter_mut().zip(theirs) {
-                *a += b;
-            }
+        if other.rows == 0 {
+            return Ok(());
         }
-        self.gram += &other.gram;
-        self.cross += &other.cross;
+        if self.rows == 0 {
+            *self = other.clone();
+            return Ok(());
+        }
+        // What the others' shifts are, seen from mine.
+        let from = |mine: &[f32], theirs: &[f32]| -> Vec<f64> {
+            theirs.iter().zip(mine).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
+        };
+        let (s, t) = (from(&self.shift_x, &other.shift_x), from(&self.shift_y, &other.shift_y));
+        let rows = other.rows as f64;
+        add_moments(&mut self.gram, &other.gram, (&s, &other.sum_x), (&s, &other.sum_x), rows);
+        add_moments(&mut self.cross, &other.cross, (&s, &other.sum_x), (&t, &other.sum_y), rows);
+        for ((mine, sum), shift) in self.sum_x.iter_mut().zip(&other.sum_x).zip(&s) {
+            *mine += sum + rows * shift;
+        }
+        for ((mine, sum), shift) in self.sum_y.iter_mut().zip(&other.sum_y).zip(&t) {
+            *mine += sum + rows * shift;
+        }
+        let squares = self.sum_y2.iter_mut().zip(&other.sum_y2);
+        for ((mine, square), (sum, shift)) in squares.zip(other.sum_y.iter().zip(&t)) {
+            *mine += square + shift * (2.0 * sum + rows * shift);
+        }
+        self.rows += other.rows;
+        self.is_blocked |= other.is_blocked;
         Ok(())
     }
 
@@ -243,14 +259,14 @@ impl Moments {
         if self.rows == 0 {
             return Err(no_rows());
         }
-        let Self { rows, sum_x, sum_y, sum_y2, mut gram, mut cross, is_blocked } = self;
+        let Self { rows, sum_x, sum_y, sum_y2, mut gram, mut cross, is_blocked, .. } = self;
         let count = rows as f64;
-        let mean_x: Vec<f64> = sum_x.iter().map(|s| s / count).collect();
-        let mean_y: Vec<f64> = sum_y.iter().map(|s| s / count).collect();
-        let p = mean_x.len();
+        // Means of the differences from the shifts.
+        let rest_x: Vec<f64> = sum_x.iter().map(|s| s / count).collect();
+        let p = rest_x.len();
         for j in 0..p {
             let column = gram.col_as_slice_mut(j);
-            for (g, m) in column.iter_mut().zip(&mean_x).skip(j) {
+            for (g, m) in column.iter_mut().zip(&rest_x).skip(j) {
                 *g -= m * sum_x[j];
             }
             // Rounding can leave a constant input with a variance just below zero.
@@ -258,12 +274,15 @@ impl Moments {
         }
         mirror_lower(&mut gram);
         for (j, &sum) in sum_y.iter().enumerate() {
-            for (r, m) in cross.col_as_slice_mut(j).iter_mut().zip(&mean_x) {
+            for (r, m) in cross.col_as_slice_mut(j).iter_mut().zip(&rest_x) {
                 *r -= m * sum;
             }
         }
         let energy =
             sum_y2.iter().zip(&sum_y).map(|(s2, s)| (s2 - s * s / count).max(0.0)).sum::<f64>();
+        let mean = |(s, shift): (&f64, &f32)| f64::from(*shift) + s / count;
+        let mean_x = sum_x.iter().zip(&self.shift_x).map(mean).collect();
+        let mean_y = sum_y.iter().zip(&self.shift_y).map(mean).collect();
         let rounding = if is_blocked { ROUNDING * gram.norm_l2() } else { 0.0 };
         Ok(Centred { rows, mean_x, mean_y, gram, cross, energy, rounding })
     }
@@ -283,51 +302,31 @@ fn panels_of(mut rest: MatMut<'_, f64>, width: usize) -> Vec<(usize, MatMut<'_, 
     out
 }
 
-/// Rows less their mean. Where the mean is large, products of the values themselves would lose the
-/// digits that differences from it need.
-struct Shifted {
-    values: Vec<f32>,
+/// The mean row.
+fn means(values: &[f32], columns: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; columns];
+    widest(|| {
+        for row in values.chunks_exact(columns) {
+            sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+    });
+    let rows = (values.len() / columns) as f64;
+    sums.into_iter().map(|sum| (sum / rows) as f32).collect()
+}
+
+/// Adds `moments` of `rows` rows of which `(shift, sums)` are the differences between the origins
+/// and the sums about their own: `M + s T^T + S t^T + rows s t^T`.
+fn add_moments(
+    to: &mut Mat<f64>,
+    moments: &Mat<f64>,
+    (s, sums): (&[f64], &[f64]),
+    (t, other_sums): (&[f64], &[f64]),
     rows: f64,
-    shift: Vec<f64>,
-    /// Sums of the shifted values.
-    sums: Vec<f64>,
-}
-
-impl Shifted {
-    fn new(values: &[f32], columns: usize) -> Self {
-        let rows = (values.len() / columns) as f64;
-        let mut shift = vec![0.0_f32; columns];
-        let mut sums = vec![0.0_f64; columns];
-        let mut values = values.to_vec();
-        widest(|| {
-            for row in values.chunks_exact(columns) {
-                sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-            }
-            for (shift, sum) in shift.iter_mut().zip(&mut sums) {
-                *shift = (*sum / rows) as f32;
-                *sum = 0.0;
-            }
-            for row in values.chunks_exact_mut(columns) {
-                for ((v, shift), sum) in row.iter_mut().zip(&shift).zip(&mut sums) {
-                    *v -= shift;
-                    *sum += f64::from(*v);
-                }
-            }
-        });
-        Self { values, rows, shift: shift.into_iter().map(f64::from).collect(), sums }
-    }
-}
-
-/// Adds what the products of shifted values lack, from row `first` on, to the columns of a panel of
-/// `b` that begins at column `start`: `s T^T + S t^T + rows s t^T` with shifts `s`, `t` and sums `S`,
-/// `T` of the shifted values.
-fn add_shifts(panel: MatMut<'_, f64>, x: &Shifted, (b, start): (&Shifted, usize), first: usize) {
-    for (j, column) in panel.col_iter_mut().enumerate() {
-        let (shift, sum) = (b.shift[start + j], b.sums[start + j]);
-        let column = column.subrows_mut(first, x.shift.len() - first);
-        let terms = x.shift[first..].iter().zip(&x.sums[first..]);
-        for (entry, (s, sums)) in column.iter_mut().zip(terms) {
-            *entry += s * (sum + x.rows * shift) + sums * shift;
+) {
+    for (j, (shift, sum)) in t.iter().zip(other_sums).enumerate() {
+        let terms = moments.col_as_slice(j).iter().zip(s.iter().zip(sums));
+        for (entry, (moment, (s, sums))) in to.col_as_slice_mut(j).iter_mut().zip(terms) {
+            *entry += moment + (s * (sum + rows * shift) + sums * shift);
         }
     }
 }

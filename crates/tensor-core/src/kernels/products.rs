@@ -3,49 +3,61 @@
 use super::block::{Block, LEFT_SLACK, PANEL, ROWS, multiply};
 use super::parallel::LINE;
 use super::simd::{Kernel, Simd, dispatch};
+use super::tiles::TilePanels;
+use super::widest::widest;
+use rayon::prelude::*;
 
 /// Rows whose products are summed in `f32` before the sum goes on in `f64`.
 ///
 /// The rounding of a sum of `S` rows is then about `0.2 * 2^-24 * BLOCK / sqrt(S)` of it, as the
 /// blocks' errors are independent: some 1e-8 for a thousand rows, of either sign. Summed in `f32`
 /// throughout it would be a thousand times that, which is where the ridges of least squares lie.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Elements of a tile of products.
 pub const TILE: usize = PANEL * PANEL;
 
-/// A row-major matrix cut into panels of [`ColumnPanels::WIDTH`] columns, the last one filled up with
-/// zeros.
-#[derive(Debug, Default)]
+/// A row-major matrix less a row, cut into panels of [`ColumnPanels::WIDTH`] columns.
+///
+/// On processors with bfloat16 tiles (AMX) values are rounded to 17 bits of significand or more: the
+/// moments are then those of values that differ so little, and are made in half the time.
+#[derive(Debug)]
 pub struct ColumnPanels {
-    values: Vec<f32>,
-    /// Where panels start in `values`, at a cache line.
-    start: usize,
-    rows: usize,
+    form: Form,
     columns: usize,
+}
+
+#[derive(Debug)]
+enum Form {
+    Tiles(TilePanels),
+    Values(ValuePanels),
+}
+
+impl Default for ColumnPanels {
+    fn default() -> Self {
+        let tiles = TilePanels::new().map(Form::Tiles);
+        Self::of(tiles.unwrap_or_else(|| Form::Values(ValuePanels::default())))
+    }
 }
 
 impl ColumnPanels {
     /// Columns of a panel.
     pub const WIDTH: usize = PANEL;
 
-    /// Takes other values, `rows x columns` row-major; memory is reused.
+    fn of(form: Form) -> Self {
+        Self { form, columns: 0 }
+    }
+
+    /// Takes other values, `values - shift` with `values` row-major and `shift` the length of a row,
+    /// and adds the columns' sums to `sums`; memory is reused.
     ///
     /// # Panics
-    /// When `values` is no whole number of rows.
-    pub fn fill(&mut self, values: &[f32], columns: usize) {
-        assert!(columns > 0 && values.len().is_multiple_of(columns), "elements of the matrix");
-        self.rows = values.len() / columns;
-        self.columns = columns;
-        self.values.clear();
-        self.values.resize(self.count() * self.rows * PANEL + LEFT_SLACK + LINE, 0.0);
-        self.start = self.values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let panels = self.values[self.start..].chunks_exact_mut((self.rows * PANEL).max(1));
-        for (first, panel) in (0..columns).step_by(PANEL).zip(panels) {
-            let count = PANEL.min(columns - first);
-            for (row, to) in values.chunks_exact(columns).zip(panel.chunks_exact_mut(PANEL)) {
-                to[..count].copy_from_slice(&row[first..first + count]);
-            }
+    /// When `values` is no whole number of rows, or `sums` no row.
+    pub fn fill(&mut self, values: &[f32], shift: &[f32], sums: &mut [f64]) {
+        self.columns = shift.len();
+        match &mut self.form {
+            Form::Tiles(panels) => panels.fill(values, shift, sums),
+            Form::Values(panels) => panels.fill(values, shift, sums),
         }
     }
 
@@ -54,15 +66,49 @@ impl ColumnPanels {
         self.columns.div_ceil(PANEL)
     }
 
+    /// Columns of one panel that exist.
+    pub fn width(&self, panel: usize) -> usize {
+        PANEL.min(self.columns - panel * PANEL)
+    }
+}
+
+/// Panels of `f32`, the last one filled up with zeros.
+#[derive(Debug, Default)]
+struct ValuePanels {
+    values: Vec<f32>,
+    /// Where panels start in `values`, at a cache line.
+    start: usize,
+    rows: usize,
+}
+
+impl ValuePanels {
+    fn fill(&mut self, values: &[f32], shift: &[f32], sums: &mut [f64]) {
+        let columns = shift.len();
+        assert!(sums.len() == columns && values.len().is_multiple_of(columns), "a matrix");
+        self.rows = values.len() / columns;
+        let size = columns.div_ceil(PANEL) * self.rows * PANEL;
+        self.values.clear();
+        self.values.resize(size + LEFT_SLACK + LINE, 0.0);
+        self.start = self.values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let panels = self.values[self.start..][..size].par_chunks_exact_mut(self.rows * PANEL);
+        panels.zip(sums.par_chunks_mut(PANEL)).enumerate().for_each(|(panel, (to, sums))| {
+            let (first, count) = (panel * PANEL, sums.len());
+            widest(|| {
+                for (row, to) in values.chunks_exact(columns).zip(to.chunks_exact_mut(PANEL)) {
+                    let shifted = row[first..][..count].iter().zip(&shift[first..]);
+                    for ((to, sum), (v, shift)) in to.iter_mut().zip(&mut *sums).zip(shifted) {
+                        *to = v - shift;
+                        *sum += f64::from(*to);
+                    }
+                }
+            });
+        });
+    }
+
     /// A panel, row by row, and slack behind it.
     fn panel(&self, panel: usize) -> &[f32] {
         let size = self.rows * PANEL;
         &self.values[self.start + panel * size..][..size + LEFT_SLACK]
-    }
-
-    /// Columns of one panel that are not filling.
-    pub fn width(&self, panel: usize) -> usize {
-        PANEL.min(self.columns - panel * PANEL)
     }
 }
 
@@ -79,9 +125,17 @@ pub fn add_products(
     (b, j): (&ColumnPanels, usize),
     tile: &mut [f64; TILE],
 ) {
-    assert!(a.rows == b.rows && i < a.count() && j < b.count(), "panels of the product");
-    let rows = a.rows;
-    dispatch(Tile { right: a.panel(i), left: b.panel(j), width: b.width(j), rows, tile });
+    assert!(i < a.count() && j < b.count(), "panels of the product");
+    let width = b.width(j);
+    match (&a.form, &b.form) {
+        (Form::Tiles(a), Form::Tiles(b)) => a.add_products(i, (b, j, width), tile),
+        (Form::Values(a), Form::Values(b)) => {
+            assert!(a.rows == b.rows, "matrices of as many rows");
+            let (right, left) = (a.panel(i), b.panel(j));
+            dispatch(Tile { right, left, width, rows: a.rows, tile });
+        }
+        _ => unreachable!("all panels of a processor have one form"),
+    }
 }
 
 struct Tile<'a> {
@@ -127,28 +181,63 @@ impl Kernel for Tile<'_> {
 mod tests {
     use super::*;
 
+    fn forms() -> Vec<fn() -> ColumnPanels> {
+        vec![ColumnPanels::default, || ColumnPanels::of(Form::Values(ValuePanels::default()))]
+    }
+
+    /// Small integers and a shift by a half: all products and sums are exact in either form.
     #[test]
     fn sums_over_any_number_of_rows() {
-        for rows in [1, BLOCK, 3 * BLOCK + 5] {
+        for (form, rows) in
+            forms().into_iter().flat_map(|f| [1, BLOCK, 3 * BLOCK + 5].map(|r| (f, r)))
+        {
             let (p, n) = (PANEL + 3, 5);
             let value = |i: usize| ((i * 37 + i * i % 13) % 17) as f32 - 5.0;
             let x: Vec<f32> = (0..rows * p).map(value).collect();
             let y: Vec<f32> = (0..rows * n).map(|i| value(i + 7)).collect();
-            let (mut a, mut b) = (ColumnPanels::default(), ColumnPanels::default());
-            a.fill(&y, n);
-            a.fill(&x, p);
-            b.fill(&y, n);
+            let (shift_x, shift_y) = (vec![0.5; p], vec![-1.5; n]);
+            let (mut a, mut b) = (form(), form());
+            a.fill(&y, &shift_y, &mut vec![0.0; n]);
+            let mut sums = vec![2.0; p];
+            a.fill(&x, &shift_x, &mut sums);
+            b.fill(&y, &shift_y, &mut vec![0.0; n]);
+            let shifted = |r: usize, at: usize| f64::from(x[r * p + at]) - 0.5;
+            for at in [0, 17, PANEL, p - 1] {
+                assert_eq!(sums[at], 2.0 + (0..rows).map(|r| shifted(r, at)).sum::<f64>());
+            }
             for panel in 0..a.count() {
                 let mut tile = [1.0; TILE];
                 add_products((&a, panel), (&b, 0), &mut tile);
                 for i in 0..a.width(panel) {
                     for j in 0..n {
                         let at = panel * PANEL + i;
-                        let product = |r: usize| f64::from(x[r * p + at] * y[r * n + j]);
+                        let product = |r: usize| shifted(r, at) * (f64::from(y[r * n + j]) + 1.5);
                         let sum = 1.0 + (0..rows).map(product).sum::<f64>();
                         assert_eq!(tile[j * PANEL + i], sum, "{rows} rows, [{at}, {j}]");
                     }
                 }
+            }
+        }
+    }
+
+    /// All bits of the significand: tiles lose those behind the seventeenth and no others.
+    #[test]
+    fn tiles_keep_seventeen_bits() {
+        let (rows, p) = (200, PANEL + 3);
+        let x: Vec<f32> = (0..rows * p).map(|i| (i as f32 * 0.37).sin()).collect();
+        let shift = vec![0.0; p];
+        let mut panels = ColumnPanels::default();
+        panels.fill(&x, &shift, &mut vec![0.0; p]);
+        for (i, j) in [(0, 0), (1, 0), (1, 1)] {
+            let mut tile = [0.0; TILE];
+            add_products((&panels, i), (&panels, j), &mut tile);
+            for (a, b) in [(0, 0), (1, 2), (2, 1)] {
+                let (at, other) = (i * PANEL + a, j * PANEL + b);
+                let product = |r: usize| f64::from(x[r * p + at]) * f64::from(x[r * p + other]);
+                let (sum, size) =
+                    (0..rows).map(product).fold((0.0, 0.0), |(s, z), v| (s + v, z + v.abs()));
+                let error = (tile[b * PANEL + a] - sum).abs();
+                assert!(error <= size * 2.0_f64.powi(-17), "[{at}, {other}] is off by {error}");
             }
         }
     }

@@ -1,14 +1,13 @@
 //! Convolution.
 
+use super::conv_weight::ConvWeight;
 use super::window::{WindowAttributes, rows_and_columns};
 use super::{Differentiated, Entry, Following, Fusing, Inputs, NodeCx, Operator, Prepared};
 use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
-use crate::kernels::{
-    ConvGeometry, Epilogue, PackedConv, convolution, convolution_backward, convolution_in,
-};
+use crate::kernels::{ConvGeometry, Epilogue, convolution, convolution_backward, convolution_in};
 use crate::rewrite::Edit;
 use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
@@ -69,18 +68,16 @@ impl Operator for Conv {
         let Some(w) = constants.get(1) else { return Ok(None) };
         let w = float(w)?;
         let groups = groups(cx)?;
-        let &[outputs, ref rest @ ..] = w.dims() else {
-            return Err(Error::invalid("the weight is a scalar"));
+        let &[outputs, per_group, ..] = w.dims() else {
+            return Err(Error::invalid("the weight has no axis of channels"));
         };
         if !outputs.is_multiple_of(groups) {
             return Err(Error::invalid(format!("{groups} groups do not divide {outputs} outputs")));
         }
-        if groups > 1 && rest.first() == Some(&1) {
+        if groups > 1 && per_group == 1 {
             return Ok(None);
         }
-        let values = w.to_f32s()?;
-        let packed = PackedConv::new(&values, groups, outputs, rest.iter().product());
-        Ok(Some(Arc::new(Arc::new(packed))))
+        Ok(Some(Arc::new(ConvWeight::new(w, groups)?)))
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -142,9 +139,12 @@ impl Fusing for Conv {
         if !scale_fits || !epilogue.residual.as_ref().is_none_or(fits) {
             return Ok(None);
         }
-        let packed = cx.prepared.and_then(|prepared| prepared.downcast_ref::<Arc<PackedConv>>());
         let bias = bias.map(|bias| &bias.tensor);
-        let output = convolution(&x.tensor, &w.tensor, bias, &geometry, packed, epilogue)?;
+        let prepared = cx.prepared.and_then(|prepared| prepared.downcast_ref::<ConvWeight>());
+        let output = match prepared {
+            Some(weight) => weight.convolution(&x.tensor, bias, &geometry, epilogue)?,
+            None => convolution(&x.tensor, &w.tensor, bias, &geometry, None, epilogue)?,
+        };
         Ok(Some(Array { tensor: output.reshape(dims)?, element: x.element }))
     }
 }

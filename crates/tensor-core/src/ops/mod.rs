@@ -10,6 +10,7 @@ mod constant;
 mod context;
 mod conv;
 mod conv_transpose;
+mod conv_weight;
 mod differentiate;
 mod elementwise;
 mod fusing;

@@ -45,11 +45,6 @@ pub(super) unsafe fn pairs(
     to: *mut u32,
     phase_step: usize,
 ) {
-    // Pairs of the halves of one register.
-    let halves = _mm512_add_epi16(
-        _mm512_set1_epi32(16 << 16),
-        _mm512_mullo_epi32(_mm512_set1_epi32(1 | 1 << 16), index()),
-    );
     for phase in 0..lattice.phases() {
         let to = to.wrapping_add(phase * phase_step);
         for span in lattice.spans(phase) {
@@ -63,9 +58,7 @@ pub(super) unsafe fn pairs(
                         Some(x) => lanes(x.wrapping_add(span.from + start * stride), stride, rest),
                         None => _mm512_setzero_ps(),
                     };
-                    let both = _mm512_cvtne2ps_pbh(load(b), load(a));
-                    let both = std::mem::transmute::<__m512bh, __m512i>(both);
-                    let pairs = _mm512_permutexvar_epi16(halves, both);
+                    let pairs = pairs_of([load(a), load(b)]);
                     let to = to.wrapping_add(span.to + start);
                     _mm512_mask_storeu_epi32(to.cast(), first_lanes(rest) as u16, pairs);
                 }
@@ -138,6 +131,25 @@ pub(super) unsafe fn turn(from: *const u32, step: usize, to: *mut u32) {
             }
         }
     }
+}
+
+/// Rounds two vectors to pairs: lane `l` holds both lanes `l`, the first one in the low half.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn pairs_of([a, b]: [__m512; 2]) -> __m512i {
+    let halves = _mm512_add_epi16(
+        _mm512_set1_epi32(16 << 16),
+        _mm512_mullo_epi32(_mm512_set1_epi32(1 | 1 << 16), index()),
+    );
+    // SAFETY: both types are 512 bits of the same register.
+    let both = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a)) };
+    _mm512_permutexvar_epi16(halves, both)
+}
+
+/// The two vectors that pairs hold.
+#[target_feature(enable = "avx512f")]
+pub(super) fn unpaired(pairs: __m512i) -> [__m512; 2] {
+    let high = _mm512_and_si512(pairs, _mm512_set1_epi32(-1 << 16));
+    [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
 }
 
 /// One value, rounded.

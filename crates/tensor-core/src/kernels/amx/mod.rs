@@ -1,14 +1,17 @@
-//! Convolutions in bfloat16 on the tile unit of x86 processors (AMX), with sums in `f32`.
+//! Products of bfloat16 on the tile unit of x86 processors (AMX), with sums in `f32`: convolutions,
+//! and moments of columns.
 //!
-//! Inputs are rounded to bfloat16 (8 bits of significand) image by image, in the layout that tiles
+//! Inputs of convolutions are rounded to bfloat16 (8 bits of significand) image by image, in the layout that tiles
 //! load: no patches are gathered. Padding and stride are resolved then, by a [`Lattice`](super::lattice::Lattice), so that
 //! every tap of a window is the same plane of values at another offset.
 
+mod column_panels;
 mod convert;
 mod forward;
 mod tile;
 mod weight_gradient;
 
+pub(super) use column_panels::TilePanels;
 pub(super) use forward::forward;
 pub(super) use weight_gradient::weight_gradient;
 
