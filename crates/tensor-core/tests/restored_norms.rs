@@ -128,7 +128,7 @@ proptest! {
             (id, OutputStatistics { mean, variance })
         };
         let measured: Vec<_> = layers.iter().map(statistics).collect();
-        let normalized = apply(&graph, &insert_batch_norm(&graph, &measured).unwrap()).unwrap();
+        let normalized = apply(&graph, &insert_batch_norm(&graph, &measured, 0.9).unwrap()).unwrap();
         prop_assert_eq!(normalized.nodes.len(), graph.nodes.len() + lacking);
         prop_assert!(lacks_batch_norm(&normalized).unwrap().is_empty());
         let x = Tensor::from_vec(draws.floats(200, -1.0, 1.0), (2, 4, 5, 5), &Device::Cpu).unwrap();
@@ -158,7 +158,7 @@ fn the_length_of_weights_becomes_that_of_initialization() {
     let graph = m.finish(&[y]);
     let statistics = OutputStatistics { mean: vec![7.0, 0.5], variance: vec![100.0, 0.0] };
     let layers = [(NodeId::from_index(0), statistics)];
-    let graph = apply(&graph, &insert_batch_norm(&graph, &layers).unwrap()).unwrap();
+    let graph = apply(&graph, &insert_batch_norm(&graph, &layers, 0.9).unwrap()).unwrap();
     let read = |node: usize, input: usize| {
         let value = graph.nodes[node].input(input).unwrap();
         graph.initializer(value).unwrap().to_f32s().unwrap()
@@ -175,7 +175,7 @@ fn the_length_of_weights_becomes_that_of_initialization() {
     close(read(1, 3), &[7.0 * gain, 0.5]);
     close(read(1, 4), &[100.0 * gain.powi(2), 0.0]);
     let wrong = [(NodeId::from_index(0), OutputStatistics::default())];
-    assert!(insert_batch_norm(&graph, &wrong).is_err());
+    assert!(insert_batch_norm(&graph, &wrong, 0.9).is_err());
 }
 
 /// Two convolutions and a depthwise one with a residual, a gate of single values, a classifier

@@ -70,20 +70,29 @@ pub fn lacks_batch_norm(graph: &Graph) -> Result<Vec<NodeId>> {
 /// a gradient step turns the weights: a learning rate then means the same for every channel,
 /// whatever was folded into it.
 ///
+/// `momentum`, in 0 to below 1, is the share of the running statistics that each training step
+/// keeps.
+///
 /// # Errors
 /// `E0156` when a statistic is not finite; when the statistics do not fit the layer.
 pub fn insert_batch_norm(
     graph: &Graph,
     layers: &[(NodeId, OutputStatistics)],
+    momentum: f32,
 ) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     for (id, statistics) in layers {
-        edits.extend(insert(graph, *id, statistics)?);
+        edits.extend(insert(graph, *id, statistics, momentum)?);
     }
     Ok(edits)
 }
 
-fn insert(graph: &Graph, id: NodeId, statistics: &OutputStatistics) -> Result<[Edit; 3]> {
+fn insert(
+    graph: &Graph,
+    id: NodeId,
+    statistics: &OutputStatistics,
+    momentum: f32,
+) -> Result<[Edit; 3]> {
     let node = graph.node(id);
     let constant = |input: usize| node.input(input).and_then(|value| graph.initializer(value));
     let (Some(weight), Some(bias), Some(axis)) = (constant(1), constant(2), output_axis(node)?)
@@ -118,6 +127,7 @@ fn insert(graph: &Graph, id: NodeId, statistics: &OutputStatistics) -> Result<[E
     let scale = squared.iter().zip(&gain).map(|(v, g)| (v + f64::from(EPSILON)).sqrt() / g);
     let mut attributes = Attributes::default();
     attributes.set("epsilon", Attribute::Float(EPSILON));
+    attributes.set("momentum", Attribute::Float(momentum));
     let named = |name: &str, values| Ok((name.to_owned(), f32s(values)?));
     let constants: Vec<(String, Constant)> = [
         named("scale", scale.collect()),

@@ -66,7 +66,9 @@ impl Restored {
             places.push(Place { output, weight, bias });
             keys.push(graph.key(id).to_owned());
         }
-        let graph = rewrite::apply(&graph, &rewrite::insert_batch_norm(&graph, &measured)?)?;
+        let momentum = momentum(feed.plan.steps);
+        let edits = rewrite::insert_batch_norm(&graph, &measured, momentum)?;
+        let graph = rewrite::apply(&graph, &edits)?;
         Ok(Self { graph, places, layers: keys })
     }
 
@@ -114,6 +116,13 @@ impl Restored {
         let norms: Vec<NodeId> = outputs.filter_map(|output| index.producer(output)).collect();
         rewrite::apply(&graph, &rewrite::fold_batch_norms(&graph, &norms)?)
     }
+}
+
+/// The share of the running statistics that each step keeps: they average over about a twentieth of
+/// the run, in which weights hardly change at its end, and over 10 batches at least, as is usual.
+/// Those of 10 batches alone would be uncertain by more than fine-tuning changes.
+fn momentum(steps: u64) -> f32 {
+    1.0 - 1.0 / (steps / 20).max(10) as f32
 }
 
 /// The layers that may be normalized: not what makes the scores, and nothing frozen.
