@@ -13,11 +13,10 @@ use crate::{Error, NodeId, Result};
 /// # Errors
 /// When an attribute has the wrong type; `E0156` when a foldable one cannot give numbers.
 pub fn fold_batch_norm(graph: &Graph) -> Result<Vec<Edit>> {
-    let all = graph.node_ids().filter(|&id| graph.node(id).op == "BatchNormalization");
-    fold_batch_norms(graph, &all.collect::<Vec<_>>())
+    fold_batch_norms(graph, &graph.node_ids().collect::<Vec<_>>())
 }
 
-/// As [`fold_batch_norm`], of some BatchNormalization nodes.
+/// As [`fold_batch_norm`], of some nodes; those that are no BatchNormalization are passed over.
 ///
 /// # Errors
 /// As [`fold_batch_norm`].
@@ -25,7 +24,9 @@ pub fn fold_batch_norms(graph: &Graph, norms: &[NodeId]) -> Result<Vec<Edit>> {
     let index = Index::new(graph);
     let mut edits = Vec::new();
     for &id in norms {
-        if let Some(fold) = fold(graph, &index, id)? {
+        if graph.node(id).op == "BatchNormalization"
+            && let Some(fold) = fold(graph, &index, id)?
+        {
             edits.extend(fold);
         }
     }
