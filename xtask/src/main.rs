@@ -1,9 +1,10 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | finetune | bench`.
 
 mod alone;
 mod bench;
 mod ci;
 mod data;
+mod finetune;
 mod fixtures;
 #[cfg(feature = "tch")]
 mod gradients;
@@ -12,6 +13,7 @@ mod kerf;
 mod margin;
 mod readme;
 mod results;
+mod section;
 mod side_by_side;
 mod single_layer;
 mod step;
@@ -67,6 +69,8 @@ enum Task {
     Hinton(hinton::Options),
     /// Teach a student by labels and by a teacher, with several seeds, and write the table
     Margin(margin::Options),
+    /// Fine-tune pruned networks by labels and by the original, with several seeds, and write the table
+    Finetune(finetune::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -85,6 +89,7 @@ fn main() -> Result<()> {
         Task::SideBySide { python } => side_by_side::run(&python),
         Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
         Task::Margin(options) => margin::run(&options),
+        Task::Finetune(options) => finetune::run(&options),
         Task::Hinton(options) => hinton::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

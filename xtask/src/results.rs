@@ -1,14 +1,11 @@
 //! Fills the README's results table by running every prune in it.
 
+use crate::section;
 use crate::step::{run_cargo, say};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-const BEGIN: &str = "<!-- results:begin -->\n";
-const END: &str = "<!-- results:end -->";
 
 /// Network, and the shares of multiply-accumulates to keep.
 const ROWS: [(&str, &str); 4] =
@@ -54,8 +51,7 @@ pub(crate) fn run() -> Result<()> {
         }
         table.push_str(&format!("| {network}, base {base} | {macs} |{cells} {speed} |\n"));
     }
-    fs::write("README.md", replaced(&fs::read_to_string("README.md")?, &table)?)?;
-    Ok(())
+    section::write("README.md", "results", &table)
 }
 
 /// One prune; its JSON document, which is an error document when the budget is infeasible.
@@ -106,24 +102,10 @@ fn speed_up(document: &Value) -> String {
     if ratios.is_empty() { "-".to_owned() } else { ratios.join(" / ") }
 }
 
-/// The README with another table.
-fn replaced(readme: &str, table: &str) -> Result<String> {
-    let (head, rest) = readme.split_once(BEGIN).context("README.md has no results marker")?;
-    let (_, tail) = rest.split_once(END).context("README.md has no end of results")?;
-    Ok(format!("{head}{BEGIN}{table}{END}{tail}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn only_the_table_changes() {
-        let readme = format!("a\n{BEGIN}old\n{END}\nb\n");
-        assert_eq!(replaced(&readme, "new\n").ok(), Some(format!("a\n{BEGIN}new\n{END}\nb\n")));
-        assert!(replaced("no markers", "new").is_err());
-    }
 
     #[test]
     fn cells_come_from_the_document() {

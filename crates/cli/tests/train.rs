@@ -123,6 +123,16 @@ fn finetune_has_gentle_defaults_and_dry_run_a_plan() {
     let plan = &document["result"]["plan"];
     assert_eq!((&plan["steps"], &plan["trained_values"]), (&14.into(), &1290.into()));
     assert_eq!(plan["frozen"].as_array().unwrap().len(), 14);
+    assert_eq!(plan["restored_norms"].as_array().unwrap().len(), 0);
+    let restored = |more: &[&str]| {
+        let all = [&arguments[..], &["--dry-run", "--json"], more].concat();
+        let document = kerf(&all).success().json();
+        document["result"]["plan"]["restored_norms"].as_array().unwrap().len()
+    };
+    // Normalizations were folded into all seven convolutions.
+    assert_eq!(restored(&[]), 7);
+    assert_eq!(restored(&["--batch-norm", "keep"]), 0);
+    assert_eq!(restored(&["--batch", "15"]), 0);
     assert!(!Path::new(&output).exists() && !Path::new(&run).exists());
 }
 

@@ -29,7 +29,16 @@ pub(crate) struct Cli {
 /// Where the defaults of a command differ from those of the flags that it shares.
 const DEFAULTS: [(&str, &[(&str, &str)]); 2] = [
     ("train", &[("batch", "128")]),
-    ("finetune", &[("batch", "128"), ("lr", "0.02"), ("epochs", "2"), ("clip_norm", "1")]),
+    (
+        "finetune",
+        &[
+            ("batch", "128"),
+            ("lr", "0.02"),
+            ("epochs", "2"),
+            ("clip_norm", "1"),
+            ("batch_norm", "restore"),
+        ],
+    ),
 ];
 
 impl Cli {

@@ -13,9 +13,17 @@ use crate::{Error, NodeId, Result};
 /// # Errors
 /// When an attribute has the wrong type; `E0156` when a foldable one cannot give numbers.
 pub fn fold_batch_norm(graph: &Graph) -> Result<Vec<Edit>> {
+    fold_batch_norms(graph, &graph.node_ids().collect::<Vec<_>>())
+}
+
+/// As [`fold_batch_norm`], of some nodes; those that are no BatchNormalization are passed over.
+///
+/// # Errors
+/// As [`fold_batch_norm`].
+pub fn fold_batch_norms(graph: &Graph, norms: &[NodeId]) -> Result<Vec<Edit>> {
     let index = Index::new(graph);
     let mut edits = Vec::new();
-    for id in graph.node_ids() {
+    for &id in norms {
         if graph.node(id).op == "BatchNormalization"
             && let Some(fold) = fold(graph, &index, id)?
         {
@@ -38,12 +46,7 @@ fn fold(graph: &Graph, index: &Index, norm_id: NodeId) -> Result<Option<Vec<Edit
     let node = graph.node(producer);
     let constant = |i: usize| node.input(i).and_then(|value| graph.constant(value, index));
     let Some(weight) = constant(1) else { return Ok(None) };
-    let axis = match node.op.as_str() {
-        "Conv" => 0,
-        "ConvTranspose" if node.attributes.int("group", 1)? == 1 => 1,
-        "Gemm" if is_plain_gemm(node)? => usize::from(node.attributes.int("transB", 0)? == 0),
-        _ => return Ok(None),
-    };
+    let Some(axis) = output_axis(node)? else { return Ok(None) };
     let epsilon = f64::from(norm.attributes.float("epsilon", 1e-5)?);
     let mut parameters = Vec::new();
     for i in 1..5 {
@@ -89,13 +92,24 @@ fn fold(graph: &Graph, index: &Index, norm_id: NodeId) -> Result<Option<Vec<Edit
     ]))
 }
 
+/// The axis of the weight along which each output channel has its slice, where normalizations can
+/// be folded into it.
+pub(super) fn output_axis(node: &crate::Node) -> Result<Option<usize>> {
+    Ok(match node.op.as_str() {
+        "Conv" => Some(0),
+        "ConvTranspose" if node.attributes.int("group", 1)? == 1 => Some(1),
+        "Gemm" if is_plain_gemm(node)? => Some(usize::from(node.attributes.int("transB", 0)? == 0)),
+        _ => None,
+    })
+}
+
 fn is_plain_gemm(node: &crate::Node) -> Result<bool> {
     let (alpha, beta) = (node.attributes.float("alpha", 1.0)?, node.attributes.float("beta", 1.0)?);
     Ok(alpha == 1.0 && beta == 1.0)
 }
 
 /// The weight with each slice along `axis` multiplied by its gain.
-fn scaled(weight: &Constant, axis: usize, gain: &[f64]) -> Result<Constant> {
+pub(super) fn scaled(weight: &Constant, axis: usize, gain: &[f64]) -> Result<Constant> {
     let inner: usize = weight.dims()[axis + 1..].iter().product();
     let values: Vec<f32> = weight
         .to_f64s()?

@@ -1,8 +1,10 @@
 //! The only way to change a graph: a list of [`Edit`]s, applied to a copy, then checked.
 
 mod fold_batch_norm;
+mod insert_batch_norm;
 
-pub use fold_batch_norm::fold_batch_norm;
+pub use fold_batch_norm::{fold_batch_norm, fold_batch_norms};
+pub use insert_batch_norm::{OutputStatistics, insert_batch_norm, lacks_batch_norm};
 
 use crate::graph::{Attribute, Attributes, Constant, Graph, Index, Node};
 use crate::run::Facts;
@@ -52,6 +54,18 @@ pub enum Edit {
         /// Constant inputs of the new node after its first, with name suffixes.
         constants: Vec<(String, Constant)>,
     },
+    /// Puts a node behind the first output of a node. The new node's output takes over the name, so
+    /// readers and graph outputs stay as they are.
+    InsertAfter {
+        /// The producing node.
+        node: NodeId,
+        /// Operator of the new node.
+        op: String,
+        /// Attributes of the new node.
+        attributes: Attributes,
+        /// Constant inputs of the new node after its first, with name suffixes.
+        constants: Vec<(String, Constant)>,
+    },
     /// Replaces a node; outputs that keep their names keep their readers.
     Replace {
         /// The node.
@@ -83,7 +97,8 @@ pub enum Edit {
 pub fn apply(graph: &Graph, edits: &[Edit]) -> Result<Graph> {
     let mut new = graph.clone();
     let index = Index::new(graph);
-    let mut inserted: Vec<(NodeId, Node)> = Vec::new();
+    // Each with the position that it comes before.
+    let mut inserted: Vec<(usize, Node)> = Vec::new();
     let mut removed = vec![false; graph.nodes.len()];
     for edit in edits {
         match edit {
@@ -96,7 +111,11 @@ pub fn apply(graph: &Graph, edits: &[Edit]) -> Result<Graph> {
             }
             Edit::InsertBefore { node, input, op, attributes, constants } => {
                 let made = insert(&mut new, *node, *input, op, attributes, constants)?;
-                inserted.push((*node, made));
+                inserted.push((node.index(), made));
+            }
+            Edit::InsertAfter { node, op, attributes, constants } => {
+                let made = insert_after(&mut new, *node, op, attributes, constants)?;
+                inserted.push((node.index() + 1, made));
             }
             Edit::Replace { node, with } => new.nodes[node.index()] = with.clone(),
             Edit::Bypass { node, with } => {
@@ -204,16 +223,45 @@ fn insert(
     let base = format!("{}_{}", graph.name(source), op.to_lowercase());
     let output_name = graph.fresh_name(&base);
     let output = graph.value(&output_name);
-    let mut made = Node::new(&output_name, op, &[source], &[output]);
-    made.attributes = attributes.clone();
-    for (suffix, constant) in constants {
-        let name = graph.fresh_name(&format!("{output_name}_{suffix}"));
-        let value = graph.value(&name);
-        graph.set_initializer(value, constant.clone());
-        made.inputs.push(Some(value));
-    }
+    let made = made(graph, (&output_name, op), [source, output], attributes, constants);
     graph.nodes[node.index()].inputs[input] = Some(output);
     Ok(made)
+}
+
+fn insert_after(
+    graph: &mut Graph,
+    node: NodeId,
+    op: &str,
+    attributes: &Attributes,
+    constants: &[(String, Constant)],
+) -> Result<Node> {
+    let output =
+        graph.node(node).output(0).ok_or_else(|| Error::internal("the first output is missing"))?;
+    let name = format!("{}_{}", graph.name(output), op.to_lowercase());
+    let source_name = graph.fresh_name(&format!("{name}_input"));
+    let source = graph.value(&source_name);
+    let made = made(graph, (&name, op), [source, output], attributes, constants);
+    graph.nodes[node.index()].outputs[0] = Some(source);
+    Ok(made)
+}
+
+/// A new node between two values, with constants of its own.
+fn made(
+    graph: &mut Graph,
+    (name, op): (&str, &str),
+    [source, output]: [ValueId; 2],
+    attributes: &Attributes,
+    constants: &[(String, Constant)],
+) -> Node {
+    let mut node = Node::new(name, op, &[source], &[output]);
+    node.attributes = attributes.clone();
+    for (suffix, constant) in constants {
+        let name = graph.fresh_name(&format!("{name}_{suffix}"));
+        let value = graph.value(&name);
+        graph.set_initializer(value, constant.clone());
+        node.inputs.push(Some(value));
+    }
+    node
 }
 
 fn bypass(graph: &mut Graph, node: NodeId, with: ValueId) -> Result<()> {
@@ -237,18 +285,19 @@ fn bypass(graph: &mut Graph, node: NodeId, with: ValueId) -> Result<()> {
     Ok(())
 }
 
-fn rebuild_nodes(graph: &mut Graph, mut inserted: Vec<(NodeId, Node)>, removed: &[bool]) {
+fn rebuild_nodes(graph: &mut Graph, mut inserted: Vec<(usize, Node)>, removed: &[bool]) {
     inserted.sort_by_key(|(before, _)| *before);
     let mut inserted = inserted.into_iter().peekable();
     let old = std::mem::take(&mut graph.nodes);
     for (i, node) in old.into_iter().enumerate() {
-        while let Some((_, new)) = inserted.next_if(|(before, _)| before.index() == i) {
+        while let Some((_, new)) = inserted.next_if(|(before, _)| *before == i) {
             graph.nodes.push(new);
         }
         if !removed[i] {
             graph.nodes.push(node);
         }
     }
+    graph.nodes.extend(inserted.map(|(_, node)| node));
 }
 
 /// Drops constants that had readers before the edits and have none now.

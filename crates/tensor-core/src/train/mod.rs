@@ -12,6 +12,8 @@ mod average;
 mod checkpoint;
 #[cfg(feature = "train")]
 mod evaluate;
+#[cfg(feature = "train")]
+mod feed;
 mod initialize;
 mod loss;
 #[cfg(feature = "train")]
@@ -22,6 +24,8 @@ mod params;
 mod plugin;
 #[cfg(feature = "train")]
 mod reduced;
+#[cfg(feature = "train")]
+mod restored;
 #[cfg(feature = "train")]
 mod run;
 mod schedule;

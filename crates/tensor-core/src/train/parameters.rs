@@ -151,6 +151,33 @@ impl Parameters {
             .hint(format!("the nearest names are {}", near(pattern, known.into_iter()))))
     }
 
+    /// Applies the patterns of a run: [frozen parts](super::Params::freeze) and
+    /// [factors of the rate](super::Params::rates).
+    ///
+    /// # Errors
+    /// `E0407` when nothing has such a name.
+    #[cfg(feature = "train")]
+    pub(super) fn scale_rates(&mut self, params: &super::Params) -> Result<()> {
+        for pattern in &params.freeze {
+            self.scale_rate(pattern, 0.0)?;
+        }
+        params.rates.iter().try_for_each(|(pattern, factor)| self.scale_rate(pattern, *factor))
+    }
+
+    /// The factor of the learning rate of an initializer; `None` when it is no parameter.
+    #[cfg(feature = "train")]
+    pub(super) fn rate(&self, value: ValueId) -> Option<f64> {
+        self.list.iter().find(|parameter| parameter.value == value).map(|p| p.rate)
+    }
+
+    /// Sets the factor of the learning rate of an initializer.
+    #[cfg(feature = "train")]
+    pub(super) fn set_rate(&mut self, value: ValueId, rate: f64) {
+        for parameter in self.list.iter_mut().filter(|parameter| parameter.value == value) {
+            parameter.rate = rate;
+        }
+    }
+
     /// Sets values to random ones, drawn from the seed: weights by He's normal initialization
     /// (variance 2 / fan-in; 1 / fan-in for the layer that makes the scores, which no rectifier
     /// follows), biases 0, scales 1, slopes 0.25, running means 0 and variances 1.

@@ -48,6 +48,13 @@ pub struct Params {
     /// Where the steps and the evaluations are computed. Elsewhere than on the CPU candle's
     /// operations are used, in 32-bit floats.
     pub device: DeviceName,
+    /// Put a BatchNormalization behind convolutions that have none, for the run? It is an identity
+    /// at first, learns with the statistics of the batch, and is folded away at the end, so that
+    /// the model keeps its nodes. That is how networks are fine-tuned into which normalizations
+    /// were folded. Layers are left alone that give one value per channel and sample, that make
+    /// the scores, or of which a parameter is frozen; and all of them in batches of fewer than 16
+    /// samples, whose statistics are too uncertain (Wu and He, "Group normalization", 2018).
+    pub restore_norms: bool,
     /// Begin with random weights instead of those of the model?
     pub reinitialize: bool,
     /// Seed of all random draws.
@@ -96,6 +103,7 @@ impl Default for Params {
             keep: Keep::Last,
             precision: Precision::F32,
             device: DeviceName::Cpu,
+            restore_norms: false,
             reinitialize: false,
             seed: 0,
         }

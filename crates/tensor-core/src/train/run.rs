@@ -1,18 +1,18 @@
 //! The training loop.
 
-use super::augment::Images;
 use super::checkpoint::{self, Snapshot};
 use super::evaluate::{Score, arrays, as_matrix, evaluate};
+use super::feed::{Feed, Plan};
 use super::loss::check_labels;
+use super::restored::Restored;
 use super::trainer::Trainer;
-use super::{Keep, Length, Moment, Params, Plugin, prepare, scores};
-use crate::data::{Batch, Dataset};
+use super::{Keep, Params, Plugin, prepare};
+use crate::data::Dataset;
 use crate::journal::{Identity, Journal};
 use crate::progress::{self, Progress};
 use crate::run::Session;
-use crate::{Error, Graph, Result, random, rewrite};
+use crate::{Error, Graph, Result, rewrite};
 use candle_core::{Device, Tensor};
-use rand_chacha::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ use std::time::Instant;
 /// The checkpoint that a run goes on from, and the one with the highest accuracy.
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
+
+/// Batches from which restored normalizations have their first statistics.
+const STATISTICS: u64 = 32;
 
 /// What is to be trained, on what and how.
 pub struct Job<'a> {
@@ -66,6 +69,8 @@ pub struct Planned {
     pub trained_values: usize,
     /// Names of the parameters that stay.
     pub frozen: Vec<String>,
+    /// Layers that have a BatchNormalization during the run, see [`Params::restore_norms`].
+    pub restored_norms: Vec<String>,
 }
 
 /// How a run went.
@@ -119,9 +124,10 @@ struct Sums {
 /// fit; `E0405` when the model is no classifier; `E0406` and `E0407` for wrong parameters and
 /// names; errors of data and operators.
 pub fn train(job: Job) -> Result<Trained> {
-    let graph = prepare(job.graph);
+    let feed = Feed::new(&job)?;
+    let restored = Restored::new(prepare(job.graph), &feed, STATISTICS, job.progress)?;
     let identity = job.identity.clone();
-    let mut run = Run::new(&graph, job)?;
+    let mut run = Run::new(&restored, feed, job)?;
     let resumed_from = run.open(identity)?;
     run.run()?;
     run.finish(resumed_from)
@@ -132,45 +138,16 @@ pub fn train(job: Job) -> Result<Trained> {
 /// # Errors
 /// As [`train`].
 pub fn plan(job: Job) -> Result<Planned> {
-    let graph = prepare(job.graph);
-    Ok(Run::new(&graph, job)?.planned())
-}
-
-/// The steps of a run.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    batch: usize,
-    per_epoch: u64,
-    steps: u64,
-    evaluate_every: u64,
-}
-
-impl Plan {
-    fn new(job: &Job) -> Result<Self> {
-        let params = job.params;
-        let batch = params.batch.min(job.data.len());
-        if batch == 0 {
-            return Err(Error::invalid("there are no training samples").code_is("E0201"));
-        }
-        let per_epoch = (job.data.len() / batch) as u64;
-        let steps = match params.length {
-            Length::Epochs(epochs) => per_epoch.saturating_mul(epochs.into()),
-            Length::Steps(steps) => steps,
-        };
-        let evaluate_every = params.evaluate_every.unwrap_or(per_epoch);
-        Ok(Self { batch, per_epoch, steps, evaluate_every })
-    }
-
-    fn moment(self, step: u64) -> Moment {
-        Moment { step, steps: self.steps, epoch: step / self.per_epoch }
-    }
+    let feed = Feed::new(&job)?;
+    let restored = Restored::new(prepare(job.graph), &feed, 1, job.progress)?;
+    Ok(Run::new(&restored, feed, job)?.planned())
 }
 
 /// A run under way.
 struct Run<'a> {
     trainer: Trainer<'a>,
-    plan: Plan,
-    data: &'a Dataset,
+    feed: Feed<'a>,
+    restored: &'a Restored,
     evaluation: Option<&'a Dataset>,
     progress: &'a dyn Progress,
     folder: Option<PathBuf>,
@@ -186,14 +163,18 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(graph: &'a Graph, job: Job<'a>) -> Result<Self> {
-        job.params.check()?;
-        let plan = Plan::new(&job)?;
-        let scores = scores(graph)?;
+    fn new(restored: &'a Restored, feed: Feed<'a>, job: Job<'a>) -> Result<Self> {
+        let parameters = restored.parameters(job.params)?;
         let run = Self {
-            trainer: Trainer::new(graph, scores, job.params, job.plugins, plan.steps)?,
-            plan,
-            data: job.data,
+            trainer: Trainer::new(
+                restored.graph(),
+                parameters,
+                job.params,
+                job.plugins,
+                feed.plan.steps,
+            )?,
+            feed,
+            restored,
             evaluation: job.evaluation,
             progress: job.progress,
             folder: job.folder.map(Path::to_owned),
@@ -211,34 +192,37 @@ impl<'a> Run<'a> {
 
     fn planned(&self) -> Planned {
         let parameters = &self.trainer.parameters;
-        let frozen = parameters.iter().filter(|parameter| parameter.is_frozen());
+        let frozen = parameters
+            .iter()
+            .filter(|parameter| parameter.is_frozen() && !self.restored.replaces(parameter.value));
         let trained = parameters.iter().filter(|parameter| !parameter.is_frozen());
         Planned {
-            steps: self.plan.steps,
-            steps_per_epoch: self.plan.per_epoch,
-            samples: self.data.len(),
+            steps: self.feed.plan.steps,
+            steps_per_epoch: self.feed.plan.per_epoch,
+            samples: self.feed.data.len(),
             trained_values: trained.map(|parameter| parameter.var.elem_count()).sum(),
             frozen: frozen.map(|parameter| parameter.name.clone()).collect(),
+            restored_norms: self.restored.layers().to_vec(),
         }
     }
 
     /// Finds out what would fail later: the graph runs, its output has classes, labels are classes.
     fn probe(&self) -> Result<()> {
         let graph = self.trainer.graph;
-        let batch = self.data.batch(0..self.plan.batch)?;
+        let batch = self.feed.data.batch(0..self.feed.plan.batch)?;
         let inputs: Vec<_> = graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
         let scores = self.trainer.scores;
         let session = Session::until(graph, &[scores])?.on(&self.trainer.backend)?;
         let outputs = session.fetch(&inputs, &[scores])?;
         let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
-        let classes = as_matrix(&first.tensor, self.plan.batch)?.dim(1)?;
+        let classes = as_matrix(&first.tensor, self.feed.plan.batch)?.dim(1)?;
         if self.trainer.needs_labels() {
-            check_labels(&self.data.labels()?, classes)?;
+            check_labels(&self.feed.data.labels()?, classes)?;
         }
         if let Some(set) = self.evaluation {
             check_labels(&set.labels()?, classes)?;
         }
-        if self.trainer.params.augment.is_active() && self.data.images().is_none() {
+        if self.trainer.params.augment.is_active() && self.feed.data.images().is_none() {
             return Err(Error::invalid("flips and shifts need images, and the samples are none")
                 .code_is("E0406"));
         }
@@ -249,7 +233,7 @@ impl<'a> Run<'a> {
     fn open(&mut self, mut identity: Identity) -> Result<Option<u64>> {
         let Some(folder) = self.folder.clone() else { return Ok(None) };
         identity.insert("training".to_owned(), json!(self.trainer.params));
-        identity.insert("samples".to_owned(), json!(self.data.len()));
+        identity.insert("samples".to_owned(), json!(self.feed.data.len()));
         let (mut journal, entries) = Journal::open(&folder, "train", &identity)?;
         for entry in &entries {
             let point = serde_json::from_value(entry.clone()).map_err(|error| {
@@ -271,7 +255,7 @@ impl<'a> Run<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        let steps = self.plan.steps;
+        let steps = self.feed.plan.steps;
         self.progress.stage("train", usize::try_from(steps).unwrap_or(usize::MAX));
         if self.done > 0 {
             self.progress.note(&format!("goes on from step {} of {steps}", self.done));
@@ -284,7 +268,8 @@ impl<'a> Run<'a> {
                 self.write_checkpoint()?;
                 return Err(stop);
             }
-            let is_due = self.done.is_multiple_of(self.plan.evaluate_every) || self.done == steps;
+            let is_due =
+                self.done.is_multiple_of(self.feed.plan.evaluate_every) || self.done == steps;
             if is_due && self.done > self.last_point() {
                 let taken = self.take_point();
                 // An evaluation that was stopped is made after the resumption.
@@ -294,12 +279,12 @@ impl<'a> Run<'a> {
             if self.done == steps {
                 return Ok(());
             }
-            let at = self.plan.moment(self.done);
+            let at = self.feed.plan.moment(self.done);
             let set = match &order {
                 Some((epoch, set)) if *epoch == at.epoch => set,
-                _ => &order.insert((at.epoch, self.shuffled(at.epoch))).1,
+                _ => &order.insert((at.epoch, self.feed.shuffled(at.epoch))).1,
             };
-            let batch = self.batch(set, at)?;
+            let batch = self.feed.batch(set, at)?;
             let measured = self.trainer.step(at, &batch)?;
             self.done += 1;
             self.sums.steps += 1.0;
@@ -318,28 +303,6 @@ impl<'a> Run<'a> {
         self.points.last().map_or(0, |point| point.step)
     }
 
-    /// The samples in the order of an epoch.
-    fn shuffled(&self, epoch: u64) -> Dataset {
-        let name = format!("train/shuffle/{epoch}");
-        self.data.shuffled(random::stream(self.trainer.params.seed, &name).next_u64())
-    }
-
-    /// The augmented batch of a step.
-    fn batch(&self, set: &Dataset, at: Moment) -> Result<Batch> {
-        let within = usize::try_from(at.step % self.plan.per_epoch).unwrap_or_default();
-        let first = within * self.plan.batch;
-        let mut batch = set.batch(first..first + self.plan.batch)?;
-        let params = self.trainer.params;
-        if params.augment.is_active()
-            && let Some((layout, black)) = set.images()
-            && let [(_, images)] = batch.inputs.as_mut_slice()
-        {
-            let place = (params.seed, at.epoch, first);
-            *images = params.augment.apply(images, &Images { layout, black }, place)?;
-        }
-        Ok(batch)
-    }
-
     /// Evaluates, and keeps the weights when they are the best so far.
     fn take_point(&mut self) -> Result<()> {
         let evaluation = match self.evaluation {
@@ -347,16 +310,20 @@ impl<'a> Run<'a> {
                 let graph = self.trainer.written(true)?;
                 let Trainer { scores, backend, plugins, .. } = &mut self.trainer;
                 let session = Session::until(&graph, &[*scores])?.on(backend)?;
-                let set = (set, self.plan.batch);
+                let set = (set, self.feed.plan.batch);
                 Some(evaluate(&session, &graph, *scores, set, plugins, self.progress)?)
             }
             None => None,
         };
-        let seen = (self.sums.steps * self.plan.batch as f64).max(1.0);
+        let seen = (self.sums.steps * self.feed.plan.batch as f64).max(1.0);
         let point = Point {
             step: self.done,
             train_loss: rounded(self.sums.loss / self.sums.steps.max(1.0)),
-            train_accuracy: self.data.has_labels().then_some(rounded(self.sums.correct / seen)),
+            train_accuracy: self
+                .feed
+                .data
+                .has_labels()
+                .then_some(rounded(self.sums.correct / seen)),
             evaluation: evaluation.map(|score| Score {
                 loss: rounded(score.loss),
                 accuracy: rounded(score.accuracy),
@@ -369,7 +336,7 @@ impl<'a> Run<'a> {
         if let Some(journal) = &mut self.journal {
             let mut entry = json!(point);
             entry["samples_per_second"] =
-                json!(speed(self.plan, self.done - self.from, self.started));
+                json!(speed(self.feed.plan, self.done - self.from, self.started));
             journal.append(&entry)?;
         }
         match evaluation {
@@ -397,9 +364,9 @@ impl<'a> Run<'a> {
     fn line(&self, point: &Point) -> String {
         let mut line = format!(
             "epoch {:.1}  step {}/{}  loss {:.4}",
-            point.step as f64 / self.plan.per_epoch as f64,
+            point.step as f64 / self.feed.plan.per_epoch as f64,
             point.step,
-            self.plan.steps,
+            self.feed.plan.steps,
             point.train_loss
         );
         if let Some(accuracy) = point.train_accuracy {
@@ -408,8 +375,9 @@ impl<'a> Run<'a> {
         if let Some(score) = &point.evaluation {
             line.push_str(&format!("  held out {:.2}%", score.accuracy * 100.0));
         }
-        if let Some(speed) = speed(self.plan, self.done - self.from, self.started) {
-            let left = (self.plan.steps - self.done) as f64 * self.plan.batch as f64 / speed;
+        if let Some(speed) = speed(self.feed.plan, self.done - self.from, self.started) {
+            let left =
+                (self.feed.plan.steps - self.done) as f64 * self.feed.plan.batch as f64 / speed;
             line.push_str(&format!("  {speed:.0} samples/s  {left:.0} s left"));
         }
         line
@@ -453,7 +421,7 @@ impl<'a> Run<'a> {
             return Err(damaged());
         };
         self.done = u64::try_from(*done).map_err(|_| damaged())?;
-        if self.done > self.plan.steps {
+        if self.done > self.feed.plan.steps {
             return Err(damaged());
         }
         self.sums = Sums { steps: *steps, loss: *loss, correct: *correct };
@@ -468,7 +436,7 @@ impl<'a> Run<'a> {
 
     /// The trained graph, with what plug-ins learned folded in.
     fn finish(mut self, resumed_from: Option<u64>) -> Result<Trained> {
-        let speed = speed(self.plan, self.done - self.from, self.started);
+        let speed = speed(self.feed.plan, self.done - self.from, self.started);
         let mut kept = self.points.last().copied();
         if self.trainer.params.keep == Keep::Best
             && let Some(best) = self.best.take()
@@ -488,6 +456,7 @@ impl<'a> Run<'a> {
         for plugin in self.trainer.plugins.iter() {
             graph = rewrite::apply(&graph, &plugin.finish(&graph)?)?;
         }
+        let graph = self.restored.fold(graph)?;
         let report = Report {
             planned: self.planned(),
             resumed_from,

@@ -39,21 +39,15 @@ pub(super) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Prepares a run of `steps` steps on a prepared graph.
+    /// Prepares a run of `steps` steps on a prepared graph and its parameters.
     pub(super) fn new(
         graph: &'a Graph,
-        scores: ValueId,
+        mut parameters: Parameters,
         params: &'a Params,
         plugins: &'a mut [Box<dyn Plugin>],
         steps: u64,
     ) -> Result<Self> {
-        let mut parameters = Parameters::of(graph)?;
-        for pattern in &params.freeze {
-            parameters.scale_rate(pattern, 0.0)?;
-        }
-        for (pattern, factor) in &params.rates {
-            parameters.scale_rate(pattern, *factor)?;
-        }
+        let scores = super::scores(graph)?;
         if params.reinitialize {
             parameters.reinitialize(graph, scores, params.seed)?;
         }

@@ -108,6 +108,9 @@ struct MethodArgs {
     /// What computes: cpu, cuda, metal, or cuda:1 and so on; the latter need a build with that feature
     #[arg(long, value_name = "NAME", default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    /// What to do about convolutions without BatchNormalization, such as after pruning
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = BatchNormArg::Keep)]
+    batch_norm: BatchNormArg,
     /// Begin with random weights (He's initialization) instead of those of the model
     #[arg(long)]
     reinit: bool,
@@ -140,6 +143,17 @@ enum PrecisionArg {
     F32,
     /// bfloat16 in ungrouped convolutions of 8 channels or more, about twice as fast; needs AMX
     Bf16,
+}
+
+/// `--batch-norm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BatchNormArg {
+    /// Train them as they are
+    Keep,
+    /// Put one behind each that has a bias, as an identity at first, and fold it away at the end:
+    /// the written model has the same nodes. Takes batches of 16 samples or more
+    Restore,
 }
 
 /// `--keep`.
@@ -242,6 +256,7 @@ impl TrainArgs {
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
             device: method.device,
+            restore_norms: method.batch_norm == BatchNormArg::Restore,
             reinitialize: method.reinit,
             seed: self.shared.seed,
         }

@@ -78,12 +78,19 @@ pub(super) fn teachers(report: Option<&DistillReport>) -> String {
 }
 
 fn heading(model: &str, params: &Params, planned: &Planned) -> String {
-    format!(
+    let mut text = format!(
         "{model}\n{}, {} of {} ({} per epoch), {} trained\n",
         counted(planned.samples, "sample"),
         counted(planned.steps, "step"),
         params.batch.min(planned.samples),
         planned.steps_per_epoch,
         counted(planned.trained_values as u64, "value"),
-    )
+    );
+    if !planned.restored_norms.is_empty() {
+        text.push_str(&format!(
+            "BatchNormalization behind {} for the run, then folded away\n",
+            counted(planned.restored_norms.len() as u64, "layer")
+        ));
+    }
+    text
 }
