@@ -30,6 +30,12 @@ pub(crate) enum Fixture {
         #[arg(long, default_value = "target/fixtures")]
         to: PathBuf,
     },
+    /// PyTorch's gradients, optimizer steps and losses; needs the feature `tch`
+    Gradients {
+        /// Target folder
+        #[arg(long, default_value = "fixtures/train")]
+        to: PathBuf,
+    },
     /// The trained networks
     Models {
         /// The folder that they were trained into
@@ -51,8 +57,22 @@ pub(crate) fn run(fixture: &Fixture) -> Result<()> {
     match fixture {
         Fixture::Data { from, to } => data::excerpt(from, to),
         Fixture::Train { from, to } => train(from, to),
+        Fixture::Gradients { to } => gradients(to),
         Fixture::Models { from } => models(from, Path::new("fixtures/models")),
     }
+}
+
+#[cfg(feature = "tch")]
+fn gradients(to: &Path) -> Result<()> {
+    crate::gradients::run(to)
+}
+
+#[cfg(not(feature = "tch"))]
+fn gradients(_to: &Path) -> Result<()> {
+    anyhow::bail!(
+        "this build has no libtorch: make its folder as fixtures/train/README.md says, then \
+         `cargo run --package xtask --features tch -- fixtures gradients`"
+    )
 }
 
 fn models(from: &Path, to: &Path) -> Result<()> {

@@ -6,6 +6,8 @@ mod ci;
 mod data;
 mod finetune;
 mod fixtures;
+#[cfg(feature = "tch")]
+mod gradients;
 mod hinton;
 mod kerf;
 mod margin;

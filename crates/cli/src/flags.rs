@@ -1,10 +1,11 @@
 //! The flags behind the parameters that libraries name in their hints.
 
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
-const PARAMETERS: [&str; 14] = [
+const PARAMETERS: [&str; 15] = [
     "classes",
     "clip_norm",
     "crop",
+    "device",
     "freeze",
     "input",
     "labels",

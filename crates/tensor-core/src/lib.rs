@@ -20,6 +20,7 @@ pub mod measure;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;
+mod portable;
 pub mod progress;
 pub mod random;
 pub mod rewrite;

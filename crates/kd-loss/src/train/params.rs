@@ -5,6 +5,7 @@ use crate::{METHODS, Mean};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use tensor_core::run::DeviceName;
 use tensor_core::{Error, Result};
 
 /// Parameters of distillation.
@@ -18,6 +19,7 @@ use tensor_core::{Error, Result};
 /// | `features` | none | pairs of values to compare | |
 /// | `shapes` | none | shapes of inputs with open dimensions, for `features` | |
 /// | `seed` | 0 | of adapters | any |
+/// | `device` | `cpu` | where teachers run | as the build has |
 #[derive(Debug, Clone, PartialEq)]
 pub struct DistillParams {
     /// The loss on logits.
@@ -34,6 +36,8 @@ pub struct DistillParams {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Seed of adapters.
     pub seed: u64,
+    /// Where teachers run.
+    pub device: DeviceName,
 }
 
 impl Default for DistillParams {
@@ -46,6 +50,7 @@ impl Default for DistillParams {
             features: Vec::new(),
             shapes: BTreeMap::new(),
             seed: 0,
+            device: DeviceName::Cpu,
         }
     }
 }

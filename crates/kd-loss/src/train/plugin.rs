@@ -141,10 +141,11 @@ impl Plugin for Distiller {
             wanted[teacher].push(value);
         }
         self.features = features;
+        let backend = self.params.device.open()?;
         self.teachers = std::mem::take(&mut self.graphs)
             .into_iter()
             .zip(&wanted)
-            .map(|(graph, wanted)| Teacher::new(graph, wanted))
+            .map(|(graph, wanted)| Teacher::new(graph, wanted, &backend))
             .collect::<Result<_>>()?;
         Ok(())
     }

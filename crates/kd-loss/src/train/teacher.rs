@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use std::collections::BTreeMap;
-use tensor_core::run::{Array, Session, infer};
+use tensor_core::run::{Array, Backend, Session, infer};
 use tensor_core::train::scores;
 use tensor_core::{Error, Graph, Result, ValueId};
 
@@ -18,10 +18,11 @@ pub(super) struct Teacher {
 
 impl Teacher {
     /// Prepares a graph for its scores and the named features.
-    pub(super) fn new(graph: Graph, features: &[ValueId]) -> Result<Self> {
+    pub(super) fn new(graph: Graph, features: &[ValueId], backend: &Backend) -> Result<Self> {
         let targets: Vec<_> = [scores(&graph)?].iter().chain(features).copied().collect();
         let inputs = graph.inputs.iter().map(|&v| (graph.name(v).to_owned(), v)).collect();
-        Ok(Self { session: Session::owned(graph, &targets)?, inputs, targets })
+        let session = Session::owned(graph, &targets)?.on(backend)?;
+        Ok(Self { session, inputs, targets })
     }
 
     /// Scores and features of a batch, whose inputs go by name, or by position where names differ.

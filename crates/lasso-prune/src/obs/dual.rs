@@ -83,21 +83,12 @@ impl<'a> State<'a> {
     }
 
     fn reset_blocks(&mut self, channels: &[usize]) {
-        let Self { x, projection, residual, blocks, offsets, ridge, .. } = self;
         let formed: Vec<(Mat<f64>, Mat<f64>)> = channels
             .par_iter()
             .map(|&i| {
-                let (at, k) = (offsets[i], blocks.width(i));
-                let x = x.subcols(at, k);
-                let projected = &*projection * x;
-                let mut inverse = Mat::zeros(k, k);
-                matmul(inverse.as_mut(), Accum::Replace, x.transpose(), &projected, -1.0, Par::Seq);
-                for t in 0..k {
-                    inverse[(t, t)] += *ridge;
-                }
-                let weight = x.transpose() * &*residual;
-                let products = &weight * weight.transpose();
-                (inverse, products)
+                let (at, k) = (self.offsets[i], self.blocks.width(i));
+                let weight = self.x.subcols(at, k).transpose() * &self.residual;
+                (self.own_block(at, k), &weight * weight.transpose())
             })
             .collect();
         for (&i, (inverse, products)) in channels.iter().zip(&formed) {
@@ -116,23 +107,6 @@ impl<'a> State<'a> {
             block[(t, t)] += self.ridge;
         }
         block
-    }
-
-    /// Computes projection and residual from the columns of `channel`, `kept` and what is fixed,
-    /// without the rounding errors of updates.
-    fn project_anew(&mut self, channel: usize, kept: &[usize]) -> Result<()> {
-        let fixed = self.problem.fixed.iter().copied();
-        let channels = kept.iter().copied().chain([channel]);
-        let owned = channels.flat_map(|i| self.problem.blocks[i].iter().copied());
-        let columns: Vec<usize> = fixed.chain(owned).collect();
-        self.projection =
-            projection(gather_columns(self.rows.x.as_ref(), &columns).as_ref(), self.ridge)?;
-        self.residual = &self.projection * &self.rows.y;
-        if let Some(weight) = &mut self.weight {
-            weight.fill(0.0);
-            add_product(weight.as_mut(), self.x.transpose(), self.residual.as_ref(), 1.0);
-        }
-        Ok(())
     }
 
     /// Columns of the given channels.
@@ -171,13 +145,7 @@ impl Eliminator for State<'_> {
         self.objective
     }
 
-    fn costs(&mut self, kept: &[usize]) -> Vec<f64> {
-        let costs = self.blocks.costs(kept);
-        if costs.iter().all(|cost| cost.is_finite()) || self.live(kept) == self.formed {
-            return costs;
-        }
-        // The updates have lost the digits that tell these costs.
-        self.reset_blocks(kept);
+    fn costs(&self, kept: &[usize]) -> Vec<f64> {
         self.blocks.costs(kept)
     }
 
@@ -186,13 +154,7 @@ impl Eliminator for State<'_> {
         if k == 0 {
             return Ok(());
         }
-        let factor = match cholesky(self.own_block(at, k).as_ref()) {
-            Some(factor) => factor,
-            None => {
-                self.project_anew(channel, kept)?;
-                cholesky(self.own_block(at, k).as_ref()).ok_or_else(singular)?
-            }
-        };
+        let factor = cholesky(self.own_block(at, k).as_ref()).ok_or_else(singular)?;
         let own = self.x.subcols(at, k);
         let mut step = &self.projection * own;
         let lower = factor.L();

@@ -64,7 +64,7 @@ pub fn eliminate(task: &Task, keep: usize, ridge: f64) -> Result<Elimination> {
     let mut objective = vec![current];
     while kept.len() > keep {
         let mut costs = vec![0.0; task.channels()];
-        for (state, weight) in &mut layers {
+        for (state, weight) in &layers {
             for (&i, cost) in kept.iter().zip(state.costs(&kept)) {
                 costs[i] += *weight / count * cost;
             }
@@ -95,7 +95,7 @@ trait Eliminator {
     fn objective(&self) -> f64;
 
     /// What the removal of each of the `kept` channels costs, in their order.
-    fn costs(&mut self, kept: &[usize]) -> Vec<f64>;
+    fn costs(&self, kept: &[usize]) -> Vec<f64>;
 
     /// Removes a channel; `kept` are those that remain.
     fn remove(&mut self, channel: usize, kept: &[usize]) -> Result<()>;

@@ -176,7 +176,7 @@ impl Eliminator for State {
         self.objective
     }
 
-    fn costs(&mut self, kept: &[usize]) -> Vec<f64> {
+    fn costs(&self, kept: &[usize]) -> Vec<f64> {
         self.blocks.costs(kept)
     }
 

@@ -54,6 +54,23 @@ impl WindowAxis {
         (begin, end.clamp(begin, self.output))
     }
 
+    /// Elements that count in an average, for each output position.
+    pub(crate) fn counts(&self, include_padding: bool) -> Vec<f32> {
+        let padded = self.input + self.pad_begin + self.pad_end;
+        let counted = |output: usize, tap: usize| {
+            if include_padding {
+                output * self.stride + tap * self.dilation < padded
+            } else {
+                self.source(output, tap).is_some()
+            }
+        };
+        (0..self.output)
+            .map(|output| {
+                (0..self.kernel).filter(|&tap| counted(output, tap)).count().max(1) as f32
+            })
+            .collect()
+    }
+
     /// Does every output read its own two input positions, and is none left?
     pub(super) fn halves(&self) -> bool {
         (self.kernel, self.stride, self.dilation, self.pad_begin) == (2, 2, 1, 0)

@@ -53,7 +53,7 @@ impl Pool {
         match self.pooling {
             Pooling::Maximum => [Vec::new(), Vec::new()],
             Pooling::Average { include_padding } => {
-                [&self.rows, &self.columns].map(|axis| counts(axis, include_padding))
+                [&self.rows, &self.columns].map(|axis| axis.counts(include_padding))
             }
         }
     }
@@ -136,21 +136,6 @@ pub(super) fn backward(
     pooling: Pooling,
 ) -> Result<Tensor> {
     Pool { rows: *rows, columns: *columns, pooling }.backward(x, y, dy)
-}
-
-/// Elements that count along one axis, for each output position.
-fn counts(axis: &WindowAxis, include_padding: bool) -> Vec<f32> {
-    let padded = axis.input + axis.pad_begin + axis.pad_end;
-    let counted = |output: usize, tap: usize| {
-        if include_padding {
-            output * axis.stride + tap * axis.dilation < padded
-        } else {
-            axis.source(output, tap).is_some()
-        }
-    };
-    (0..axis.output)
-        .map(|output| (0..axis.kernel).filter(|&tap| counted(output, tap)).count().max(1) as f32)
-        .collect()
 }
 
 /// One channel of one image: first along the height, then along the width.

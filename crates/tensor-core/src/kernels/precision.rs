@@ -32,7 +32,7 @@ impl Precision {
     }
 
     /// Does a convolution run on tiles of bfloat16?
-    pub(super) fn uses_tiles(self, g: &ConvGeometry) -> bool {
+    pub(crate) fn uses_tiles(self, g: &ConvGeometry) -> bool {
         self == Self::Bf16 && tiles_available() && tiles_suit(g)
     }
 }

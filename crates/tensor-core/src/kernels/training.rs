@@ -125,13 +125,13 @@ pub fn clamp_backward(y: &Tensor, dy: &Tensor, (low, high): (f32, f32)) -> Resul
     combine(y, dy, |y, dy| if y > low && y < high { dy } else { 0.0 })
 }
 
-/// The sum of two tensors of one shape.
+/// The sum of two tensors of one shape, on any device.
 ///
 /// # Errors
 /// When shapes differ.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match a.dtype() {
-        DType::F32 => combine(a, b, |a, b| a + b),
+        DType::F32 if a.device().is_cpu() => combine(a, b, |a, b| a + b),
         _ => a + b,
     }
 }

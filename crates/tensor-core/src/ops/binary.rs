@@ -146,6 +146,33 @@ impl Operator for Binary {
         Ok(vec![result])
     }
 
+    fn portable(
+        &self,
+        _cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.check_arity(inputs.len())?;
+        let first = inputs.required(0)?;
+        let mut tensor = first.tensor.clone();
+        for i in 1..inputs.len() {
+            let other = &inputs.required(i)?.tensor;
+            tensor = match self {
+                Self::Arithmetic(Arithmetic::Add) | Self::Fold(Arithmetic::Add) => {
+                    tensor.broadcast_add(other)?
+                }
+                Self::Arithmetic(Arithmetic::Sub) => tensor.broadcast_sub(other)?,
+                Self::Arithmetic(Arithmetic::Mul) => tensor.broadcast_mul(other)?,
+                Self::Arithmetic(Arithmetic::Div) => tensor.broadcast_div(other)?,
+                Self::Arithmetic(Arithmetic::PRelu) => {
+                    tensor.lt(0_f32)?.where_cond(&tensor.broadcast_mul(other)?, &tensor)?
+                }
+                _ => return Ok(None),
+            };
+        }
+        Ok(Some(vec![Array { tensor, element: first.element }]))
+    }
+
     fn differentiate(
         &self,
         cx: &NodeCx,
@@ -229,6 +256,19 @@ impl Operator for Mean {
         sums.into_iter()
             .map(|sum| finish((sum.tensor / inputs.len() as f64)?, sum.element))
             .collect()
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let scaled = |sum: Array| {
+            Ok(Array { tensor: (sum.tensor / inputs.len() as f64)?, element: sum.element })
+        };
+        let sums = Binary::Fold(Arithmetic::Add).portable(cx, inputs, None)?;
+        sums.map(|sums| sums.into_iter().map(scaled).collect()).transpose()
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -7,7 +7,10 @@ use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
-use crate::kernels::{ConvGeometry, Epilogue, convolution, convolution_backward, convolution_in};
+use crate::kernels::{
+    ConvGeometry, Epilogue, Precision, convolution, convolution_backward, convolution_in,
+};
+use crate::portable;
 use crate::rewrite::Edit;
 use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
@@ -28,6 +31,21 @@ impl Operator for Conv {
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         Ok(self.eval_fused(cx, inputs, Epilogue::default())?.into_iter().collect())
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let (x, w) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let bias = inputs.get(2);
+        let geometry = geometry(cx, x.dims(), w.dims(), bias.map(Array::dims))?;
+        let bias = bias.map(|bias| &bias.tensor);
+        let y = portable::convolution(&x.tensor, &w.tensor, bias, &geometry)?;
+        let tensor = y.reshape(output_dims(&geometry, x.dims().len()))?;
+        Ok(Some(vec![Array { tensor, element: x.element }]))
     }
 
     fn fusing(&self) -> Option<&dyn Fusing> {
@@ -62,6 +80,11 @@ impl Operator for Conv {
             Ok(convolution_backward(&x, &w, &dy, g, precision, wanted)?.to_vec())
         });
         Ok(Some(Differentiated { output, pullback }))
+    }
+
+    fn reduces(&self, cx: &NodeCx, inputs: &Inputs<Fact>, to: Precision) -> Result<bool> {
+        let (x, w) = (inputs.required(0)?, inputs.required(1)?);
+        Ok(to.uses_tiles(&geometry(cx, &x.dims, &w.dims, None)?))
     }
 
     fn prepare(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {

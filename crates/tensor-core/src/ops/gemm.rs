@@ -6,7 +6,7 @@ use crate::calibrate::{LinearMap, Product};
 use crate::channels::Flow;
 use crate::cost::NodeCost;
 use crate::kernels::{PackedMatrix, ProductShape, check_count, matrix_product};
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -40,6 +40,25 @@ impl Operator for Gemm {
             _ => product,
         };
         Ok(vec![Array { tensor, element: a.element }])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let (a, b) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let c = inputs.get(2);
+        let shape = shape(cx, a.dims(), b.dims(), c.map(Array::dims))?;
+        let turned = |x: &Array, yes: bool| if yes { x.tensor.t() } else { Ok(x.tensor.clone()) };
+        let product = turned(a, shape.transpose_a)?.matmul(&turned(b, shape.transpose_b)?)?;
+        let (alpha, beta) = (cx.float("alpha", 1.0)?, cx.float("beta", 1.0)?);
+        let tensor = match c {
+            Some(c) => combine(&product, &c.tensor, alpha, beta)?,
+            None => product.affine(f64::from(alpha), 0.0)?,
+        };
+        Ok(Some(vec![Array { tensor, element: a.element }]))
     }
 
     fn prepare(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {

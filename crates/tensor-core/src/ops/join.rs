@@ -5,9 +5,9 @@ use super::passing::tie_all;
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{CutCx, Flow, Label, Labels};
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Constant, Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 /// The operators of this file.
 pub(super) const OPERATORS: &[Entry] = &[("Concat", &Concat), ("Gather", &Gather)];
@@ -51,6 +51,15 @@ impl Operator for Concat {
         let tensors: Vec<&Tensor> =
             (0..inputs.len()).map(|i| Ok(&inputs.required(i)?.tensor)).collect::<Result<_>>()?;
         Ok(vec![Array::new(Tensor::cat(&tensors, axis)?.contiguous()?, first.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -115,6 +124,15 @@ impl Operator for Gather {
         let list = Self::indices(&indices.integers()?, x.dims()[axis])?;
         let tensor = select(&x.tensor, axis, &list)?.reshape(dims)?;
         Ok(vec![Array::new(tensor, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -183,6 +201,6 @@ pub(super) fn select(x: &Tensor, axis: usize, indices: &[usize]) -> Result<Tenso
         .map(|&i| u32::try_from(i).map_err(|_| Error::unsupported("an axis beyond 2^32")))
         .collect::<Result<_>>()?;
     let count = indices.len();
-    let indices = Tensor::from_vec(indices, count, &Device::Cpu)?;
+    let indices = Tensor::from_vec(indices, count, x.device())?;
     Ok(x.contiguous()?.index_select(&indices, axis)?)
 }

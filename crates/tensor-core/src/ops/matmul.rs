@@ -6,7 +6,7 @@ use crate::calibrate::{LinearMap, Product};
 use crate::channels::{Flow, Label};
 use crate::cost::NodeCost;
 use crate::kernels::{PackedMatrix, ProductShape, check_count, matrix_product};
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -28,6 +28,21 @@ impl Operator for MatMul {
         let (shape, batches) = plan.products()?;
         let product = matrix_product(&a.tensor, &b.tensor, &shape, &batches, packed, None)?;
         Ok(vec![Array { tensor: product.reshape(plan.output)?, element: a.element }])
+    }
+
+    fn portable(
+        &self,
+        _cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let (a, b) = (float(inputs.required(0)?)?, float(inputs.required(1)?)?);
+        let plan = Plan::new(a.dims(), b.dims())?;
+        // A vector is a row on the left and a column on the right.
+        let left = if a.dims().len() == 1 { a.tensor.unsqueeze(0)? } else { a.tensor.clone() };
+        let right = if b.dims().len() == 1 { b.tensor.unsqueeze(1)? } else { b.tensor.clone() };
+        let tensor = left.broadcast_matmul(&right)?.reshape(plan.output)?;
+        Ok(Some(vec![Array { tensor, element: a.element }]))
     }
 
     fn prepare(&self, _cx: &NodeCx, constants: &Inputs<Array>) -> Result<Option<Prepared>> {

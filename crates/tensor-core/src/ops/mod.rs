@@ -46,6 +46,7 @@ use crate::calibrate::LinearMap;
 use crate::channels::{CutCx, Flow};
 use crate::cost::NodeCost;
 use crate::graph::Graph;
+use crate::kernels::Precision;
 use crate::rewrite::Edit;
 use crate::run::{Array, Fact, Training};
 use crate::{Error, NodeId, Result};
@@ -71,6 +72,21 @@ pub trait Operator: Send + Sync {
     /// # Errors
     /// As [`infer`](Self::infer).
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>>;
+
+    /// Computes the outputs by candle's own operations, on the device where the float inputs are;
+    /// `None` when there is no such way, so that the CPU has to do it. Integers and booleans are
+    /// on the CPU in either case. `training` is there in a training step.
+    ///
+    /// # Errors
+    /// As [`eval`](Self::eval).
+    fn portable(
+        &self,
+        _cx: &NodeCx,
+        _inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        Ok(None)
+    }
 
     /// Computes the outputs in training, for operators that differ there from inference.
     ///
@@ -102,6 +118,14 @@ pub trait Operator: Send + Sync {
         _training: &mut Training,
     ) -> Result<Option<Differentiated>> {
         Ok(None)
+    }
+
+    /// Are products of a training step on the CPU computed in a precision below `f32`?
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn reduces(&self, _cx: &NodeCx, _inputs: &Inputs<Fact>, _to: Precision) -> Result<bool> {
+        Ok(false)
     }
 
     /// Does [`differentiate`](Self::differentiate) take along a residual and a clamp?

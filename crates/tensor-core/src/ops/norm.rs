@@ -6,9 +6,10 @@ use crate::channels::Flow;
 use crate::kernels::{
     Epilogue, Normalized, batch_norm_backward, batch_norm_forward, batch_norm_train, scale_channels,
 };
+use crate::portable;
 use crate::run::{Array, BatchStatistics, Fact, Training};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 pub(super) const OPERATORS: &[Entry] = &[("BatchNormalization", &BatchNormalization)];
 
@@ -98,6 +99,42 @@ impl Operator for BatchNormalization {
         let count = y.elem_count() / mean.elem_count().max(1);
         training.record(cx.id, BatchStatistics { mean, variance, count });
         Ok(vec![Array { tensor: y, element: x.element }])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        check_inference(cx)?;
+        let x = float(inputs.required(0)?)?;
+        let channels = channel_count(x.dims())?;
+        let parameter = |i| -> Result<&Tensor> {
+            let parameter = float(inputs.required(i)?)?;
+            check_parameter(parameter.dims(), channels, i)?;
+            Ok(&parameter.tensor)
+        };
+        let (scale, bias) = (parameter(1)?, parameter(2)?);
+        let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
+        let tensor = match training.filter(|training| !training.is_frozen(cx.id)) {
+            Some(_) if x.dims().len() < 2 => return Ok(None),
+            Some(training) => {
+                let Normalized { y, mean, variance } =
+                    portable::batch_norm(&x.tensor, scale, bias, epsilon)?;
+                let count = y.elem_count() / channels.max(1);
+                let [mean, variance] = [mean, variance].map(|t| t.to_device(&Device::Cpu));
+                let (mean, variance) = (mean?, variance?);
+                training.record(cx.id, BatchStatistics { mean, variance, count });
+                y
+            }
+            None => {
+                let factors = (scale / (parameter(4)? + epsilon)?.sqrt()?)?;
+                let shifts = (bias - (parameter(3)? * &factors)?)?;
+                portable::scale_channels(&x.tensor, &factors, &shifts)?
+            }
+        };
+        Ok(Some(vec![Array { tensor, element: x.element }]))
     }
 
     fn leads_in_training(&self) -> bool {

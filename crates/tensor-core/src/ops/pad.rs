@@ -4,7 +4,7 @@ use super::join::{part, select};
 use super::operand::{Operand, axes, count, finish};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{Flow, Label};
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -113,7 +113,7 @@ impl Operator for Pad {
         let mode = Mode::of(cx)?;
         let amounts = Self::amounts(cx, inputs)?;
         count(&Self::dims(mode, x.dims(), &amounts)?)?;
-        let value = Self::value(cx, inputs, x.element)?;
+        let value = Self::value(cx, inputs, x.element)?.to_device(x.tensor.device())?;
         let mut tensor = x.tensor.clone();
         for (axis, (before, after)) in amounts.into_iter().enumerate() {
             let n = tensor.dim(axis)? as i64;
@@ -141,6 +141,15 @@ impl Operator for Pad {
             tensor = Tensor::cat(&[&fill(left)?, &kept, &fill(right)?], axis)?;
         }
         Ok(vec![finish(tensor.contiguous()?, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

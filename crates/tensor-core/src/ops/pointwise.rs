@@ -6,6 +6,7 @@ use super::elementwise::with_slice;
 use super::operand::{finish, wrap};
 use super::{Entry, Follower, Inputs, NodeCx, Operator, passing, unary};
 use crate::channels::Flow;
+use crate::portable;
 use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -103,6 +104,26 @@ impl Operator for Clip {
         Ok(vec![finish(unary::clip(&x.tensor, low, high)?, x.element)?])
     }
 
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let bound = |input, name| -> Result<Option<f64>> {
+            let Some(bound) = Self::bound(cx, inputs, input, name)? else { return Ok(None) };
+            if bound.tensor.track_op() {
+                return Err(Error::unsupported("gradients of the bounds of Clip"));
+            }
+            Ok(bound.to_f32s()?.first().map(|&bound| f64::from(bound)))
+        };
+        let low = bound(1, "min")?.unwrap_or(f64::NEG_INFINITY);
+        let high = bound(2, "max")?.unwrap_or(f64::INFINITY);
+        let tensor = portable::clip(&x.tensor, low, high)?;
+        Ok(Some(vec![Array { tensor, element: x.element }]))
+    }
+
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
         passing::pass(flow);
         Ok(())
@@ -126,6 +147,21 @@ impl Operator for Gelu {
         Ok(vec![finish(unary::gelu(&x.tensor, approximate)?, x.element)?])
     }
 
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let tensor = match cx.string("approximate", "none")? {
+            "none" => x.tensor.gelu_erf()?,
+            "tanh" => x.tensor.gelu()?,
+            _ => return Ok(None),
+        };
+        Ok(Some(vec![Array { tensor, element: x.element }]))
+    }
+
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
         passing::pass(flow);
         Ok(())
@@ -141,6 +177,15 @@ impl Operator for Identity {
 
     fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         Ok(vec![inputs.required(0)?.clone()])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

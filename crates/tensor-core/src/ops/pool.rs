@@ -5,6 +5,7 @@ use super::window::{Padding, WindowAttributes, extent, rows_and_columns};
 use super::{Differentiated, Entry, Following, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
 use crate::kernels::{Pooling, WindowAxis, check_count, global_pool, pool, pool_backward};
+use crate::portable;
 use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Tensor};
@@ -78,6 +79,20 @@ impl Operator for Sliding {
         Ok(vec![Array { tensor: pooled.reshape(dims)?, element: x.element }])
     }
 
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let axes = self.axes(cx, x.dims())?;
+        let (rows, columns) = rows_and_columns(&axes);
+        let pooled = portable::pool(&x.tensor, &rows, &columns, self.pooling(cx)?)?;
+        let tensor = pooled.reshape(output_dims(x.dims(), &axes))?;
+        Ok(Some(vec![Array { tensor, element: x.element }]))
+    }
+
     fn differentiate(
         &self,
         cx: &NodeCx,
@@ -110,6 +125,15 @@ struct Global {
     maximum: bool,
 }
 
+impl Global {
+    fn pooling(&self) -> Pooling {
+        match self.maximum {
+            true => Pooling::Maximum,
+            false => Pooling::Average { include_padding: false },
+        }
+    }
+}
+
 impl Operator for Global {
     fn infer(&self, _cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         let x = inputs.required(0)?;
@@ -119,13 +143,20 @@ impl Operator for Global {
     fn eval(&self, _cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = float(inputs.required(0)?)?;
         let dims = global_dims(x.dims())?;
-        let pooling = if self.maximum {
-            Pooling::Maximum
-        } else {
-            Pooling::Average { include_padding: false }
-        };
-        let pooled = global_pool(&x.tensor, pooling)?;
+        let pooled = global_pool(&x.tensor, self.pooling())?;
         Ok(vec![Array { tensor: pooled.reshape(dims)?, element: x.element }])
+    }
+
+    fn portable(
+        &self,
+        _cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let dims = global_dims(x.dims())?;
+        let pooled = portable::global_pool(&x.tensor, self.pooling())?;
+        Ok(Some(vec![Array { tensor: pooled.reshape(dims)?, element: x.element }]))
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

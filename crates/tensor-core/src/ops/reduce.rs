@@ -4,7 +4,7 @@ use super::elementwise::{fill_rows, slice, with_slice};
 use super::operand::{Operand, axes, axis, finish, wrap};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{Flow, Labels};
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 
@@ -148,6 +148,27 @@ impl Operator for Kind {
                 .collect::<Result<Vec<i64>>>()
         })??;
         Ok(vec![Array::new(Tensor::from_vec(values, dims, &Device::Cpu)?, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let reduced = self.reduced(cx, inputs)?;
+        let rows = as_rows(&x.tensor, &reduced)?;
+        let values = match self {
+            _ if rows.dim(1)? == 0 => return Ok(None),
+            Self::Sum => rows.sum(1)?,
+            Self::Mean => rows.mean(1)?,
+            Self::SumSquare => rows.sqr()?.sum(1)?,
+            Self::L2 => rows.sqr()?.sum(1)?.sqrt()?,
+            _ => return Ok(None),
+        };
+        let dims = reduced_dims(x.dims(), &reduced, cx.int("keepdims", 1)? != 0);
+        Ok(Some(vec![Array { tensor: values.reshape(dims)?, element: x.element }]))
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -4,8 +4,9 @@ use super::conv::float;
 use super::operand::{Operand, axis, finish, size};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
-use crate::kernels::{Normalized, normalize_rows, scale_channels};
-use crate::run::{Array, Fact};
+use crate::kernels::{self, Normalized};
+use crate::portable;
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::Tensor;
 
@@ -14,6 +15,12 @@ pub(super) const OPERATORS: &[Entry] = &[
     ("InstanceNormalization", &Channelwise { grouped: false }),
     ("LayerNormalization", &LayerNormalization),
 ];
+
+/// Normalizes rows; see [`kernels::normalize_rows`].
+type NormalizeRows = fn(&Tensor, f64) -> candle_core::Result<Normalized>;
+
+/// Scales and shifts channels; see [`kernels::scale_channels`].
+type ScaleChannels = fn(&Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
 /// `y = scale * (x - mean) / sqrt(variance + epsilon) + bias`, with the statistics of each sample's
 /// channel, or of each group of its channels.
@@ -44,16 +51,15 @@ impl Channelwise {
         }
         Ok(groups)
     }
-}
 
-impl Operator for Channelwise {
-    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
-        self.groups(cx, inputs)?;
-        let x = inputs.required(0)?;
-        Ok(vec![Fact::new(x.element, x.dims.clone())])
-    }
-
-    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+    /// The outputs, by our kernels or by candle's operations.
+    fn normalize(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        normalize_rows: NormalizeRows,
+        scale_channels: ScaleChannels,
+    ) -> Result<Vec<Array>> {
         let x = float(inputs.required(0)?)?;
         let groups = self.groups(cx, inputs)?;
         if x.tensor.elem_count() == 0 {
@@ -71,6 +77,27 @@ impl Operator for Channelwise {
         };
         let tensor = scale_channels(&normalized, &parameter(1)?, &parameter(2)?)?;
         Ok(vec![finish(tensor, x.element)?])
+    }
+}
+
+impl Operator for Channelwise {
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        self.groups(cx, inputs)?;
+        let x = inputs.required(0)?;
+        Ok(vec![Fact::new(x.element, x.dims.clone())])
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        self.normalize(cx, inputs, kernels::normalize_rows, kernels::scale_channels)
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.normalize(cx, inputs, portable::normalize_rows, portable::scale_channels).map(Some)
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -121,20 +148,12 @@ impl LayerNormalization {
         Ok(first)
     }
 
-    fn statistics_dims(x: &[usize], first: usize) -> Vec<usize> {
-        x.iter().enumerate().map(|(i, &n)| if i < first { n } else { 1 }).collect()
-    }
-}
-
-impl Operator for LayerNormalization {
-    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
-        let first = Self::first(cx, inputs)?;
-        let x = inputs.required(0)?;
-        let statistics = Fact::new(ElementType::F32, Self::statistics_dims(&x.dims, first));
-        Ok(vec![Fact::new(x.element, x.dims.clone()), statistics.clone(), statistics])
-    }
-
-    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+    /// The outputs, by our kernels or by candle's operations.
+    fn normalize(
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        normalize_rows: NormalizeRows,
+    ) -> Result<Vec<Array>> {
         let first = Self::first(cx, inputs)?;
         let x = float(inputs.required(0)?)?;
         let scale = float(inputs.required(1)?)?;
@@ -157,6 +176,32 @@ impl Operator for LayerNormalization {
             Array::float(mean.reshape(dims.as_slice())?),
             Array::float(inverse.reshape(dims)?),
         ])
+    }
+
+    fn statistics_dims(x: &[usize], first: usize) -> Vec<usize> {
+        x.iter().enumerate().map(|(i, &n)| if i < first { n } else { 1 }).collect()
+    }
+}
+
+impl Operator for LayerNormalization {
+    fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
+        let first = Self::first(cx, inputs)?;
+        let x = inputs.required(0)?;
+        let statistics = Fact::new(ElementType::F32, Self::statistics_dims(&x.dims, first));
+        Ok(vec![Fact::new(x.element, x.dims.clone()), statistics.clone(), statistics])
+    }
+
+    fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
+        Self::normalize(cx, inputs, kernels::normalize_rows)
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        Self::normalize(cx, inputs, portable::normalize_rows).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -7,7 +7,7 @@ use super::sizes::Target;
 use super::{Entry, Inputs, NodeCx, Operator, broadcast};
 use crate::channels::{CutCx, Flow, Labels};
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::Tensor;
 
@@ -78,6 +78,15 @@ impl Operator for Reshape {
         reshaped(inputs.required(0)?, &Self::dims(cx, inputs)?)
     }
 
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
+    }
+
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
         let labels = regroup(flow, flow.dims(0), flow.output_dims(0));
         let labels = Self::target(cx, labels.len())?.adapt(cx, flow, labels);
@@ -110,6 +119,15 @@ impl Operator for Flatten {
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         let x = inputs.required(0)?;
         reshaped(x, &Self::dims(cx, x.dims())?)
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -149,6 +167,15 @@ impl Operator for Transpose {
         let permutation = Self::permutation(cx, x.dims().len())?;
         let tensor = x.tensor.permute(permutation.as_slice())?.contiguous()?;
         Ok(vec![Array::new(tensor, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -198,6 +225,15 @@ impl Operator for Squeeze {
         reshaped(x, &without(x.dims(), &Self::dropped(cx, inputs)?))
     }
 
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
+    }
+
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
         let labels = regroup(flow, flow.dims(0), flow.output_dims(0));
         flow.set_output(0, labels);
@@ -233,6 +269,15 @@ impl Operator for Unsqueeze {
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
         reshaped(inputs.required(0)?, &Self::dims(cx, inputs)?)
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -330,6 +375,15 @@ impl Operator for Expand {
         count(&dims)?;
         let tensor: Tensor = x.tensor.broadcast_as(dims.as_slice())?.contiguous()?;
         Ok(vec![Array::new(tensor, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

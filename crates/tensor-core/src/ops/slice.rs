@@ -6,7 +6,7 @@ use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{CutCx, Flow};
 use crate::graph::Attribute;
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 
 /// The operators of this file.
@@ -126,6 +126,15 @@ impl Operator for Slice {
             };
         }
         Ok(vec![Array::new(tensor.contiguous()?, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -250,6 +259,15 @@ impl Operator for Split {
             start += part;
         }
         Ok(outputs)
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        self.eval(cx, inputs).map(Some)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

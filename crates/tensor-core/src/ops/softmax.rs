@@ -6,7 +6,7 @@ use super::real::Real;
 use super::{Entry, Inputs, NodeCx, Operator, passing};
 use crate::Result;
 use crate::channels::Flow;
-use crate::run::{Array, Fact};
+use crate::run::{Array, Fact, Training};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
 
 /// The operators of this file.
@@ -53,6 +53,31 @@ impl Operator for Kind {
         let rows = rows.transpose(1, 2)?.contiguous()?.apply_op1(Rows(*self))?;
         let tensor = rows.transpose(1, 2)?.contiguous()?.reshape(dims)?;
         Ok(vec![finish(tensor, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let dims = x.dims();
+        let span = span(cx, dims.len())?;
+        if *self == Self::Hardmax || x.tensor.elem_count() == 0 {
+            return Ok(None);
+        }
+        let outer: usize = dims[..span.start].iter().product();
+        let length: usize = dims[span].iter().product();
+        let rows = x.tensor.contiguous()?.reshape((outer, length, ()))?;
+        let shifted = rows.broadcast_sub(&rows.detach().max_keepdim(1)?)?;
+        let powers = shifted.exp()?;
+        let sums = powers.sum_keepdim(1)?;
+        let tensor = match self {
+            Self::LogSoftmax => shifted.broadcast_sub(&sums.log()?)?,
+            _ => powers.broadcast_div(&sums)?,
+        };
+        Ok(Some(vec![Array { tensor: tensor.reshape(dims)?, element: x.element }]))
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -6,6 +6,7 @@ use super::real::Real;
 use super::{Differentiated, Entry, Follower, Following, Inputs, NodeCx, Operator, passing};
 use crate::channels::Flow;
 use crate::kernels::{clamp_backward, widest};
+use crate::portable;
 use crate::run::{Array, Fact, Training};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Shape, Tensor};
@@ -155,16 +156,24 @@ impl Operator for Unary {
     }
 
     fn eval(&self, cx: &NodeCx, inputs: &Inputs<Array>) -> Result<Vec<Array>> {
-        let mut parameters = [0.0; 2];
-        for (slot, &(name, default)) in parameters.iter_mut().zip(self.attributes) {
-            *slot = f64::from(cx.float(name, default)?);
-        }
+        let parameters = self.parameters(cx)?;
         let x = inputs.required(0)?;
         if x.tensor.dtype() == DType::I64 {
             return self.integers(x);
         }
         let function = Function { name: self.name, f32: self.f32, f64: self.f64, parameters };
         Ok(vec![finish(x.tensor.contiguous()?.apply_op1(function)?, x.element)?])
+    }
+
+    fn portable(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        _training: Option<&mut Training>,
+    ) -> Result<Option<Vec<Array>>> {
+        let x = inputs.required(0)?;
+        let y = portable::unary(self.name, &x.tensor, self.parameters(cx)?)?;
+        Ok(y.map(|tensor| vec![Array { tensor, element: x.element }]))
     }
 
     fn differentiate(
@@ -194,6 +203,14 @@ impl Operator for Unary {
 }
 
 impl Unary {
+    fn parameters(&self, cx: &NodeCx) -> Result<Parameters> {
+        let mut parameters = [0.0; 2];
+        for (slot, &(name, default)) in parameters.iter_mut().zip(self.attributes) {
+            *slot = f64::from(cx.float(name, default)?);
+        }
+        Ok(parameters)
+    }
+
     fn integers(&self, x: &Array) -> Result<Vec<Array>> {
         let f = self
             .integers

@@ -13,7 +13,7 @@ use crate::kernels::add;
 use crate::ops::{Differentiated, Following, Inputs, Pullback};
 use crate::{Result, ValueId};
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Session<'_> {
@@ -40,7 +40,7 @@ impl Session<'_> {
             entries: Vec::new(),
         };
         for (value, array) in inputs {
-            recorder.put(*value, array.clone(), tap)?;
+            recorder.put(*value, self.backend.inward(array)?, tap)?;
         }
         for stage in &self.trained {
             if !recorder.fused(stage, tap, training)? {
@@ -60,6 +60,7 @@ impl Session<'_> {
             if recorder.tracked.contains(&value) {
                 array.tensor = recorder.leaf(value, &array.tensor)?;
             }
+            *array = self.backend.outward(array)?;
         }
         Ok(Recording { outputs, leaves: recorder.leaves, entries: recorder.entries })
     }
@@ -125,8 +126,12 @@ pub struct Gradients {
 
 impl Gradients {
     /// Takes out the gradient of an input of the recorded run.
-    pub fn take(&mut self, value: ValueId) -> Option<Tensor> {
-        self.values.remove(&value)
+    ///
+    /// # Errors
+    /// When it cannot be fetched from the device that computed it.
+    pub fn take(&mut self, value: ValueId) -> Result<Option<Tensor>> {
+        let gradient = self.values.remove(&value);
+        Ok(gradient.map(|gradient| gradient.to_device(&Device::Cpu)).transpose()?)
     }
 
     /// The gradient of a variable, by a loss or a tap.
@@ -207,7 +212,8 @@ impl Recorder<'_> {
     /// Notes a computed value, and shows it to the tap.
     fn put(&mut self, value: ValueId, array: Array, tap: &mut dyn Tap) -> Result<()> {
         if tap.touches(value) {
-            tap.after(value, &self.seen(value, &array)?)?;
+            let seen = self.seen(value, &array)?;
+            self.session.show(value, &seen, tap)?;
         }
         self.live.insert(value, array);
         Ok(())
@@ -216,8 +222,9 @@ impl Recorder<'_> {
     /// Runs the steps of a stage as one; false when they have to run one by one.
     fn fused(&mut self, stage: &Stage, tap: &mut dyn Tap, training: &mut Training) -> Result<bool> {
         // A scale that follows is a normalization by constants, which training leaves alone.
-        let Some(fusion) = stage.fusion.as_ref().filter(|fusion| fusion.epilogue.scale.is_none())
-        else {
+        let Some(fusion) = stage.fusion.as_ref().filter(|fusion| {
+            fusion.epilogue.scale.is_none() && !self.session.backend.is_portable()
+        }) else {
             return Ok(false);
         };
         let session = self.session;
@@ -274,6 +281,7 @@ impl Recorder<'_> {
         let touched = cx.node.inputs.iter().flatten().any(|&value| tap.touches(value));
         let wanted = self.wanted(&cx.node.inputs);
         if !touched
+            && !session.backend.is_portable()
             && wanted.contains(&true)
             && let [Some(output)] = cx.node.outputs[..]
         {
@@ -299,7 +307,10 @@ impl Recorder<'_> {
             };
             let array = session.value(value, &self.live)?.clone();
             let seen = self.seen(value, &array)?;
-            let replaced = if tap.touches(value) { tap.before(step.node, i, &seen)? } else { None };
+            let replaced = match tap.touches(value) {
+                true => session.replacement((step.node, i, value), &seen, tap)?,
+                false => None,
+            };
             if replaced.is_some() && session.constants.contains_key(&value) {
                 // What was prepared from a constant does not hold for what takes its place.
                 cx.prepared = None;
@@ -307,7 +318,7 @@ impl Recorder<'_> {
             inputs.push(Some(replaced.unwrap_or(seen)));
         }
         let inputs = Inputs::new(inputs.iter().map(Option::as_ref).collect());
-        let arrays = step.operator.train(&cx, &inputs, training)?;
+        let arrays = session.compute(step.operator, &cx, &inputs, Some(training))?;
         check_gradient(step.operator, &inputs, &arrays)?;
         let mut outputs = Vec::new();
         for (value, array) in cx.node.outputs.iter().zip(arrays) {

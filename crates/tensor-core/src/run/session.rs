@@ -1,7 +1,7 @@
 //! Runs a graph: constants folded once, values freed after their last reader, taps on any value.
 
 use super::fuse::{self, Fusion, Stage};
-use super::{Array, Training};
+use super::{Array, Backend, Training};
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx, Operator, Prepared};
 use crate::{ElementType, Error, NodeId, Result, ValueId};
@@ -64,6 +64,7 @@ pub struct Session<'g> {
     fused: Vec<Stage>,
     /// The stages of a training step.
     pub(super) trained: Vec<Stage>,
+    pub(super) backend: Backend,
 }
 
 impl<'g> Session<'g> {
@@ -136,7 +137,20 @@ impl<'g> Session<'g> {
         let separate = fuse::separate(graph, &steps, targets);
         let fused = fuse::fused(graph, &steps, &constants, targets, |op| op.fusing().is_some());
         let trained = fuse::fused(graph, &steps, &constants, targets, |op| op.leads_in_training());
-        Ok(Self { graph: kept, constants, steps, separate, fused, trained })
+        let backend = Backend::cpu();
+        Ok(Self { graph: kept, constants, steps, separate, fused, trained, backend })
+    }
+
+    /// Computes there from now on; a new session computes on the CPU, by our own kernels.
+    ///
+    /// # Errors
+    /// When the constants do not fit the device.
+    pub fn on(mut self, backend: &Backend) -> Result<Self> {
+        self.backend = backend.clone();
+        for constant in self.constants.values_mut() {
+            *constant = backend.inward(constant)?;
+        }
+        Ok(self)
     }
 
     /// Runs on named inputs and returns the graph outputs in order.
@@ -154,6 +168,9 @@ impl<'g> Session<'g> {
     /// # Errors
     /// As [`run`](Self::run), and when the session was not prepared for a target.
     pub fn fetch(&self, inputs: &[(ValueId, Array)], targets: &[ValueId]) -> Result<Vec<Array>> {
+        if self.backend.is_portable() {
+            return self.visit(inputs, targets, &mut NoTap, None);
+        }
         let mut live: BTreeMap<ValueId, Array> = inputs.iter().cloned().collect();
         for stage in &self.fused {
             let covered = match &stage.fusion {
@@ -225,8 +242,8 @@ impl<'g> Session<'g> {
     ) -> Result<Vec<Array>> {
         let mut live: BTreeMap<ValueId, Array> = BTreeMap::new();
         for (value, array) in inputs {
-            tap.after(*value, array)?;
-            live.insert(*value, array.clone());
+            self.show(*value, array, tap)?;
+            live.insert(*value, self.backend.inward(array)?);
         }
         for stage in &self.separate {
             for &step in &stage.steps {
@@ -236,9 +253,38 @@ impl<'g> Session<'g> {
                 live.remove(value);
             }
         }
-        self.collect(&live, targets)
+        self.outputs(&live, targets)
     }
 
+    /// Targets, on the CPU.
+    fn outputs(&self, live: &BTreeMap<ValueId, Array>, targets: &[ValueId]) -> Result<Vec<Array>> {
+        let arrays = self.collect(live, targets)?;
+        arrays.iter().map(|array| self.backend.outward(array)).collect()
+    }
+
+    /// Shows a value to a tap; one that does not touch it is spared the way from another device.
+    pub(super) fn show(&self, value: ValueId, array: &Array, tap: &mut dyn Tap) -> Result<()> {
+        if self.backend.is_remote() && !tap.touches(value) {
+            return Ok(());
+        }
+        tap.after(value, &self.backend.outward(array)?)
+    }
+
+    /// What a tap puts in place of the input of a node.
+    pub(super) fn replacement(
+        &self,
+        (node, input, value): (NodeId, usize, ValueId),
+        array: &Array,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Array>> {
+        if self.backend.is_remote() && !tap.touches(value) {
+            return Ok(None);
+        }
+        let new = tap.before(node, input, &self.backend.outward(array)?)?;
+        new.map(|new| self.backend.inward(&new)).transpose()
+    }
+
+    /// Targets, which may be on another device.
     pub(super) fn collect(
         &self,
         live: &BTreeMap<ValueId, Array>,
@@ -340,7 +386,8 @@ impl<'g> Session<'g> {
         let mut replaced: Vec<Option<Array>> = vec![None; inputs.len()];
         for (i, array) in inputs.iter().enumerate() {
             if let Some(array) = array {
-                replaced[i] = tap.before(step.node, i, array)?;
+                let Some(value) = cx.node.input(i) else { continue };
+                replaced[i] = self.replacement((step.node, i, value), array, tap)?;
             }
         }
         for (i, new) in replaced.iter().enumerate() {
@@ -352,18 +399,46 @@ impl<'g> Session<'g> {
             }
         }
         let inputs = Inputs::new(inputs);
-        let outputs = match training {
-            Some(training) => step.operator.train(&cx, &inputs, training)?,
-            None => step.operator.eval(&cx, &inputs)?,
-        };
+        let outputs = self.compute(step.operator, &cx, &inputs, training)?;
         check_gradient(step.operator, &inputs, &outputs)?;
         for (value, array) in cx.node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
-                tap.after(*value, &array)?;
+                self.show(*value, &array, tap)?;
                 live.insert(*value, array);
             }
         }
         Ok(())
+    }
+}
+
+impl Session<'_> {
+    /// The outputs of a node where the session computes: by candle's own operations, or on the CPU
+    /// where there are none.
+    pub(super) fn compute(
+        &self,
+        operator: &dyn Operator,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        mut training: Option<&mut Training>,
+    ) -> Result<Vec<Array>> {
+        let run = |inputs: &Inputs<Array>, training: Option<&mut Training>| match training {
+            Some(training) => operator.train(cx, inputs, training),
+            None => operator.eval(cx, inputs),
+        };
+        if !self.backend.is_portable() {
+            return run(inputs, training);
+        }
+        // Operators that choose or compare have inputs of other elements as well.
+        if inputs.get(0).is_some_and(|array| array.element == ElementType::F32)
+            && let Some(outputs) = operator.portable(cx, inputs, training.as_deref_mut())?
+        {
+            return Ok(outputs);
+        }
+        let near = inputs.iter().map(|array| array.map(|a| self.backend.outward(a)).transpose());
+        let near: Vec<Option<Array>> = near.collect::<Result<_>>()?;
+        let near = Inputs::new(near.iter().map(Option::as_ref).collect());
+        let outputs = run(&near, training)?;
+        outputs.iter().map(|array| self.backend.inward(array)).collect()
     }
 }
 

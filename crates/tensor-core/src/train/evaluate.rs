@@ -53,15 +53,16 @@ pub(super) fn arrays(graph: &Graph, batch: &Batch) -> Result<Vec<Array>> {
     graph.inputs.iter().map(array).collect()
 }
 
-/// Evaluates a graph that holds its weights, as `plugins` let it see values.
+/// Evaluates a graph that holds its weights, as `plugins` let it see values; `session` is prepared
+/// for its scores.
 pub(super) fn evaluate(
+    session: &Session,
     graph: &Graph,
     scores: ValueId,
     (set, batch): (&Dataset, usize),
     plugins: &mut [Box<dyn Plugin>],
     progress: &dyn Progress,
 ) -> Result<Score> {
-    let session = Session::until(graph, &[scores])?;
     let watched = Watched::new(graph, plugins)?;
     let (mut loss, mut right) = (0.0, 0_usize);
     for batch in set.batches(batch) {

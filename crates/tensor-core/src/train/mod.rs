@@ -23,6 +23,8 @@ mod parameters;
 mod params;
 mod plugin;
 #[cfg(feature = "train")]
+mod reduced;
+#[cfg(feature = "train")]
 mod restored;
 #[cfg(feature = "train")]
 mod run;
@@ -46,6 +48,8 @@ pub use parameters::{Parameter, Parameters, Role, prepare};
 #[cfg(feature = "train")]
 pub use params::{Keep, Length, Params};
 pub use plugin::{Extra, Mode, Moment, Plugin, Step};
+#[cfg(feature = "train")]
+pub use reduced::reduced_layers;
 #[cfg(feature = "train")]
 pub use run::{Job, Planned, Point, Report, Trained, plan, train};
 pub use schedule::Schedule;

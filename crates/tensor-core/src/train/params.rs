@@ -2,6 +2,7 @@
 
 use super::{Augment, Optimizer, Schedule};
 use crate::kernels::Precision;
+use crate::run::DeviceName;
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -51,6 +52,9 @@ pub struct Params {
     /// the scores, or of which a parameter is frozen; and all of them in batches of fewer than 16
     /// samples, whose statistics are too uncertain (Wu and He, "Group normalization", 2018).
     pub restore_norms: bool,
+    /// Where the steps and the evaluations are computed. Elsewhere than on the CPU candle's
+    /// operations are used, in 32-bit floats.
+    pub device: DeviceName,
     /// Begin with random weights instead of those of the model?
     pub reinitialize: bool,
     /// Seed of all random draws.
@@ -99,6 +103,7 @@ impl Default for Params {
             keep: Keep::Last,
             precision: Precision::F32,
             restore_norms: false,
+            device: DeviceName::Cpu,
             reinitialize: false,
             seed: 0,
         }
@@ -115,9 +120,10 @@ impl Params {
     ///
     /// # Errors
     /// `E0406` names the parameter, its value and its range; `E0408` when this processor lacks the
-    /// precision.
+    /// precision; `E0409` when this build lacks the device.
     pub fn check(&self) -> Result<()> {
         self.precision.check()?;
+        self.device.check()?;
         let share = |x: f64| (0.0..1.0).contains(&x);
         let least = |x: f64, open: bool| x.is_finite() && (x > 0.0 || (!open && x == 0.0));
         let counts = [

@@ -7,9 +7,17 @@ use super::{Optimizer, Schedule, cross_entropy};
 use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
 
+fn read(file: &str) -> Value {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/train/");
+    serde_json::from_str(&std::fs::read_to_string(format!("{folder}{file}")).unwrap()).unwrap()
+}
+
 fn reference() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/train/reference.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    read("reference.json")
+}
+
+fn steps() -> Value {
+    read("steps.json")["steps"].take()
 }
 
 fn floats(value: &Value) -> Vec<f32> {
@@ -27,7 +35,7 @@ fn assert_close(found: &[f32], expected: &[f32]) {
 
 #[test]
 fn optimizers() {
-    let reference = reference();
+    let reference = steps();
     for (name, optimizer, decay) in [
         ("sgd", Optimizer::Sgd { momentum: 0.9, nesterov: false }, 0.01),
         ("nesterov", Optimizer::sgd(), 0.01),
@@ -64,7 +72,7 @@ fn one_cycle() {
 
 #[test]
 fn cross_entropies() {
-    for case in reference()["cross_entropy"].as_array().unwrap() {
+    for case in steps()["cross_entropy"].as_array().unwrap() {
         let rows: Vec<Vec<f32>> = case["scores"].as_array().unwrap().iter().map(floats).collect();
         let scores = Var::from_tensor(&Tensor::new(rows, &Device::Cpu).unwrap()).unwrap();
         let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();

@@ -211,8 +211,9 @@ impl<'a> Run<'a> {
         let graph = self.trainer.graph;
         let batch = self.feed.data.batch(0..self.feed.plan.batch)?;
         let inputs: Vec<_> = graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
-        let session = Session::until(graph, &[self.trainer.scores])?;
-        let outputs = session.fetch(&inputs, &[self.trainer.scores])?;
+        let scores = self.trainer.scores;
+        let session = Session::until(graph, &[scores])?.on(&self.trainer.backend)?;
+        let outputs = session.fetch(&inputs, &[scores])?;
         let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
         let classes = as_matrix(&first.tensor, self.feed.plan.batch)?.dim(1)?;
         if self.trainer.needs_labels() {
@@ -307,9 +308,10 @@ impl<'a> Run<'a> {
         let evaluation = match self.evaluation {
             Some(set) => {
                 let graph = self.trainer.written(true)?;
-                let (scores, set) = (self.trainer.scores, (set, self.feed.plan.batch));
-                let plugins = &mut *self.trainer.plugins;
-                Some(evaluate(&graph, scores, set, plugins, self.progress)?)
+                let Trainer { scores, backend, plugins, .. } = &mut self.trainer;
+                let session = Session::until(&graph, &[*scores])?.on(backend)?;
+                let set = (set, self.feed.plan.batch);
+                Some(evaluate(&session, &graph, *scores, set, plugins, self.progress)?)
             }
             None => None,
         };

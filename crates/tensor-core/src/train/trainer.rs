@@ -7,7 +7,7 @@ use super::views::{self, Views, Watched};
 use super::{Mode, Moment, Parameters, Params, Plugin, Step, average, cross_entropy};
 use crate::data::Batch;
 use crate::graph::{Attribute, Graph};
-use crate::run::{Array, Gradients, Session, Training};
+use crate::run::{Array, Backend, Gradients, Session, Training};
 use crate::{Error, NodeId, Result, ValueId, random};
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,7 @@ pub(super) struct Trainer<'a> {
     pub(super) parameters: Parameters,
     pub(super) plugins: &'a mut [Box<dyn Plugin>],
     session: Session<'a>,
+    pub(super) backend: Backend,
     watched: Watched,
     targets: Vec<ValueId>,
     frozen: Vec<NodeId>,
@@ -80,7 +81,8 @@ impl<'a> Trainer<'a> {
         let targets: Vec<ValueId> = std::iter::once(scores).chain(watched.wanted()).collect();
         let given: Vec<ValueId> =
             graph.inputs.iter().copied().chain(parameters.iter().map(|p| p.value)).collect();
-        let session = Session::between(graph, &given, &targets)?;
+        let backend = params.device.open()?;
+        let session = Session::between(graph, &given, &targets)?.on(&backend)?;
         let average = match params.average {
             Some(_) => Some(copies(&parameters)?),
             None => None,
@@ -95,6 +97,7 @@ impl<'a> Trainer<'a> {
             parameters,
             plugins,
             session,
+            backend,
             watched,
             targets,
             average,
@@ -160,7 +163,7 @@ impl<'a> Trainer<'a> {
         }
         let mut gradients = recording.gradients(&loss)?;
         for (parameter, tensor) in self.parameters.iter().zip(&seen) {
-            if let Some(gradient) = gradients.take(parameter.value) {
+            if let Some(gradient) = gradients.take(parameter.value)? {
                 gradients.follow(tensor, gradient)?;
             }
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tensor_core::Result;
+use tensor_core::run::DeviceName;
 use tensor_core::train::{Augment, Keep, Length, Optimizer, Params, Precision, Schedule};
 
 /// Arguments of `kerf train`, `kerf finetune` and `kerf distill`.
@@ -107,6 +108,9 @@ struct MethodArgs {
     /// What to do about convolutions without BatchNormalization, such as after pruning
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = BatchNormArg::Keep)]
     batch_norm: BatchNormArg,
+    /// What computes: cpu, cuda, metal, or cuda:1 and so on; the latter need a build with that feature
+    #[arg(long, value_name = "NAME", default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
     /// Begin with random weights (He's initialization) instead of those of the model
     #[arg(long)]
     reinit: bool,
@@ -213,6 +217,11 @@ impl FromStr for ScaledRate {
 }
 
 impl TrainArgs {
+    /// Where the run and its teachers are computed.
+    pub(super) fn device(&self) -> DeviceName {
+        self.method.device
+    }
+
     /// The parameters of the run, for batches of that size.
     pub(super) fn params(&self, batch: usize) -> Params {
         let method = &self.method;
@@ -247,6 +256,7 @@ impl TrainArgs {
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
             restore_norms: method.batch_norm == BatchNormArg::Restore,
+            device: method.device,
             reinitialize: method.reinit,
             seed: self.shared.seed,
         }

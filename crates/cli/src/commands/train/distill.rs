@@ -15,6 +15,7 @@ use tensor_core::data::Dataset;
 use tensor_core::measure::Runner;
 use tensor_core::measure::top_k::TopK;
 use tensor_core::progress::Progress;
+use tensor_core::run::DeviceName;
 use tensor_core::train::Plugin;
 use tensor_core::{Error, Result, onnx};
 
@@ -103,6 +104,7 @@ impl DistillArgs {
         &self,
         set: &Dataset,
         shared: &crate::args::Shared,
+        device: DeviceName,
         target: &Path,
     ) -> Result<Option<Box<dyn Plugin>>> {
         if self.teacher.is_empty() {
@@ -132,6 +134,7 @@ impl DistillArgs {
             features: self.feature.iter().map(feature).collect(),
             shapes: shared.shapes(),
             seed: shared.seed,
+            device,
         };
         let distiller = Distiller::new(params, graphs)?;
         if distiller.needs_labels() && !set.has_labels() {

@@ -3,6 +3,7 @@
 mod args;
 mod distill;
 mod identity;
+mod precision;
 mod text;
 
 pub(crate) use args::TrainArgs;
@@ -55,6 +56,8 @@ impl Task for TrainArgs {
             cx.console.detail(note);
         }
         let params = self.params(self.data.batch(&graph));
+        params.check()?;
+        precision::warn(&graph, &set, &params, cx.console)?;
         let mut plugins = self.plugins(&set)?;
         let job = Job {
             graph: &graph,
@@ -120,7 +123,8 @@ impl Task for TrainArgs {
 impl TrainArgs {
     /// The techniques that take part.
     fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
-        let distiller = self.distill.plugin(set, &self.shared, &self.files.output)?;
+        let distiller =
+            self.distill.plugin(set, &self.shared, self.device(), &self.files.output)?;
         Ok(distiller.into_iter().collect())
     }
 
