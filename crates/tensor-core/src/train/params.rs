@@ -45,9 +45,6 @@ pub struct Params {
     pub keep: Keep,
     /// Number format of the products in convolutions.
     pub precision: Precision,
-    /// Where the steps and the evaluations are computed. Elsewhere than on the CPU candle's
-    /// operations are used, in 32-bit floats.
-    pub device: DeviceName,
     /// Put a BatchNormalization behind convolutions that have none, for the run? It is an identity
     /// at first, learns with the statistics of the batch, and is folded away at the end, so that
     /// the model keeps its nodes. That is how networks are fine-tuned into which normalizations
@@ -55,6 +52,9 @@ pub struct Params {
     /// the scores, or of which a parameter is frozen; and all of them in batches of fewer than 16
     /// samples, whose statistics are too uncertain (Wu and He, "Group normalization", 2018).
     pub restore_norms: bool,
+    /// Where the steps and the evaluations are computed. Elsewhere than on the CPU candle's
+    /// operations are used, in 32-bit floats.
+    pub device: DeviceName,
     /// Begin with random weights instead of those of the model?
     pub reinitialize: bool,
     /// Seed of all random draws.
@@ -102,8 +102,8 @@ impl Default for Params {
             checkpoint_every: None,
             keep: Keep::Last,
             precision: Precision::F32,
-            device: DeviceName::Cpu,
             restore_norms: false,
+            device: DeviceName::Cpu,
             reinitialize: false,
             seed: 0,
         }

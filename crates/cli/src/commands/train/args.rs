@@ -105,12 +105,12 @@ struct MethodArgs {
     /// Number format of the products in convolutions; values, sums and weights stay 32 bits wide
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
-    /// What computes: cpu, cuda, metal, or cuda:1 and so on; the latter need a build with that feature
-    #[arg(long, value_name = "NAME", default_value_t = DeviceName::Cpu)]
-    device: DeviceName,
     /// What to do about convolutions without BatchNormalization, such as after pruning
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = BatchNormArg::Keep)]
     batch_norm: BatchNormArg,
+    /// What computes: cpu, cuda, metal, or cuda:1 and so on; the latter need a build with that feature
+    #[arg(long, value_name = "NAME", default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
     /// Begin with random weights (He's initialization) instead of those of the model
     #[arg(long)]
     reinit: bool,
@@ -255,8 +255,8 @@ impl TrainArgs {
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
-            device: method.device,
             restore_norms: method.batch_norm == BatchNormArg::Restore,
+            device: method.device,
             reinitialize: method.reinit,
             seed: self.shared.seed,
         }
