@@ -98,6 +98,17 @@ pub fn engine(choice: Choice) -> Result<Selected> {
     Ok(Selected { engine: Box::new(Rten::default()), fallback })
 }
 
+/// Checks the ONNX Runtime library that the environment variable `ORT_DYLIB_PATH` names, if any.
+///
+/// # Errors
+/// `E0305` when it cannot be used.
+pub fn check_named() -> Result<()> {
+    match super::discover::named() {
+        Some(_) => OnnxRuntime::find().map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// No such engine here.
 pub(super) fn not_found(what: impl Display) -> Error {
     Error::new(ErrorKind::Unsupported, "E0301", format!("ONNX Runtime was not found: {what}"))

@@ -15,4 +15,4 @@ mod rten;
 pub mod statistics;
 pub mod top_k;
 
-pub use engine::{Choice, Engine, Named, Runner, Selected, engine};
+pub use engine::{Choice, Engine, Named, Runner, Selected, check_named, engine};

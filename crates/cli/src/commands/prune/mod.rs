@@ -17,7 +17,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tensor_core::data::Dataset;
-use tensor_core::measure::Choice;
+use tensor_core::measure::{self, Choice};
 use tensor_core::text::counted;
 use tensor_core::{Graph, Result, cost, onnx, run};
 
@@ -63,11 +63,12 @@ impl Task for PruneArgs {
         onnx::check_target(&model.graph, &self.files.output)?;
         let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
         let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
-        // An engine that cannot be had should be known before the work, not after.
-        let engine = search.end(cx.console)?;
+        // An engine that was named and cannot be had should be known before the work, not after.
+        measure::check_named()?;
         let start = Instant::now();
         let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
         cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
+        let engine = search.end(cx.console)?;
         let mut graph = pruned.graph;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(
