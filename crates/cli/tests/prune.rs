@@ -97,9 +97,14 @@ fn same_bytes_with_one_and_two_threads() {
 fn an_infeasible_budget_says_what_is_attainable_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
-    let run = prune(VGG, &output, &["--max-macs", "10"]).exits(1);
-    assert!(run.stderr.contains("error[E0140]: "), "{}", run.stderr);
-    assert!(run.stderr.contains("attainable is "), "{}", run.stderr);
+    let attainable = |extra: &[&str]| {
+        let run = prune(VGG, &output, &[&["--max-macs", "10"], extra].concat()).exits(1);
+        assert!(run.stderr.contains("error[E0140]: "), "{}", run.stderr);
+        let (_, interval) = run.stderr.split_once("attainable is ").unwrap();
+        interval.split(';').next().unwrap().to_owned()
+    };
+    // By default any multiple may be rounded to.
+    assert_eq!(attainable(&[]), attainable(&["--round-to", "1"]));
     assert_eq!(file_names(folder.path()), Vec::<String>::new());
 }
 

@@ -136,7 +136,7 @@ pub(crate) fn solve_semidefinite(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Opti
 /// A matrix that should be positive definite is not, even with its ridge.
 pub(crate) fn singular() -> Error {
     Error::invalid("the statistics of the layer are singular")
-        .hint("raise the ridge, or collect more calibration rows")
+        .hint("collect more calibration rows, or such that differ more; in the library a larger ridge helps too")
 }
 
 /// Replaces `a` by `a L^-T` for lower-triangular `L`; a few columns at a time are meant.

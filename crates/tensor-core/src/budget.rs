@@ -44,7 +44,8 @@ pub fn allocate(
         let mut best: Option<(f64, usize, usize, f64)> = None;
         for set in 0..choices.len() {
             let old = picks[set];
-            for pick in 0..old {
+            // Of several that cost the same, the widest.
+            for pick in (0..old).rev() {
                 picks[set] = pick;
                 let saved = current - cost_of(&picks);
                 let lost = choices[set].penalty[pick] - choices[set].penalty[old];
@@ -141,7 +142,7 @@ fn infeasible(
         "E0140",
         format!("budget {budget:.0} cannot be met: attainable is {low:.0} to {high:.0}{binding}"),
     )
-    .hint("raise the budget, round to fewer channels (`round_to = 1`), or let streams be pruned too (`streams = auto`)")
+    .hint("raise the budget; unless they are in use, smaller multiples (`round_to = 1`) and pruned streams (`streams = prune`) reach further down")
 }
 
 #[cfg(test)]
@@ -191,6 +192,20 @@ mod tests {
             let best = least(&choices, cost, share * full);
             assert!(penalty <= 1.1 * best + 1e-9, "{penalty} against {best} at {share}");
         }
+    }
+
+    /// Of widths that lose the same, the one that saves no more than is needed.
+    #[test]
+    fn a_flat_penalty_does_not_narrow_below_the_budget() {
+        let flat = |name: &str| Choice {
+            name: name.to_owned(),
+            widths: (1..=10).collect(),
+            penalty: vec![0.0; 10],
+        };
+        let choices = [flat("a"), flat("b")];
+        let cost = |widths: &[usize]| widths.iter().sum::<usize>() as f64;
+        let picks = allocate(&choices, cost, 12.0).unwrap();
+        assert_eq!(picks.iter().map(|pick| pick + 1).sum::<usize>(), 12);
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub(crate) fn layers(report: &PruneReport) -> String {
     let mut text = table.render();
     text.push_str(
         "reads: the group that the layer's input channels belong to (`kerf groups`)\n\
-         error: squared error of the layer's response relative to its variance, after least \
-         squares; the baselines at\nthe same widths; held out: fitted on half of the samples, \
+         error: squared error of the layer's response relative to its variance (to its mean square, \
+         where the layer has no bias\nthat could hold the mean), after least squares; the \
+         baselines at the same widths; held out: fitted on half of the samples, \
          judged on the other half\n",
     );
     text.push_str(&beaten(report));

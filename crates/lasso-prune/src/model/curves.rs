@@ -73,8 +73,9 @@ pub(crate) fn curves(
                 readers.push((problems.halves, *share));
             }
             let task = Task::new(all)?.with_producer_norms(set.producer_norms.clone())?;
-            let order = selector.order(&task)?;
-            let error = held_out_curve(&readers, &order, selection.ridge())?;
+            let locate = |error: Error| error.in_node(graph.describe(layers[at].node));
+            let order = selector.order(&task).map_err(locate)?;
+            let error = held_out_curve(&readers, &order, selection.ridge()).map_err(locate)?;
             if is_weighed {
                 trials[which] = trial(scope, &index, which, &order, &open)?;
             }

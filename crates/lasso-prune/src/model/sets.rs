@@ -213,8 +213,8 @@ fn unreadable(
                 .or(group.readers.first())
                 .map(|&reader| graph.describe(channels.contractions[reader].node));
             format!(
-                "{} cannot be refitted: it multiplies two activations, its weight is no float \
-                 constant as is or behind one Cast, or its attributes have no least-squares form",
+                "{} cannot be refitted: it multiplies two activations, its weight is no 32-bit \
+                 float constant, as is or behind one Cast, or its attributes have no least-squares form",
                 reader.unwrap_or_default()
             )
         }

@@ -119,7 +119,7 @@ pub(crate) fn predicted_error(curves: &[Curve], widths: &[usize]) -> f64 {
 }
 
 /// The largest multiple that channel counts can round to: `round_to`, or the largest half, quarter,
-/// ... of it with which the budget can be met at all, where that is allowed.
+/// ... of it with which the budget can be met, where that is allowed; 1 when none can.
 pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> usize {
     let wanted = params.params.round_to;
     let is_budgeted = !matches!(params.params.widths, Widths::Given(_));
@@ -130,7 +130,7 @@ pub(crate) fn rounding(sets: &[Set], goal: &Goal, params: &ValidPruneParams) -> 
     while step > 1 && !goal.is_feasible(sets, step) {
         step /= 2;
     }
-    if goal.is_feasible(sets, step) { step } else { wanted }
+    step
 }
 
 /// Multiples of `step` up to the full width, and the full width.
@@ -166,7 +166,7 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
             "E0140",
             format!("budget {:.0} cannot be met: attainable is {low:.0} to {high:.0}", goal.limit),
         )
-        .hint("raise the budget, round to fewer channels (`round_to = 1`), or let streams be pruned too (`streams = auto`)"));
+        .hint("raise the budget; unless they are in use, smaller multiples (`round_to = 1`) and pruned streams (`streams = prune`) reach further down"));
     }
     let (mut low, mut high) = (0.0, 1.0);
     if goal.cost.at(&at(high)) <= goal.limit {

@@ -50,7 +50,7 @@ pub struct Moments {
 }
 
 /// What rounding moves the eigenvalues of [blocked](Moments::blocked) moments by, relative to the
-/// largest: a little above what is seen of strongly correlated columns.
+/// Frobenius norm: a little above what is seen of strongly correlated columns.
 const ROUNDING: f64 = 1e-8;
 
 /// Moments about the mean: what least squares with an intercept needs.
@@ -136,6 +136,9 @@ impl Moments {
     pub fn push(&mut self, x: &[f32], y: &[f32]) -> Result<()> {
         let (p, n) = (self.inputs(), self.outputs());
         check_block(x, y, p, n)?;
+        if self.rows == 0 {
+            self.is_blocked &= [x, y].into_iter().flatten().any(|v| v.abs() > SMALLEST);
+        }
         if self.is_blocked {
             self.push_blocked(x, y);
             return Ok(());
@@ -406,7 +409,14 @@ pub(super) fn no_rows() -> Error {
     Error::invalid("no calibration rows were collected").hint("give calibration data")
 }
 
-/// Checks that `x` and `y` hold the same whole number of rows and only finite numbers.
+/// Largest number that can be part of a fit: beside it, those of usual size vanish in 32-bit floats,
+/// and its products come near the end of their range.
+const LARGEST: f32 = 1e15;
+
+/// Differences below this have products that vanish in 32-bit floats.
+const SMALLEST: f32 = 1e-12;
+
+/// Checks that `x` and `y` hold the same whole number of rows and only numbers that can be fitted.
 pub(super) fn check_block(x: &[f32], y: &[f32], inputs: usize, outputs: usize) -> Result<()> {
     let rows = x.len() / inputs;
     if rows * inputs != x.len() || rows.checked_mul(outputs) != Some(y.len()) {
@@ -417,19 +427,24 @@ pub(super) fn check_block(x: &[f32], y: &[f32], inputs: usize, outputs: usize) -
         )));
     }
     for (what, values, columns) in [("input", x, inputs), ("response", y, outputs)] {
-        let mut is_finite = true;
+        // NaN fits in no range.
+        let fits = |v: &f32| v.abs() <= LARGEST;
+        let mut all_fit = true;
         // Without early end, so that it runs on vectors.
-        widest(|| is_finite = values.iter().fold(true, |all, v| all & v.is_finite()));
-        if is_finite {
+        widest(|| all_fit = values.iter().fold(true, |all, v| all & fits(v)));
+        if all_fit {
             continue;
         }
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::invalid(format!(
-                "{what} column {} of a calibration row is {}",
-                at % columns,
-                values[at]
-            ))
-            .hint("the model produces NaN or infinity on this data"));
+        if let Some(at) = values.iter().position(|v| !fits(v)) {
+            let message =
+                format!("{what} column {} of a calibration row is {:e}", at % columns, values[at]);
+            let hint = match values[at].is_finite() {
+                true => {
+                    "numbers above 1e15 cannot be refitted: look at the weights of this layer and before it"
+                }
+                false => "the model produces NaN or infinity on this data",
+            };
+            return Err(Error::invalid(message).hint(hint));
         }
     }
     Ok(())
@@ -471,6 +486,23 @@ mod tests {
         }
         assert_eq!(exact.rounding, 0.0);
         assert!((exact.gram - blocked.gram).norm_l2() <= 10.0 * blocked.rounding);
+    }
+
+    /// Products of such numbers vanish in `f32`.
+    #[test]
+    fn tiny_values_are_summed_exactly() {
+        let (rows, p, n) = (40, 3, 2);
+        let tiny =
+            |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(|v| 1e-20 * v).collect() };
+        let (x, y) = (tiny(integers(rows * p, 1)), tiny(integers(rows * n, 2)));
+        let centred = |mut moments: Moments| {
+            moments.push(&x, &y).unwrap();
+            moments.centred().unwrap()
+        };
+        let exact = centred(Moments::new(p, n).unwrap());
+        let blocked = centred(Moments::new(p, n).unwrap().blocked());
+        assert!(exact.gram[(0, 0)] > 0.0);
+        assert_eq!((exact.gram, exact.cross), (blocked.gram, blocked.cross));
     }
 
     #[test]
@@ -542,6 +574,8 @@ mod tests {
         let error = moments.push(&[1.0, f32::NAN], &[1.0]).unwrap_err();
         assert!(error.message().contains("input column 1"), "{error}");
         assert!(moments.push(&[1.0, 2.0], &[f32::INFINITY]).is_err());
+        let error = moments.push(&[1.0, -2e15], &[1.0]).unwrap_err();
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("1e15")), "{error}");
         assert_eq!(moments.rows(), 0);
         assert!(moments.merge(&Moments::new(3, 1).unwrap()).is_err());
         assert!(moments.centred().is_err());

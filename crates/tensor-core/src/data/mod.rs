@@ -176,6 +176,7 @@ fn find(path: &Path, options: &Options) -> Result<Parts> {
         return match idx::find_images(path) {
             Ok(Some(images)) => idx_file(&images, options),
             Err(error) if error.code() == "E0209" => Err(error),
+            _ if path.exists() => Err(not_found(path, "is neither a file nor a folder")),
             _ => Err(not_found(path, "no such file or folder")),
         };
     }
