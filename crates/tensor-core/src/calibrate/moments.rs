@@ -137,7 +137,7 @@ impl Moments {
         let (p, n) = (self.inputs(), self.outputs());
         check_block(x, y, p, n)?;
         if self.rows == 0 {
-            self.is_blocked &= [x, y].into_iter().flatten().any(|v| v.abs() > SMALLEST);
+            self.is_blocked &= [x, y].iter().all(|v| v.iter().any(|v| v.abs() > SMALLEST));
         }
         if self.is_blocked {
             self.push_blocked(x, y);
@@ -494,7 +494,7 @@ mod tests {
         let (rows, p, n) = (40, 3, 2);
         let tiny =
             |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(|v| 1e-20 * v).collect() };
-        let (x, y) = (tiny(integers(rows * p, 1)), tiny(integers(rows * n, 2)));
+        let (x, y) = (tiny(integers(rows * p, 1)), integers(rows * n, 2));
         let centred = |mut moments: Moments| {
             moments.push(&x, &y).unwrap();
             moments.centred().unwrap()
