@@ -24,6 +24,10 @@ const REALIZED: f64 = 0.5;
 /// spent on lowering them.
 const NEGLIGIBLE: f64 = 1e-3;
 
+/// A smaller multiple has to lower the product of error and operations to this: gains below are
+/// within what predictions err by, and runtimes are faster on whole blocks than their count says.
+const WORTHWHILE: f64 = 0.95;
+
 /// Chosen widths, and what they let expect.
 pub(crate) struct Allotted {
     /// One per set.
@@ -39,8 +43,8 @@ pub(crate) struct Allotted {
 /// Where rounding may be less than asked for, each of the multiples is tried (below [`FINEST`] only
 /// until one meets the goal), and the one with the
 /// least product of predicted error and operations on whole blocks is taken: half of the multiple
-/// is worth it where the error falls by a larger factor than the time rises. That compares ratios
-/// only, so it does not depend on the scale of either. Smaller multiples have to save operations on
+/// is worth it where the error falls by a larger factor than the time rises ([`WORTHWHILE`]). That
+/// compares ratios only, so it does not depend on the scale of either. Smaller multiples have to save operations on
 /// whole blocks too ([`REALIZED`]).
 ///
 /// # Errors
@@ -107,9 +111,10 @@ struct Rank {
 }
 
 impl Rank {
+    /// Is this, of the smaller multiple, better by enough?
     fn is_before(&self, other: &Self) -> bool {
         let first = (self.misses, self.is_slow).cmp(&(other.misses, other.is_slow));
-        first.then(self.score.total_cmp(&other.score)).is_lt()
+        first.then(self.score.total_cmp(&(WORTHWHILE * other.score))).is_lt()
     }
 }
 
