@@ -115,7 +115,8 @@ impl ValuePanels {
 /// Adds `sum_k a[k, i] b[k, j]` to `tile[j * WIDTH + i]` for the columns `i` of one panel of `a` and
 /// `j` of one of `b`.
 ///
-/// Products are in `f32` and are summed in `f32` over blocks of 64 rows, above that in `f64`.
+/// Products are in `f32` and are summed in `f32` over blocks of 64 rows, above that in `f64`; on tiles
+/// those with a lower part, which are `2^-8` of the others, are summed in `f32` over all rows.
 /// Each sum depends on its two columns alone, not on their places.
 ///
 /// # Panics
