@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use common::{Attributes, Draws, Model, config, int, ints};
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options};
 use tensor_core::graph::Graph;
@@ -305,8 +306,22 @@ fn frozen_layers_and_small_batches_are_left_alone() {
     let frozen = restored(freeze(&name));
     assert_eq!(frozen.report.planned.restored_norms, ["Conv_3", "Conv_11"]);
     assert_eq!(frozen.report.planned.frozen, [name]);
-    let small = restored(Params { batch: BATCH - 1, length: Length::Steps(1), ..params() });
+    let warnings = Warnings::default();
+    let small = Params { batch: BATCH - 1, length: Length::Steps(1), ..params() };
+    let small = run(&small, None, &warnings).unwrap();
     assert!(small.report.planned.restored_norms.is_empty());
+    let said = warnings.0.lock().unwrap();
+    assert!(matches!(&said[..], [one] if one.contains("give 16 samples or more")), "{said:?}");
+}
+
+/// Keeps what is warned of.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn warn(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 }
 
 /// The normalization of a layer learns at the rate of the layer.

@@ -32,10 +32,10 @@ pub(crate) fn layers(report: &PruneReport) -> String {
     let mut text = table.render();
     text.push_str(
         "reads: the group that the layer's input channels belong to (`kerf groups`)\n\
-         error: squared error of the layer's response relative to its variance (to its mean square, \
-         where the layer has no bias\nthat could hold the mean), after least squares; the \
-         baselines at the same widths; held out: fitted on half of the samples, \
-         judged on the other half\n",
+         error: squared error of the layer's response after least squares, relative to its variance \
+         (to its mean square,\nwhere the layer has no bias that could hold the mean); the \
+         baselines at the same widths\nheld out: fitted on half of the samples, judged on the \
+         other half\n",
     );
     text.push_str(&beaten(report));
     text.push_str(&rounding(report.rounding.as_ref()));
@@ -90,8 +90,13 @@ fn beaten(report: &PruneReport) -> String {
         .iter()
         .filter_map(|layer| Some((layer.error, layer.first_k_error?, layer.max_response_error?)));
     let errors: Vec<_> = narrowed.collect();
-    let first = errors.iter().filter(|(own, first, _)| own < first).count();
-    let most = errors.iter().filter(|(own, _, most)| own < most).count();
+    // What the table shows as equal counts as equal: layers that fit their samples have rounding
+    // errors only.
+    let is_lower = |own: f64, other: f64| {
+        own < other && units::percent_fine(own) != units::percent_fine(other)
+    };
+    let first = errors.iter().filter(|(own, first, _)| is_lower(*own, *first)).count();
+    let most = errors.iter().filter(|(own, _, most)| is_lower(*own, *most)).count();
     let total = errors.len();
     if total == 0 {
         return "no layer lost input channels\n".to_owned();

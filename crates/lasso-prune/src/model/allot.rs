@@ -154,3 +154,18 @@ fn within(
         current = tighter;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_multiple_has_to_be_worth_it() {
+        let rank = |misses, is_slow, score| Rank { misses, is_slow, score };
+        let larger = rank(0, 0, 1.0);
+        assert!(rank(0, 0, 0.9).is_before(&larger));
+        assert!(!rank(0, 0, 0.97).is_before(&larger));
+        assert!(!rank(0, 1, 0.5).is_before(&larger));
+        assert!(rank(0, 1, 2.0).is_before(&rank(1, 0, 1.0)));
+    }
+}

@@ -536,17 +536,50 @@ mod tests {
         let (rows, p, n) = (700, PANEL * 2 + 9, 5);
         let x: Vec<f32> = (0..rows * p).map(|i| (i as f32 * 0.37).sin()).collect();
         let y: Vec<f32> = (0..rows * n).map(|i| (i as f32 * 0.11).cos()).collect();
-        let run = |threads| {
+        let run = |threads, is_blocked| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut moments = Moments::new(p, n).unwrap();
+                let mut moments = Moments { is_blocked, ..Moments::new(p, n).unwrap() };
                 moments.push(&x, &y).unwrap();
                 moments.centred().unwrap()
             })
         };
-        let (one, three) = (run(1), run(3));
-        assert_eq!(one.gram, three.gram);
-        assert_eq!(one.cross, three.cross);
+        for is_blocked in [false, true] {
+            let (one, three) = (run(1, is_blocked), run(3, is_blocked));
+            assert_eq!(one.gram, three.gram);
+            assert_eq!(one.cross, three.cross);
+        }
+    }
+
+    /// Small integers in both parts, the second far from the first: each has shifts of its own.
+    #[test]
+    fn parts_with_other_means_merge_to_the_moments_of_all_rows() {
+        let (rows, p, n) = (64, 5, 3);
+        let (x, y) = (integers(2 * rows * p, 1), integers(2 * rows * n, 2));
+        let far = |values: &[f32], by: f32| -> Vec<f32> {
+            let (near, far) = values.split_at(values.len() / 2);
+            near.iter().copied().chain(far.iter().map(|v| v + by)).collect()
+        };
+        let (x, y) = (far(&x, 40.0), far(&y, -25.0));
+        let mut exact = Moments::new(p, n).unwrap();
+        exact.push(&x, &y).unwrap();
+        let part = |from: usize| {
+            let mut part = Moments::new(p, n).unwrap().blocked();
+            part.push(&x[from * p..(from + rows) * p], &y[from * n..(from + rows) * n]).unwrap();
+            part
+        };
+        let (mut merged, second) = (part(0), part(rows));
+        assert_ne!(merged.shift_x, second.shift_x);
+        merged.merge(&second).unwrap();
+        let (exact, merged) = (exact.centred().unwrap(), merged.centred().unwrap());
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(1.0);
+        assert!(close(exact.energy, merged.energy), "{} {}", exact.energy, merged.energy);
+        for i in 0..p {
+            assert!(close(exact.mean_x[i], merged.mean_x[i]));
+            assert!((0..p).all(|j| close(exact.gram[(i, j)], merged.gram[(i, j)])));
+            assert!((0..n).all(|o| close(exact.cross[(i, o)], merged.cross[(i, o)])));
+        }
+        assert!((0..n).all(|o| close(exact.mean_y[o], merged.mean_y[o])));
     }
 
     #[test]

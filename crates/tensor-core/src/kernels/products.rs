@@ -221,6 +221,19 @@ mod tests {
         }
     }
 
+    /// A lower part that is nearly as large as it gets and never changes its sign: without the products
+    /// of lower parts the sum would be short by more than `2^-17` of it.
+    #[test]
+    fn products_of_lower_parts_count() {
+        let (rows, value) = (3 * BLOCK, 1.0 + 7.0 * 2.0_f32.powi(-11));
+        let mut panels = ColumnPanels::default();
+        panels.fill(&vec![value; rows], &[0.0], &mut [0.0]);
+        let mut tile = [0.0; TILE];
+        add_products((&panels, 0), (&panels, 0), &mut tile);
+        let sum = rows as f64 * f64::from(value).powi(2);
+        assert!((tile[0] - sum).abs() <= 2.0_f64.powi(-20) * sum, "{} for {sum}", tile[0]);
+    }
+
     /// All bits of the significand: tiles lose those behind the seventeenth and no others.
     #[test]
     fn tiles_keep_seventeen_bits() {

@@ -5,7 +5,7 @@ use super::passing::tie_all;
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{CutCx, Flow, Label, Labels};
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact, Training};
+use crate::run::{Array, Fact};
 use crate::{Constant, Error, Result};
 use candle_core::Tensor;
 
@@ -53,13 +53,8 @@ impl Operator for Concat {
         Ok(vec![Array::new(Tensor::cat(&tensors, axis)?.contiguous()?, first.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -126,13 +121,8 @@ impl Operator for Gather {
         Ok(vec![Array::new(tensor, x.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

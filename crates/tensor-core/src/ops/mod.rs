@@ -81,11 +81,19 @@ pub trait Operator: Send + Sync {
     /// As [`eval`](Self::eval).
     fn portable(
         &self,
-        _cx: &NodeCx,
-        _inputs: &Inputs<Array>,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
         _training: Option<&mut Training>,
     ) -> Result<Option<Vec<Array>>> {
-        Ok(None)
+        match self.eval_is_portable() {
+            true => self.eval(cx, inputs).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Does [`eval`](Self::eval) itself use candle's own operations only?
+    fn eval_is_portable(&self) -> bool {
+        false
     }
 
     /// Computes the outputs in training, for operators that differ there from inference.

@@ -4,7 +4,7 @@ use super::join::{part, select};
 use super::operand::{Operand, axes, count, finish};
 use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{Flow, Label};
-use crate::run::{Array, Fact, Training};
+use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -143,13 +143,8 @@ impl Operator for Pad {
         Ok(vec![finish(tensor.contiguous()?, x.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -179,13 +179,8 @@ impl Operator for Identity {
         Ok(vec![inputs.required(0)?.clone()])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

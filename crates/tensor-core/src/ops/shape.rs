@@ -7,7 +7,7 @@ use super::sizes::Target;
 use super::{Entry, Inputs, NodeCx, Operator, broadcast};
 use crate::channels::{CutCx, Flow, Labels};
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact, Training};
+use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
 use candle_core::Tensor;
 
@@ -78,13 +78,8 @@ impl Operator for Reshape {
         reshaped(inputs.required(0)?, &Self::dims(cx, inputs)?)
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -121,13 +116,8 @@ impl Operator for Flatten {
         reshaped(x, &Self::dims(cx, x.dims())?)
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -169,13 +159,8 @@ impl Operator for Transpose {
         Ok(vec![Array::new(tensor, x.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -225,13 +210,8 @@ impl Operator for Squeeze {
         reshaped(x, &without(x.dims(), &Self::dropped(cx, inputs)?))
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -271,13 +251,8 @@ impl Operator for Unsqueeze {
         reshaped(inputs.required(0)?, &Self::dims(cx, inputs)?)
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -377,13 +352,8 @@ impl Operator for Expand {
         Ok(vec![Array::new(tensor, x.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

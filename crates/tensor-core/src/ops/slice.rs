@@ -6,7 +6,7 @@ use super::{Entry, Inputs, NodeCx, Operator};
 use crate::channels::{CutCx, Flow};
 use crate::graph::Attribute;
 use crate::rewrite::Edit;
-use crate::run::{Array, Fact, Training};
+use crate::run::{Array, Fact};
 use crate::{Error, Result};
 
 /// The operators of this file.
@@ -128,13 +128,8 @@ impl Operator for Slice {
         Ok(vec![Array::new(tensor.contiguous()?, x.element)?])
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {
@@ -261,13 +256,8 @@ impl Operator for Split {
         Ok(outputs)
     }
 
-    fn portable(
-        &self,
-        cx: &NodeCx,
-        inputs: &Inputs<Array>,
-        _training: Option<&mut Training>,
-    ) -> Result<Option<Vec<Array>>> {
-        self.eval(cx, inputs).map(Some)
+    fn eval_is_portable(&self) -> bool {
+        true
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

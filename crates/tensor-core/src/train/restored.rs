@@ -7,6 +7,7 @@ use crate::graph::{Graph, Index};
 use crate::progress::{self, Progress};
 use crate::rewrite::{self, OutputStatistics};
 use crate::run::{Array, Session, Tap};
+use crate::text::counted;
 use crate::{NodeId, Result, ValueId};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,9 +45,17 @@ impl Restored {
         batches: u64,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut layers = Vec::new();
-        if feed.params.restore_norms && feed.plan.batch >= LEAST_BATCH {
-            layers = candidates(&graph, feed.params)?;
+        let mut layers = match feed.params.restore_norms {
+            true => candidates(&graph, feed.params)?,
+            false => Vec::new(),
+        };
+        if !layers.is_empty() && feed.plan.batch < LEAST_BATCH {
+            progress.warn(&format!(
+                "batches of {} are too small for their statistics: convolutions are trained \
+                 without normalization; give {LEAST_BATCH} samples or more",
+                counted(feed.plan.batch as u64, "sample")
+            ));
+            layers.clear();
         }
         if layers.is_empty() {
             return Ok(Self { graph, places: Vec::new(), layers: Vec::new() });

@@ -222,10 +222,6 @@ impl<'a> Run<'a> {
         if let Some(set) = self.evaluation {
             check_labels(&set.labels()?, classes)?;
         }
-        if self.trainer.params.augment.is_active() && self.feed.data.images().is_none() {
-            return Err(Error::invalid("flips and shifts need images, and the samples are none")
-                .code_is("E0406"));
-        }
         Ok(())
     }
 

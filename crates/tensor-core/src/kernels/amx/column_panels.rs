@@ -1,7 +1,7 @@
 //! Products of the columns of two matrices on tiles, each value as the sum of two bfloat16.
 //!
-//! A value `v` is kept as `h + l` with `h = bf16(v)` and `l = bf16(v - h)`, which is off by less than
-//! `2^-18 |v|`. The products of two such sums are four products of bfloat16, all of which are exact
+//! A value `v` is kept as `h + l` with `h = bf16(v)` and `l = bf16(v - h)`, which is off by at most
+//! `2^-17 |v|`. The products of two such sums are four products of bfloat16, all of which are exact
 //! in `f32`; so what comes out are the moments of values that differ in the eighteenth bit, and not
 //! inexact moments.
 
