@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, changed, finish, fix_batch, kerf};
+use common::{
+    PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, changed, command, finish, fix_batch, kerf,
+};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -377,14 +379,20 @@ fn data_that_do_not_fit_are_errors() {
 }
 
 /// The engine is looked for beside the reading of data: an early error must not end the process
-/// while its library is being loaded.
+/// while its library is being loaded. The search begins with the environment that is told, so that
+/// the loading and the error meet.
 #[test]
 fn an_early_error_waits_for_the_search_of_an_engine() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
     let path = output.to_str().unwrap();
+    let question = ["-c", "import sys; print(sys.prefix, end='')"];
+    let asked = std::process::Command::new("python3").args(question).output();
+    let prefix = asked.map_or_else(|_| Vec::new(), |asked| asked.stdout);
+    let prefix = String::from_utf8(prefix).unwrap();
     for _ in 0..40 {
-        let run = kerf(&["prune", VGG, "-o", path, "--data", "missing", "--macs", "50%"]).exits(2);
+        let arguments = ["prune", VGG, "-o", path, "--data", "missing", "--macs", "50%"];
+        let run = finish(command(&arguments).env("VIRTUAL_ENV", &prefix)).exits(2);
         assert!(run.stderr.starts_with("error[E0201]: "), "{}", run.stderr);
     }
 }

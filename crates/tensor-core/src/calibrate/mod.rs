@@ -12,8 +12,10 @@
 //! [`Statistics::new`] chooses between them. Channel selection, least-squares reconstruction and
 //! data-aware quantization are functions of these numbers alone and never see the data again.
 
+mod checks;
 mod linear;
 mod moments;
+mod panels;
 mod replay;
 mod rows;
 mod statistics;

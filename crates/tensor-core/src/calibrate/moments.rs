@@ -1,11 +1,12 @@
 //! Second moments of a layer's inputs and responses.
 
 use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::kernels::{ColumnPanels, TILE, add_products, widest};
+use super::checks::{check_block, check_dimensions, check_same, no_rows};
+use super::panels::{add_gram_panel, add_panel, mirror_lower, panels_of};
+use crate::kernels::{ColumnPanels, widest};
 use crate::{Error, Result};
 
 /// Rows converted to `f64` at a time: large enough for the matrix product to run at its peak, small
@@ -48,6 +49,9 @@ pub struct Moments {
     cross: Mat<f64>,
     is_blocked: bool,
 }
+
+/// Differences below this have products that vanish in 32-bit floats.
+const SMALLEST: f32 = 1e-12;
 
 /// What rounding moves the eigenvalues of [blocked](Moments::blocked) moments by, relative to the
 /// Frobenius norm: a little above what is seen of strongly correlated columns.
@@ -291,20 +295,6 @@ impl Moments {
     }
 }
 
-/// Splits a matrix into column panels with the index of their first column.
-fn panels_of(mut rest: MatMut<'_, f64>, width: usize) -> Vec<(usize, MatMut<'_, f64>)> {
-    let mut out = Vec::new();
-    let mut start = 0;
-    while rest.ncols() > 0 {
-        let width = rest.ncols().min(width);
-        let (panel, tail) = rest.split_at_col_mut(width);
-        out.push((start, panel));
-        start += width;
-        rest = tail;
-    }
-    out
-}
-
 /// The mean row.
 fn means(values: &[f32], columns: usize) -> Vec<f32> {
     let mut sums = vec![0.0_f64; columns];
@@ -332,122 +322,6 @@ fn add_moments(
             *entry += moment + (s * (sum + rows * shift) + sums * shift);
         }
     }
-}
-
-/// Adds `X^T b`, from panel `first` of `X` on, to one column panel; `b` is a panel of columns.
-fn add_panel(
-    mut panel: MatMut<'_, f64>,
-    x: &ColumnPanels,
-    b: (&ColumnPanels, usize),
-    first: usize,
-) {
-    for i in first..x.count() {
-        let mut tile = [0.0; TILE];
-        add_products((x, i), b, &mut tile);
-        for (sums, tile) in panel.as_mut().col_iter_mut().zip(tile.chunks(ColumnPanels::WIDTH)) {
-            let sums = sums.subrows_mut(i * ColumnPanels::WIDTH, x.width(i));
-            sums.iter_mut().zip(tile).for_each(|(sum, v)| *sum += v);
-        }
-    }
-}
-
-/// Adds `X^T X[:, start..]` to the part of a column panel that lies on or below the diagonal.
-fn add_gram_panel(panel: MatMut<'_, f64>, x: MatRef<'_, f64>, start: usize) {
-    let width = panel.ncols();
-    let columns = x.subcols(start, width);
-    let (diagonal, below) = panel.split_at_row_mut(start).1.split_at_row_mut(width);
-    triangular::matmul(
-        diagonal,
-        BlockStructure::TriangularLower,
-        Accum::Add,
-        columns.transpose(),
-        BlockStructure::Rectangular,
-        columns,
-        BlockStructure::Rectangular,
-        1.0,
-        Par::Seq,
-    );
-    let rest = x.subcols(start + width, below.nrows());
-    matmul(below, Accum::Add, rest.transpose(), columns, 1.0, Par::Seq);
-}
-
-/// Copies the lower triangle onto the upper one, tile by tile to stay in the cache.
-fn mirror_lower(a: &mut Mat<f64>) {
-    const TILE: usize = 32;
-    let p = a.nrows();
-    for j0 in (0..p).step_by(TILE) {
-        for i0 in (j0..p).step_by(TILE) {
-            for j in j0..(j0 + TILE).min(p) {
-                for i in i0.max(j + 1)..(i0 + TILE).min(p) {
-                    a[(j, i)] = a[(i, j)];
-                }
-            }
-        }
-    }
-}
-
-pub(super) fn check_dimensions(inputs: usize, outputs: usize) -> Result<()> {
-    if inputs == 0 || outputs == 0 {
-        return Err(Error::invalid(format!(
-            "statistics need at least one input and one output column, got {inputs} and {outputs}"
-        )));
-    }
-    Ok(())
-}
-
-pub(super) fn check_same(mine: (usize, usize), theirs: (usize, usize)) -> Result<()> {
-    if mine != theirs {
-        return Err(Error::invalid(format!(
-            "statistics of {} x {} columns cannot be merged with {} x {}",
-            mine.0, mine.1, theirs.0, theirs.1
-        )));
-    }
-    Ok(())
-}
-
-pub(super) fn no_rows() -> Error {
-    Error::invalid("no calibration rows were collected").hint("give calibration data")
-}
-
-/// Largest number that can be part of a fit: beside it, those of usual size vanish in 32-bit floats,
-/// and its products come near the end of their range.
-const LARGEST: f32 = 1e15;
-
-/// Differences below this have products that vanish in 32-bit floats.
-const SMALLEST: f32 = 1e-12;
-
-/// Checks that `x` and `y` hold the same whole number of rows and only numbers that can be fitted.
-pub(super) fn check_block(x: &[f32], y: &[f32], inputs: usize, outputs: usize) -> Result<()> {
-    let rows = x.len() / inputs;
-    if rows * inputs != x.len() || rows.checked_mul(outputs) != Some(y.len()) {
-        return Err(Error::invalid(format!(
-            "{} input and {} response numbers are not rows of {inputs} and {outputs} columns",
-            x.len(),
-            y.len()
-        )));
-    }
-    for (what, values, columns) in [("input", x, inputs), ("response", y, outputs)] {
-        // NaN fits in no range.
-        let fits = |v: &f32| v.abs() <= LARGEST;
-        let mut all_fit = true;
-        // Without early end, so that it runs on vectors.
-        widest(|| all_fit = values.iter().fold(true, |all, v| all & fits(v)));
-        if all_fit {
-            continue;
-        }
-        if let Some(at) = values.iter().position(|v| !fits(v)) {
-            let message =
-                format!("{what} column {} of a calibration row is {:e}", at % columns, values[at]);
-            let hint = match values[at].is_finite() {
-                true => {
-                    "numbers above 1e15 cannot be refitted: look at the weights of this layer and before it"
-                }
-                false => "the model produces NaN or infinity on this data",
-            };
-            return Err(Error::invalid(message).hint(hint));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 
-use super::moments::{check_block, check_dimensions, check_same, no_rows};
+use super::checks::{check_block, check_dimensions, check_same, no_rows};
 use crate::{Error, Result};
 
 /// The sampled rows `X` (`S x p`) and `Y` (`S x n`) themselves.

@@ -1,6 +1,7 @@
 //! The choice between moments and rows.
 
-use super::moments::{Moments, check_dimensions};
+use super::Moments;
+use super::checks::check_dimensions;
 use super::rows::{Rows, too_large};
 use crate::{Error, Result};
 
