@@ -2,7 +2,7 @@
 
 use crate::Layout;
 use std::collections::BTreeSet;
-use tensor_core::graph::{Graph, Index};
+use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::text::{matches, near};
 use tensor_core::{Error, NodeId, Result, ValueId};
 
@@ -15,7 +15,7 @@ pub struct Prunable {
     pub key: String,
     /// The input that holds it.
     pub input: usize,
-    /// The initializer.
+    /// The constant.
     pub value: ValueId,
     /// Its name.
     pub name: String,
@@ -25,8 +25,7 @@ pub struct Prunable {
     pub dense: Option<String>,
 }
 
-/// The weights of `Conv`, `ConvTranspose`, `Gemm` and `MatMul` that are initializers, in execution
-/// order.
+/// The constant weights of `Conv`, `ConvTranspose`, `Gemm` and `MatMul`, in execution order.
 ///
 /// Dense stay, as in the paper, the first convolution and depthwise ones, unless `all` is set, and
 /// those of which the name, or a layer that reads them, matches one of the patterns (`*` stands for
@@ -50,7 +49,8 @@ pub fn prunable(graph: &Graph, dense: &[String], all: bool) -> Result<Vec<Prunab
             if found.iter().any(|known| known.value == value) {
                 continue;
             }
-            let is_depthwise = is_conv && is_depthwise(graph, id)?;
+            let dims = graph.constant(value, &index).map(Constant::dims).unwrap_or_default();
+            let is_depthwise = is_conv && is_depthwise(graph, id, dims)?;
             let reason = match () {
                 () if all => None,
                 () if opens => Some("the first convolution".to_owned()),
@@ -111,7 +111,7 @@ fn slots(graph: &Graph, id: NodeId) -> Result<Vec<(usize, Layout)>> {
     })
 }
 
-/// The initializer of a weight, which a matrix may read through a Transpose.
+/// The constant that holds a weight, behind a Cast too; a matrix may be read through a Transpose.
 fn stored(
     graph: &Graph,
     index: &Index,
@@ -121,7 +121,7 @@ fn stored(
 ) -> Option<(ValueId, Layout)> {
     let is_matrix = matches!(graph.node(id).op.as_str(), "Gemm" | "MatMul");
     let fits = |value: ValueId| {
-        let constant = graph.initializer(value)?;
+        let constant = graph.constant(value, index)?;
         let rank = constant.dims().len();
         let is_right =
             constant.element().is_float() && if is_matrix { rank == 2 } else { rank > 2 };
@@ -132,6 +132,9 @@ fn stored(
         return Some((value, layout));
     }
     let producer = graph.node(index.producer(value)?);
+    if producer.op == "Cast" && producer.domain.is_empty() {
+        return Some((fits(producer.input(0)?)?, layout));
+    }
     let is_transpose = producer.op == "Transpose" && producer.domain.is_empty() && is_matrix;
     let value = fits(producer.input(0).filter(|_| is_transpose)?)?;
     let swapped = match layout {
@@ -144,13 +147,12 @@ fn stored(
 }
 
 /// Does each group have a single input channel, and are there several?
-pub(crate) fn is_depthwise(graph: &Graph, id: NodeId) -> Result<bool> {
+fn is_depthwise(graph: &Graph, id: NodeId, dims: &[usize]) -> Result<bool> {
     let node = graph.node(id);
-    let groups = node.attributes.int("group", 1)?;
-    let dims = node.input(1).and_then(|v| graph.initializer(v)).map(|c| c.dims().to_vec());
-    let first = dims.and_then(|dims| match node.op.as_str() {
+    let groups = usize::try_from(node.attributes.int("group", 1)?).unwrap_or(1);
+    let inputs = match node.op.as_str() {
         "Conv" => dims.get(1).copied(),
-        _ => dims.first().map(|inputs| inputs / usize::try_from(groups).unwrap_or(1).max(1)),
-    });
-    Ok(groups > 1 && first == Some(1))
+        _ => dims.first().map(|inputs| inputs / groups.max(1)),
+    };
+    Ok(groups > 1 && inputs == Some(1))
 }

@@ -31,6 +31,8 @@
 //! * [`Distribution`], [`split`], [`masks`]: zeros by layer;
 //! * [`prunable`]: which weights of a graph are pruned, and which stay dense for what reason.
 //!
+//! The module [`model`] sparsifies whole models after training, on calibration data alone.
+//!
 //! # Example
 //!
 //! ```
@@ -52,6 +54,7 @@ mod layers;
 mod layout;
 mod mask;
 mod masks;
+pub mod model;
 mod pattern;
 mod schedule;
 

@@ -10,9 +10,11 @@ mod inspect;
 mod latency;
 mod model;
 mod new;
+mod proof;
 mod provenance;
 mod prune;
 mod samples;
+mod sparsify;
 mod train;
 mod verify;
 
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Exact zeros in the weights, the others refitted on calibration data, with proof
+    Sparsify(Box<sparsify::SparsifyArgs>),
     /// Train a model from scratch or on, with checkpoints and resume
     Train(Box<train::TrainArgs>),
     /// Train a trained model a little further, such as after pruning
@@ -68,6 +72,7 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Sparsify(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
