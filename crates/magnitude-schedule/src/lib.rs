@@ -31,7 +31,8 @@
 //! * [`Distribution`], [`split`], [`masks`]: zeros by layer;
 //! * [`prunable`]: which weights of a graph are pruned, and which stay dense for what reason.
 //!
-//! The module [`model`] sparsifies whole models after training, on calibration data alone.
+//! The module [`model`] sparsifies whole models after training, on calibration data alone. With the
+//! feature `train`, the module `train` is a plug-in for Kerf's training loop.
 //!
 //! # Example
 //!
@@ -57,6 +58,8 @@ mod masks;
 pub mod model;
 mod pattern;
 mod schedule;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use distribution::{Distribution, LayerSize, split};
 pub use layers::{Prunable, prunable};

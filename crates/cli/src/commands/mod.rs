@@ -14,6 +14,7 @@ mod proof;
 mod provenance;
 mod prune;
 mod samples;
+mod schedule;
 mod sparsify;
 mod train;
 mod verify;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// A well-known network with initial weights
     New(new::NewArgs),
+    /// How does sparsity rise over a run?
+    Schedule(schedule::ScheduleArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -77,6 +80,7 @@ impl Command {
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::New(args) => args,
+            Self::Schedule(args) => args,
             Self::Explain(args) => args,
         }
     }

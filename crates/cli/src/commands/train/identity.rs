@@ -23,6 +23,7 @@ pub(super) fn of(args: &TrainArgs, set: &Dataset) -> Result<Identity> {
     let held_out = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
     add("eval_data", json!(held_out));
     add("distillation", args.distill.identity()?);
+    add("sparsity", json!(args.sparse));
     let settings = args.settings();
     for name in DATA {
         add(name, settings.get(name).cloned().unwrap_or(Value::Null));

@@ -4,6 +4,7 @@ mod args;
 mod distill;
 mod identity;
 mod precision;
+mod sparse;
 mod text;
 
 pub(crate) use args::TrainArgs;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tensor_core::data::Dataset;
 use tensor_core::measure::{Choice, compare};
-use tensor_core::train::{self, Job, Params, Plugin, Trained};
+use tensor_core::train::{self, Job, Keep, Params, Plugin, Trained};
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
 /// Samples on which the written file is compared with the graph in memory.
@@ -58,7 +59,7 @@ impl Task for TrainArgs {
         let params = self.params(self.data.batch(&graph));
         params.check()?;
         precision::warn(&graph, &set, &params, cx.console)?;
-        let mut plugins = self.plugins(&set)?;
+        let mut plugins = self.plugins(&graph, &set, &params, cx)?;
         let job = Job {
             graph: &graph,
             data: &set,
@@ -76,7 +77,11 @@ impl Task for TrainArgs {
                 json!({ "dry_run": true, "plan": planned }),
             ));
         }
-        let Trained { mut graph, report } = train::train(job).map_err(|e| self.advise(e, cx))?;
+        let Trained { graph: trained, report } =
+            train::train(job).map_err(|e| self.advise(e, cx))?;
+        let mut failures = Vec::new();
+        let sparsity = self.sparse.report(&graph, &trained, &mut failures)?;
+        let mut graph = trained;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(
             &mut graph,
@@ -85,7 +90,6 @@ impl Task for TrainArgs {
             self.shared.seed,
         );
         onnx::write(&graph, &self.files.output)?;
-        let mut failures = Vec::new();
         let verified = match self.no_verify {
             true => Value::Null,
             false => self.verify(&graph, &set, &params, &mut failures, cx)?,
@@ -103,6 +107,7 @@ impl Task for TrainArgs {
         let mut text =
             text::report(&file_name(&self.files.model), &self.files.output, &report, &params);
         text.push_str(&text::teachers(distillation.as_ref()));
+        text.push_str(&sparsity.as_ref().map_or(String::new(), |sparsity| sparsity.text()));
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
@@ -112,6 +117,7 @@ impl Task for TrainArgs {
             "recipe": recipe,
             "training": report,
             "distillation": distillation,
+            "sparsity": sparsity,
             "verified": verified,
             "failures": failures,
         });
@@ -122,10 +128,17 @@ impl Task for TrainArgs {
 
 impl TrainArgs {
     /// The techniques that take part.
-    fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
+    fn plugins(
+        &self,
+        graph: &Graph,
+        set: &Dataset,
+        params: &Params,
+        cx: &Context,
+    ) -> Result<Vec<Box<dyn Plugin>>> {
         let distiller =
             self.distill.plugin(set, &self.shared, self.device(), &self.files.output)?;
-        Ok(distiller.into_iter().collect())
+        let sparsifier = self.sparse.plugin(graph, params.keep == Keep::Best, cx.console)?;
+        Ok(distiller.into_iter().chain(sparsifier).collect())
     }
 
     /// The samples that accuracy is measured on.
