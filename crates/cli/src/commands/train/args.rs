@@ -70,7 +70,7 @@ struct MethodArgs {
     #[arg(long, value_name = "NAME", default_value = "one-cycle")]
     schedule: ScheduleArg,
     /// Share of the run in which the rate rises [default: 30% for one-cycle, else none]
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_share)]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_percentage)]
     warmup: Option<f64>,
     /// How gradients change weights
     #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerArg::Sgd)]
