@@ -1,8 +1,10 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | finetune | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | finetune | crossover |
+//! bench`.
 
 mod alone;
 mod bench;
 mod ci;
+mod crossover;
 mod data;
 mod finetune;
 mod fixtures;
@@ -24,6 +26,10 @@ mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+// As in the command-line program, so that kernels are timed as they run there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Development tasks
 #[derive(Parser)]
@@ -71,6 +77,8 @@ enum Task {
     Margin(margin::Options),
     /// Fine-tune pruned networks by labels and by the original, with several seeds, and write the table
     Finetune(finetune::Options),
+    /// Time sparse 1x1 convolutions against dense ones over sparsity, and write table and plot
+    Crossover(crossover::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -91,6 +99,7 @@ fn main() -> Result<()> {
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
         Task::Hinton(options) => hinton::run(&options),
+        Task::Crossover(options) => crossover::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

@@ -75,8 +75,9 @@ pub(crate) fn run(python: &str, only: Option<&str>) -> Result<()> {
     let mut table = String::from(
         "# Training against PyTorch\n\n\
          Written by `cargo xtask train-speed`: images per second of whole training steps, the best (and the least) of\n\
-         several runs in turn, and peak memory of the process. Kerf includes decoding, augmentation and start; PyTorch\n\
-         has its images in memory. bf16 is `--precision bf16` and PyTorch's autocast.\n\n",
+         several runs in turn, and peak memory of the process. Kerf's are the difference of a long and a short run of\n\
+         `kerf train`, so that start and decoding cancel out, PyTorch's are timed within its process; neither augments.\n\
+         bf16 is `--precision bf16` and PyTorch's autocast.\n\n",
     );
     writeln!(table, "Machine: {}, PyTorch {}.\n", machine()?, version(python)?)?;
     table += "| network, batch | threads | precision | Kerf | PyTorch | ratio | Kerf MiB | PyTorch MiB |\n";

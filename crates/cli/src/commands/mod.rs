@@ -10,10 +10,12 @@ mod inspect;
 mod latency;
 mod model;
 mod new;
+mod pack;
 mod provenance;
 mod prune;
 mod samples;
 mod train;
+mod unpack;
 mod verify;
 
 use crate::args::Shared;
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
     Bench(bench::BenchArgs),
+    /// A sparse model as a small file, without loss
+    Pack(pack::PackArgs),
+    /// The model that was packed, byte for byte
+    Unpack(unpack::UnpackArgs),
     /// A well-known network with initial weights
     New(new::NewArgs),
     /// Explain an error or lint code at length
@@ -71,6 +77,8 @@ impl Command {
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
+            Self::Pack(args) => args,
+            Self::Unpack(args) => args,
             Self::New(args) => args,
             Self::Explain(args) => args,
         }
