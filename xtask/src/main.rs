@@ -63,14 +63,7 @@ enum Task {
         python: String,
     },
     /// Time training steps against PyTorch
-    TrainSpeed {
-        /// A Python with PyTorch
-        #[arg(long, default_value = "python3")]
-        python: String,
-        /// Only networks whose name contains this; the table is then not written
-        #[arg(long, value_name = "TEXT")]
-        only: Option<String>,
-    },
+    TrainSpeed(train_speed::Options),
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
     Hinton(hinton::Options),
     /// Teach a student by labels and by a teacher, with several seeds, and write the table
@@ -95,7 +88,7 @@ fn main() -> Result<()> {
         Task::Results => results::run(),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
-        Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
+        Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
         Task::Hinton(options) => hinton::run(&options),
