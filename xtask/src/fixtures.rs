@@ -2,7 +2,7 @@
 
 use crate::data;
 use crate::step::{run_cargo, say, succeed};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,21 +36,16 @@ pub(crate) enum Fixture {
         #[arg(long, default_value = "fixtures/train")]
         to: PathBuf,
     },
-    /// The trained networks
+    /// The trained networks, as trained and with BatchNormalization folded
     Models {
         /// The folder that they were trained into
-        #[arg(long, env = "KERF_MODELS", default_value = "../shared/models")]
+        #[arg(long, default_value = "target/fixtures")]
         from: PathBuf,
     },
 }
 
-/// Networks trained for this project; fixtures/models/README.md says how.
-const MODELS: [&str; 4] = [
-    "vgg7_fmnist_bn.onnx",
-    "vgg7_fmnist_folded.onnx",
-    "resnet20_fmnist_bn.onnx",
-    "resnet20_fmnist_folded.onnx",
-];
+/// Network, epochs and peak learning rate; fixtures/models/README.md says the rest.
+const NETWORKS: [(&str, &str, &str); 2] = [("vgg7", "6", "0.15"), ("resnet20", "11", "0.3")];
 
 /// Makes one kind of fixture.
 pub(crate) fn run(fixture: &Fixture) -> Result<()> {
@@ -75,35 +70,38 @@ fn gradients(_to: &Path) -> Result<()> {
     )
 }
 
+/// Copies each trained network, and writes it with BatchNormalization folded beside it.
 fn models(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    for model in MODELS {
-        let source = from.join(model);
-        let bytes = fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
-        let target = to.join(model);
-        fs::write(&target, bytes).with_context(|| format!("writing {}", target.display()))?;
-        say(&target.display().to_string());
+    for (network, ..) in NETWORKS {
+        let trained = onnx::read(&from.join(file(network, "bn")))?;
+        let folded = rewrite::apply(&trained, &rewrite::fold_batch_norm(&trained)?)?;
+        for (form, graph) in [("bn", &trained), ("folded", &folded)] {
+            let target = to.join(file(network, form));
+            onnx::write(graph, &target)?;
+            say(&target.display().to_string());
+        }
     }
     Ok(())
 }
 
-/// Trains each network from random weights, and writes it as trained and with BatchNormalization
-/// folded.
+/// Trains each network from random weights.
 fn train(from: &Path, to: &Path) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     fs::create_dir_all(to)?;
-    for (name, epochs, rate) in [("vgg7", "6", "0.15"), ("resnet20", "11", "0.3")] {
-        let output = to.join(format!("{name}_fmnist_bn.onnx"));
+    for (network, epochs, rate) in NETWORKS {
         let mut command = Command::new("target/release/kerf");
-        command.arg("train").arg(format!("fixtures/models/{name}_fmnist_bn.onnx"));
+        command.arg("train").arg(Path::new("fixtures/models").join(file(network, "bn")));
         command.args(["--reinit", "--epochs", epochs, "--lr", rate, "--flip", "--shift", "2"]);
         command.args(["--preprocess", "fixtures/preprocess/fmnist.json", "--force"]);
         command.arg("--data").arg(from.join("train-images-idx3-ubyte.gz"));
         command.arg("--eval-data").arg(from.join("t10k-images-idx3-ubyte.gz"));
-        succeed(command.arg("-o").arg(&output))?;
-        let graph = onnx::read(&output)?;
-        let folded = rewrite::apply(&graph, &rewrite::fold_batch_norm(&graph)?)?;
-        onnx::write(&folded, &to.join(format!("{name}_fmnist_folded.onnx")))?;
+        succeed(command.arg("-o").arg(to.join(file(network, "bn"))))?;
     }
     Ok(())
+}
+
+/// The name of a network's file: `bn` as trained, `folded` without BatchNormalization.
+fn file(network: &str, form: &str) -> String {
+    format!("{network}_fmnist_{form}.onnx")
 }

@@ -1,8 +1,10 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | finetune | bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
+//! train-speed | hinton | large-sparse | margin | finetune | crossover | bench`.
 
 mod alone;
 mod bench;
 mod ci;
+mod crossover;
 mod data;
 mod finetune;
 mod fixtures;
@@ -10,6 +12,7 @@ mod fixtures;
 mod gradients;
 mod hinton;
 mod kerf;
+mod large_sparse;
 mod margin;
 mod readme;
 mod results;
@@ -24,6 +27,10 @@ mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+// As in the command-line program, so that kernels are timed as they run there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Development tasks
 #[derive(Parser)]
@@ -57,20 +64,17 @@ enum Task {
         python: String,
     },
     /// Time training steps against PyTorch
-    TrainSpeed {
-        /// A Python with PyTorch
-        #[arg(long, default_value = "python3")]
-        python: String,
-        /// Only networks whose name contains this; the table is then not written
-        #[arg(long, value_name = "TEXT")]
-        only: Option<String>,
-    },
+    TrainSpeed(train_speed::Options),
+    /// Train large sparse and small dense networks with the same budget, and write the table
+    LargeSparse(large_sparse::Options),
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
     Hinton(hinton::Options),
     /// Teach a student by labels and by a teacher, with several seeds, and write the table
     Margin(margin::Options),
     /// Fine-tune pruned networks by labels and by the original, with several seeds, and write the table
     Finetune(finetune::Options),
+    /// Time sparse 1x1 convolutions against dense ones over sparsity, and write table and plot
+    Crossover(crossover::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -87,10 +91,12 @@ fn main() -> Result<()> {
         Task::Results => results::run(),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
-        Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
+        Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
+        Task::LargeSparse(options) => large_sparse::run(&options),
         Task::Hinton(options) => hinton::run(&options),
+        Task::Crossover(options) => crossover::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

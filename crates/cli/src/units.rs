@@ -97,15 +97,7 @@ fn parse_scaled(text: &str, units: &[(&str, f64)], expected: &str) -> Result<u64
 
 /// Reads a share such as `50%`, in (0, 100].
 pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
-    let number = text.trim().strip_suffix('%').ok_or_else(|| {
-        "expected the share to keep in percent, such as `50%`; a bare number could mean kept or \
-         removed"
-            .to_owned()
-    })?;
-    match number.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
-        _ => Err("expected a share above 0% and up to 100%".to_owned()),
-    }
+    percentage(text).unwrap_or_else(|| Err("expected a share in percent, such as `50%`".to_owned()))
 }
 
 /// Reads a share of zeros such as `80%`, in [0, 100).
@@ -118,9 +110,27 @@ pub(crate) fn parse_sparsity(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads a difference in points such as `0.5%`, in [0, 100].
-pub(crate) fn parse_points(text: &str) -> Result<f64, String> {
-    let expected = "expected points in percent from 0% to 100%, such as `0.5%`";
+/// Reads the share of something to keep, as [`parse_share`] does.
+pub(crate) fn parse_kept(text: &str) -> Result<f64, String> {
+    percentage(text).unwrap_or_else(|| {
+        Err("expected the share to keep in percent, such as `50%`; a bare number could mean kept or \
+             removed"
+            .to_owned())
+    })
+}
+
+/// The share that is written, `None` when there is no percent sign.
+fn percentage(text: &str) -> Option<Result<f64, String>> {
+    let number = text.trim().strip_suffix('%')?;
+    Some(match number.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
+        _ => Err("expected a share above 0% and up to 100%".to_owned()),
+    })
+}
+
+/// Reads a percentage such as `0.5%`, in [0, 100].
+pub(crate) fn parse_percentage(text: &str) -> Result<f64, String> {
+    let expected = "expected a percentage from 0% to 100%, such as `0.5%`";
     let number = text.trim().strip_suffix('%').ok_or(expected)?;
     match number.trim().parse::<f64>() {
         Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
@@ -163,9 +173,9 @@ mod tests {
         for bad in ["0.5", "", "%", "0%", "101%", "-1%", "nan%", "inf%"] {
             assert!(parse_share(bad).is_err(), "{bad}");
         }
-        assert_eq!((parse_points("0%"), parse_points("0.5%")), (Ok(0.0), Ok(0.005)));
+        assert_eq!((parse_percentage("0%"), parse_percentage("0.5%")), (Ok(0.0), Ok(0.005)));
         for bad in ["0", "-1%", "101%", "nan%"] {
-            assert!(parse_points(bad).is_err(), "{bad}");
+            assert!(parse_percentage(bad).is_err(), "{bad}");
         }
         for bad in ["4", "MiB", "-1MiB", "1e400MiB", "nanB", "0B"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");

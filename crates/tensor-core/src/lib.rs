@@ -20,6 +20,8 @@ pub mod measure;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;
+#[cfg(feature = "onnx")]
+pub mod pack;
 mod portable;
 pub mod progress;
 pub mod random;

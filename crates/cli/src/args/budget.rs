@@ -12,19 +12,19 @@ use tensor_core::cost::Resource;
 #[command(next_help_heading = "Budget (exactly one)")]
 pub(crate) struct BudgetArgs {
     /// Share of the multiply-accumulates to keep, such as `50%`
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_share)]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     macs: Option<f64>,
     /// Multiply-accumulates at most, such as `1.2G`
     #[arg(long, value_name = "COUNT", value_parser = units::parse_count)]
     max_macs: Option<u64>,
     /// Share of the parameters to keep, such as `50%`
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_share)]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     params: Option<f64>,
     /// Parameters at most, such as `500k`
     #[arg(long, value_name = "COUNT", value_parser = units::parse_count)]
     max_params: Option<u64>,
     /// Share of the bytes of all constants to keep, such as `60%`
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_share)]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     size: Option<f64>,
     /// Bytes of all constants at most, such as `4MiB`
     #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]

@@ -10,6 +10,7 @@ mod inspect;
 mod latency;
 mod model;
 mod new;
+mod pack;
 mod proof;
 mod provenance;
 mod prune;
@@ -17,6 +18,7 @@ mod samples;
 mod schedule;
 mod sparsify;
 mod train;
+mod unpack;
 mod verify;
 
 use crate::args::Shared;
@@ -50,7 +52,7 @@ pub(crate) enum Command {
     Finetune(Box<train::TrainArgs>),
     /// Train a small model by larger ones, with or without labels
     #[command(
-        mut_arg("model", |arg| arg.long("student").value_name("MODEL")),
+        mut_arg("model", |arg| arg.long("student").value_name("MODEL").help("The model that learns")),
         mut_arg("teacher", |arg| arg.required(true))
     )]
     Distill(Box<train::TrainArgs>),
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
     Bench(bench::BenchArgs),
+    /// A sparse model as a small file, without loss
+    Pack(pack::PackArgs),
+    /// The model that was packed, byte for byte
+    Unpack(unpack::UnpackArgs),
     /// A well-known network with initial weights
     New(new::NewArgs),
     /// How does sparsity rise over a run?
@@ -79,6 +85,8 @@ impl Command {
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
+            Self::Pack(args) => args,
+            Self::Unpack(args) => args,
             Self::New(args) => args,
             Self::Schedule(args) => args,
             Self::Explain(args) => args,

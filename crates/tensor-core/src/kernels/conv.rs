@@ -7,6 +7,7 @@ use super::lattice_conv;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::patches::{PatchPlan, Patches};
 use super::simd::{Kernel, Simd, dispatch};
+use super::sparse::SparseWeight;
 use super::winograd::WinogradWeight;
 use crate::Result;
 use std::cell::RefCell;
@@ -35,6 +36,15 @@ pub struct PackedConv {
     depth: usize,
     /// The transformed weight, made when it is first used.
     winograd: OnceLock<WinogradWeight>,
+    /// The weight without its zeros; `values` is empty then.
+    sparse: Option<SparseWeight>,
+}
+
+impl From<SparseWeight> for PackedConv {
+    fn from(sparse: SparseWeight) -> Self {
+        let (rows, depth) = (sparse.rows(), sparse.depth());
+        Self { values: Vec::new(), rows, depth, winograd: OnceLock::new(), sparse: Some(sparse) }
+    }
 }
 
 impl PackedConv {
@@ -52,7 +62,12 @@ impl PackedConv {
             let weight = &values[range.clone()];
             pack_rows(rows, depth, &mut packed[range], |row, term| weight[row * depth + term]);
         }
-        Self { values: packed, rows, depth, winograd: OnceLock::new() }
+        Self { values: packed, rows, depth, winograd: OnceLock::new(), sparse: None }
+    }
+
+    /// The weight without its zeros, if it is kept so and is of this geometry.
+    pub(super) fn sparse(&self, g: &ConvGeometry) -> Option<&SparseWeight> {
+        self.sparse.as_ref().filter(|sparse| sparse.fits(g))
     }
 
     /// The transformed form of the same `weight`, which must be that of a 3 x 3 convolution.

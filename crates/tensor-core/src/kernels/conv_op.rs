@@ -9,6 +9,7 @@ use super::geometry::ConvGeometry;
 use super::input_gradient::input_gradient;
 use super::lattice_conv;
 use super::precision::Precision;
+use super::sparse;
 use super::storage::{candle_error, elements, with_all, with_elements};
 use super::tiles;
 use super::weight_gradient::weight_gradient;
@@ -248,6 +249,9 @@ fn convolve(
 ) -> crate::Result<Vec<f32>> {
     if g.is_depthwise() {
         return depthwise::forward(x, weight, g, finish);
+    }
+    if let Some(sparse) = packed.and_then(|packed| packed.sparse(g)) {
+        return sparse::forward(x, sparse, g, finish);
     }
     match packed {
         Some(packed) if packed.fits(g) && uses_winograd(g) => {

@@ -4,6 +4,7 @@ use super::block::{Block, LEFT_SLACK, PANEL, ROWS, depth_step, multiply, pack_ro
 use super::geometry::check_count;
 use super::parallel::{Output, filled, for_each, threads, with_scratch};
 use super::simd::{Kernel, SECTION, Simd, dispatch};
+use super::sparse::{self, SparseWeight};
 use super::storage::{candle_error, elements, with_elements};
 use super::transpose::transpose;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
@@ -43,6 +44,15 @@ pub struct PackedMatrix {
     values: Vec<f32>,
     inner: usize,
     columns: usize,
+    /// The matrix without its zeros, as a weight of `columns` outputs; `values` is empty then.
+    sparse: Option<SparseWeight>,
+}
+
+impl From<SparseWeight> for PackedMatrix {
+    fn from(sparse: SparseWeight) -> Self {
+        let (inner, columns) = (sparse.depth(), sparse.rows());
+        Self { values: Vec::new(), inner, columns, sparse: Some(sparse) }
+    }
 }
 
 impl PackedMatrix {
@@ -67,7 +77,7 @@ impl PackedMatrix {
                 row.copy_from_slice(&values[k * columns + first..][..count]);
             }
         }
-        Self { values: packed, inner, columns }
+        Self { values: packed, inner, columns, sparse: None }
     }
 }
 
@@ -260,6 +270,27 @@ impl Product {
         Ok((da, b.track_op().then(db).transpose()?))
     }
 
+    /// The products of all left factors with one sparse matrix.
+    fn multiply_sparse(
+        &self,
+        a: &[f32],
+        weight: &SparseWeight,
+        bias: Option<&[f32]>,
+    ) -> crate::Result<Vec<f32>> {
+        let s = &self.shape;
+        let size = s.rows * s.inner;
+        let mut products = Vec::new();
+        for &(i, _) in &self.pairs {
+            let a = &a[i * size..(i + 1) * size];
+            let product = sparse::product(a, weight, s.rows, s.transpose_a, bias)?;
+            if self.pairs.len() == 1 {
+                return Ok(product);
+            }
+            products.extend(product);
+        }
+        Ok(products)
+    }
+
     fn multiply(
         &self,
         a: &[f32],
@@ -270,6 +301,9 @@ impl Product {
         let count = self.pairs.len() * s.rows * s.columns;
         if s.inner == 0 {
             return Ok((0..count).map(|i| bias.map_or(0.0, |bias| bias[i % s.columns])).collect());
+        }
+        if let Some(sparse) = matrices.first().and_then(|matrix| matrix.sparse.as_ref()) {
+            return self.multiply_sparse(a, sparse, bias);
         }
         let rows = (LEFT / s.inner / ROWS * ROWS).clamp(ROWS, 8 * ROWS).min(s.rows.max(1));
         let row_parts = s.rows.div_ceil(rows);

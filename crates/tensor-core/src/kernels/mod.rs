@@ -33,6 +33,7 @@ mod pool_gradient;
 mod precision;
 mod products;
 mod simd;
+mod sparse;
 mod storage;
 mod tiles;
 mod training;
@@ -51,6 +52,7 @@ pub use normalize::{Normalized, batch_norm_train, normalize_rows};
 pub use pool::{Pooling, global_pool, pool};
 pub use precision::Precision;
 pub use products::{ColumnPanels, TILE, add_products};
+pub use sparse::{SparseForm, SparseWeight};
 pub use training::{
     add, batch_norm_backward, batch_norm_forward, clamp_backward, convolution_backward,
     pool_backward,

@@ -119,6 +119,24 @@ impl Patches {
         count: usize,
         panel: *mut f32,
     ) {
+        // SAFETY: as the caller.
+        unsafe { self.gather_rows::<S>(plan, source, first, count, panel, PANEL) }
+    }
+
+    /// As [`gather`](Self::gather), with `step` elements between the rows of the panel.
+    ///
+    /// # Safety
+    /// As there, for rows of [`PANEL`] elements at every multiple of `step`.
+    #[inline(always)]
+    pub(super) unsafe fn gather_rows<S: Simd>(
+        &self,
+        plan: &PatchPlan,
+        source: *const f32,
+        first: usize,
+        count: usize,
+        panel: *mut f32,
+        step: usize,
+    ) {
         let g = &plan.geometry;
         let (taps, area) = (g.taps(), g.input_area());
         let mut begin = 0;
@@ -142,8 +160,8 @@ impl Patches {
                     rows: to - from,
                     source: source.wrapping_add(from * area),
                     source_step: area,
-                    to: panel.add(row * PANEL + section * SECTION),
-                    to_step: taps * PANEL,
+                    to: panel.add(row * step + section * SECTION),
+                    to_step: taps * step,
                 });
             }
         }

@@ -26,6 +26,7 @@ mod external;
 mod info;
 mod nested;
 mod node;
+mod payload;
 #[allow(
     missing_docs,
     unreachable_pub,
@@ -44,6 +45,7 @@ mod typed;
 mod wire;
 mod write;
 
+pub use payload::{Payload, payloads};
 pub use test_data::{tensor_from_bytes, tensor_to_bytes};
 
 use crate::graph::Graph;

@@ -39,7 +39,7 @@ fn check(bytes: &[u8], kind: Kind) -> Result<()> {
 
 /// Messages of the schema that differ in what their fields hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Model,
     Graph,
     Node,
@@ -70,7 +70,7 @@ enum Kind {
 
 impl Kind {
     /// What a length-delimited field holds, and how messages call it.
-    fn field(self, number: u64) -> Option<(&'static str, Kind)> {
+    pub(super) fn field(self, number: u64) -> Option<(&'static str, Kind)> {
         use Kind::*;
         Some(match (self, number) {
             (Model, 7) => ("graph", Graph),
@@ -128,6 +128,11 @@ impl Kind {
         })
     }
 
+    /// Is it a message whose fields matter here?
+    pub(super) fn has_messages(self) -> bool {
+        !matches!(self, Self::Leaf | Self::Name | Self::Text | Self::Packed)
+    }
+
     /// Bytes of memory that one costs in the decoded message and in the graph made from it, apart
     /// from its fields: rounded up from the sizes of the types.
     fn memory(self, length: usize) -> usize {
@@ -179,7 +184,7 @@ impl Scan {
                     self.path.push((name, position));
                     let body = take(&mut rest, length)?;
                     self.charge(child.memory(length))?;
-                    if !matches!(child, Kind::Leaf | Kind::Name | Kind::Text | Kind::Packed) {
+                    if child.has_messages() {
                         self.message(body, child)?;
                     }
                     self.path.pop();
@@ -215,7 +220,7 @@ impl Scan {
     }
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, String> {
+pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, tail) = rest.split_first().ok_or("it ends in the middle of a number")?;
@@ -228,7 +233,7 @@ fn varint(rest: &mut &[u8]) -> Result<u64, String> {
     Err("a number has more than 64 bits".to_owned())
 }
 
-fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
+pub(super) fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
     let Some((body, tail)) = rest.split_at_checked(length) else {
         return Err(format!("{length} bytes are announced, {} are left", rest.len()));
     };

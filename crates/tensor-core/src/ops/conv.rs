@@ -2,13 +2,16 @@
 
 use super::conv_weight::ConvWeight;
 use super::window::{WindowAttributes, rows_and_columns};
-use super::{Differentiated, Entry, Following, Fusing, Inputs, NodeCx, Operator, Prepared};
+use super::{
+    Differentiated, Entry, Following, Fusing, Inputs, NodeCx, Operator, Prepared, PreparedSparse,
+};
 use crate::calibrate::{Convolution, LinearMap};
 use crate::channels::{CutCx, Flow, Label};
 use crate::cost::NodeCost;
 use crate::graph::Attribute;
 use crate::kernels::{
-    ConvGeometry, Epilogue, Precision, convolution, convolution_backward, convolution_in,
+    ConvGeometry, Epilogue, Precision, SparseWeight, convolution, convolution_backward,
+    convolution_in,
 };
 use crate::portable;
 use crate::rewrite::Edit;
@@ -101,6 +104,22 @@ impl Operator for Conv {
             return Ok(None);
         }
         Ok(Some(Arc::new(ConvWeight::new(w, groups)?)))
+    }
+
+    fn prepare_sparse(
+        &self,
+        cx: &NodeCx,
+        constants: &Inputs<Array>,
+    ) -> Result<Option<PreparedSparse>> {
+        let Some(w) = constants.get(1).filter(|w| w.dims().iter().skip(2).all(|&k| k == 1)) else {
+            return Ok(None);
+        };
+        let &[outputs, inputs, ..] = w.dims() else { return Ok(None) };
+        if groups(cx)? != 1 {
+            return Ok(None);
+        }
+        let weight = SparseWeight::if_faster(&float(w)?.to_f32s()?, outputs, inputs);
+        Ok(weight.map(|weight| PreparedSparse::new(weight, |weight| ConvWeight::sparse(w, weight))))
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A constant weight of a convolution, made ready.
 
-use crate::kernels::{ConvGeometry, Epilogue, PackedConv, convolution};
+use crate::kernels::{ConvGeometry, Epilogue, PackedConv, SparseWeight, convolution};
 use crate::run::Array;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -49,6 +49,12 @@ impl ConvWeight {
         }
         let packed = PackedConv::new(&kept, 1, outputs, read.len() * taps);
         Ok(Self { weight, packed: Arc::new(packed), read: Some(indices) })
+    }
+
+    /// Takes a weight and the same without its zeros.
+    pub(super) fn sparse(weight: &Array, sparse: SparseWeight) -> Self {
+        let packed = Arc::new(PackedConv::from(sparse));
+        Self { weight: weight.tensor.clone(), packed, read: None }
     }
 
     /// The convolution `g` of `x`, and what follows.

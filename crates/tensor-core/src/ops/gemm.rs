@@ -1,7 +1,7 @@
 //! General matrix product `alpha A B + beta C` of two-dimensional inputs.
 
 use super::conv::float;
-use super::{Entry, Inputs, NodeCx, Operator, Prepared};
+use super::{Entry, Inputs, NodeCx, Operator, Prepared, PreparedSparse};
 use crate::calibrate::{LinearMap, Product};
 use crate::channels::Flow;
 use crate::cost::NodeCost;
@@ -70,6 +70,15 @@ impl Operator for Gemm {
         let (inner, outputs) = if transposed { (columns, rows) } else { (rows, columns) };
         let values = float(b)?.to_f32s()?;
         Ok(Some(Arc::new(Arc::new(PackedMatrix::new(&values, inner, outputs, transposed)))))
+    }
+
+    fn prepare_sparse(
+        &self,
+        cx: &NodeCx,
+        constants: &Inputs<Array>,
+    ) -> Result<Option<PreparedSparse>> {
+        let Some(b) = constants.get(1) else { return Ok(None) };
+        PreparedSparse::matrix(float(b)?, cx.int("transB", 0)? != 0)
     }
 
     fn channels(&self, cx: &NodeCx, flow: &mut Flow) -> Result<()> {

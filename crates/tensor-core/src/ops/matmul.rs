@@ -1,7 +1,7 @@
 //! Matrix product with broadcast leading axes.
 
 use super::conv::float;
-use super::{Entry, Inputs, NodeCx, Operator, Prepared};
+use super::{Entry, Inputs, NodeCx, Operator, Prepared, PreparedSparse};
 use crate::calibrate::{LinearMap, Product};
 use crate::channels::{Flow, Label};
 use crate::cost::NodeCost;
@@ -50,6 +50,15 @@ impl Operator for MatMul {
         let &[inner, columns] = b.dims() else { return Ok(None) };
         let values = float(b)?.to_f32s()?;
         Ok(Some(Arc::new(Arc::new(PackedMatrix::new(&values, inner, columns, false)))))
+    }
+
+    fn prepare_sparse(
+        &self,
+        _cx: &NodeCx,
+        constants: &Inputs<Array>,
+    ) -> Result<Option<PreparedSparse>> {
+        let Some(b) = constants.get(1) else { return Ok(None) };
+        PreparedSparse::matrix(float(b)?, false)
     }
 
     fn channels(&self, _cx: &NodeCx, flow: &mut Flow) -> Result<()> {

@@ -23,6 +23,7 @@ mod pad;
 mod passing;
 mod pointwise;
 mod pool;
+mod prepared_sparse;
 mod quantize;
 mod real;
 mod rearrange;
@@ -41,6 +42,7 @@ mod window;
 pub use context::{Inputs, NodeCx};
 pub use differentiate::{Differentiated, Following, Pullback};
 pub use fusing::{Follower, Fusing};
+pub use prepared_sparse::PreparedSparse;
 
 use crate::calibrate::LinearMap;
 use crate::channels::{CutCx, Flow};
@@ -152,6 +154,19 @@ pub trait Operator: Send + Sync {
     /// # Errors
     /// As [`eval`](Self::eval).
     fn prepare(&self, _cx: &NodeCx, _constants: &Inputs<Array>) -> Result<Option<Prepared>> {
+        Ok(None)
+    }
+
+    /// As [`prepare`](Self::prepare), without the zeros of a constant weight; `None` where that
+    /// would not be faster.
+    ///
+    /// # Errors
+    /// As [`eval`](Self::eval).
+    fn prepare_sparse(
+        &self,
+        _cx: &NodeCx,
+        _constants: &Inputs<Array>,
+    ) -> Result<Option<PreparedSparse>> {
         Ok(None)
     }
 

@@ -1,7 +1,7 @@
 //! Runs a graph: constants folded once, values freed after their last reader, taps on any value.
 
 use super::fuse::{self, Fusion, Stage};
-use super::{Array, Backend, Training};
+use super::{Array, Backend, SparseLayer, Training};
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx, Operator, Prepared};
 use crate::{ElementType, Error, NodeId, Result, ValueId};
@@ -50,7 +50,7 @@ impl Tap for NoTap {
 pub(super) struct Step {
     pub(super) node: NodeId,
     pub(super) operator: &'static dyn Operator,
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
 }
 
 /// A graph made ready to run: constants converted, constant nodes folded, weights prepared.
@@ -65,6 +65,7 @@ pub struct Session<'g> {
     /// The stages of a training step.
     pub(super) trained: Vec<Stage>,
     pub(super) backend: Backend,
+    pub(super) sparse_layers: Vec<SparseLayer>,
 }
 
 impl<'g> Session<'g> {
@@ -138,7 +139,8 @@ impl<'g> Session<'g> {
         let fused = fuse::fused(graph, &steps, &constants, targets, |op| op.fusing().is_some());
         let trained = fuse::fused(graph, &steps, &constants, targets, |op| op.leads_in_training());
         let backend = Backend::cpu();
-        Ok(Self { graph: kept, constants, steps, separate, fused, trained, backend })
+        let sparse_layers = Vec::new();
+        Ok(Self { graph: kept, constants, steps, separate, fused, trained, backend, sparse_layers })
     }
 
     /// Computes there from now on; a new session computes on the CPU, by our own kernels.

@@ -22,6 +22,6 @@ pub(crate) struct ProofArgs {
     #[arg(long, value_name = "PATH", requires = "eval_data")]
     pub(crate) eval_labels: Option<PathBuf>,
     /// Exit 1 when top-1 accuracy drops by more points than this, such as `0.5%`
-    #[arg(long, value_name = "POINTS", value_parser = units::parse_points)]
+    #[arg(long, value_name = "POINTS", value_parser = units::parse_percentage)]
     pub(crate) assert_max_drop: Option<f64>,
 }

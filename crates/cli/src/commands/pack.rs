@@ -1,0 +1,185 @@
+//! `kerf pack`: a sparse model as a small file, without loss.
+
+use super::{Context, Outcome, Task};
+use crate::args::Shared;
+use crate::output;
+use crate::table::Table;
+use crate::units;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tensor_core::pack::{self, Coding, Packed, PackedTensor};
+use tensor_core::{Error, Result, files};
+
+/// Arguments of `kerf pack`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct PackArgs {
+    /// The model
+    model: PathBuf,
+    /// Where to write the packed file
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    shared: Shared,
+}
+
+impl Task for PackArgs {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn model(&self) -> Option<&Path> {
+        Some(&self.model)
+    }
+
+    fn outputs(&self) -> Vec<output::Target<'_>> {
+        vec![output::Target::File { path: &self.output, force: self.force }]
+    }
+
+    fn run(&self, cx: &Context) -> Result<Outcome> {
+        let model = fs::read(&self.model).map_err(|error| Error::io(&self.model, &error))?;
+        let packed = pack::pack(&model)?;
+        if pack::unpack(&packed.bytes)? != model {
+            return Err(Error::internal("the packed model does not unpack to the same bytes"));
+        }
+        files::write_whole(&self.output, |part| fs::write(part, &packed.bytes))?;
+        let sizes = Sizes::new(&model, &packed)?;
+        let mut text = table(&packed).render();
+        text.push_str(&sizes.text());
+        text.push_str(&format!("wrote {}\n", self.output.display()));
+        if cx.console.is_verbose() {
+            text.insert_str(0, &each(&packed).render());
+        }
+        let result = json!({
+            "output": self.output,
+            "sizes": sizes,
+            "tensors": packed.tensors,
+        });
+        let mut outcome = Outcome::answer(text, result);
+        if packed.tensors.iter().all(|tensor| tensor.coding == Coding::Dense) {
+            outcome.hint = Some("no weights are sparse enough to take less space".to_owned());
+        }
+        Ok(outcome)
+    }
+}
+
+/// Bytes before and after.
+#[derive(Debug, Serialize)]
+struct Sizes {
+    model: u64,
+    packed: u64,
+    /// What the formula gives for the counts of non-zero weights.
+    formula: u64,
+    model_zstd: u64,
+    packed_zstd: u64,
+    zstd_level: i32,
+}
+
+impl Sizes {
+    fn new(model: &[u8], packed: &Packed) -> Result<Self> {
+        Ok(Self {
+            model: model.len() as u64,
+            packed: packed.bytes.len() as u64,
+            formula: packed.expected().round() as u64,
+            model_zstd: compressed(model)?,
+            packed_zstd: compressed(&packed.bytes)?,
+            zstd_level: ZSTD_LEVEL,
+        })
+    }
+
+    fn text(&self) -> String {
+        let row = |name: &str, plain: u64, zstd: u64| {
+            [name.to_owned(), plain.to_string(), units::share(plain, self.model), zstd.to_string()]
+        };
+        let mut table = Table::new(&["file", ">bytes", ">of model", ">after zstd"]);
+        table.row(row("model", self.model, self.model_zstd));
+        table.row(row("packed", self.packed, self.packed_zstd));
+        let difference = self.packed as f64 / self.formula.max(1) as f64 - 1.0;
+        format!(
+            "\n{}\nformula  {} bytes; the file is {:+.2}% from it\n",
+            table.render(),
+            self.formula,
+            difference * 100.0
+        )
+    }
+}
+
+/// Where a higher level gains little and takes long.
+const ZSTD_LEVEL: i32 = 9;
+
+/// Counts what is written.
+#[derive(Default)]
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Size after compression by zstd.
+fn compressed(bytes: &[u8]) -> Result<u64> {
+    let mut counter = Counter::default();
+    zstd::stream::copy_encode(bytes, &mut counter, ZSTD_LEVEL)
+        .map_err(|error| Error::internal(format!("zstd: {error}")))?;
+    Ok(counter.0)
+}
+
+fn name(coding: Coding) -> &'static str {
+    match coding {
+        Coding::Dense => "dense",
+        Coding::Mask => "bit mask",
+        Coding::Gaps => "4-bit gaps",
+    }
+}
+
+/// One line for each coding.
+fn table(packed: &Packed) -> Table {
+    let mut table = Table::new(&["coding", ">tensors", ">weights", ">zeros", ">bytes", ">formula"]);
+    for coding in [Coding::Gaps, Coding::Mask, Coding::Dense] {
+        let tensors = || packed.tensors.iter().filter(|tensor| tensor.coding == coding);
+        let sum = |of: fn(&PackedTensor) -> u64| tensors().map(of).sum::<u64>();
+        let elements = sum(|tensor| tensor.elements);
+        if elements == 0 {
+            continue;
+        }
+        let zeros = elements - sum(|tensor| tensor.nonzeros);
+        let formula: f64 = tensors().map(|tensor| tensor.expected).sum();
+        table.row([
+            name(coding).to_owned(),
+            tensors().count().to_string(),
+            elements.to_string(),
+            units::share(zeros, elements),
+            sum(|tensor| tensor.bytes).to_string(),
+            format!("{formula:.0}"),
+        ]);
+    }
+    table
+}
+
+/// One line for each tensor.
+fn each(packed: &Packed) -> Table {
+    let mut table = Table::new(&["tensor", ">weights", ">zeros", "coding", ">bytes"]);
+    for tensor in &packed.tensors {
+        table.row([
+            tensor.name.clone(),
+            tensor.elements.to_string(),
+            units::share(tensor.elements - tensor.nonzeros, tensor.elements),
+            name(tensor.coding).to_owned(),
+            tensor.bytes.to_string(),
+        ]);
+    }
+    table
+}

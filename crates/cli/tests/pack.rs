@@ -1,0 +1,76 @@
+//! `kerf pack` and `kerf unpack`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{RESNET, changed, kerf, root};
+use std::fs;
+use tensor_core::graph::Constant;
+
+/// Zeroes all but every tenth weight of a convolution.
+fn sparse(path: &std::path::Path) {
+    changed(RESNET, path, |graph| {
+        for value in graph.initializers().to_vec() {
+            let constant = graph.initializer(value).unwrap();
+            if constant.dims().len() == 4 {
+                let dims = constant.dims().to_vec();
+                let mut values = constant.to_f32s().unwrap();
+                let zeros = values.iter_mut().enumerate().filter(|(i, _)| i % 10 != 0);
+                zeros.for_each(|(_, value)| *value = 0.0);
+                graph.set_initializer(value, Constant::from_f32s(&dims, &values).unwrap());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_sparse_model_is_packed_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, small, back) = (path("sparse.onnx"), path("sparse.kerfpack"), path("back.onnx"));
+    sparse(model.as_ref());
+    let run = kerf(&["pack", &model, "-o", &small, "--json"]).success();
+    let document = run.json();
+    assert_eq!(document["schema"], "kerf.pack/1");
+    let sizes = &document["result"]["sizes"];
+    let bytes = |path: &str| fs::metadata(path).unwrap().len();
+    assert_eq!(sizes["model"].as_u64(), Some(bytes(&model)));
+    assert_eq!(sizes["packed"].as_u64(), Some(bytes(&small)));
+    assert!(bytes(&small) * 5 < bytes(&model), "{sizes}");
+    for name in ["model", "packed"] {
+        let after = sizes[format!("{name}_zstd")].as_u64().unwrap();
+        assert!(after > 0 && after < sizes[name].as_u64().unwrap() + 100, "{sizes}");
+    }
+
+    let run = kerf(&["unpack", &small, "-o", &back]).success();
+    assert!(run.stdout.contains("the same as were packed"), "{}", run.stdout);
+    assert!(fs::read(&model).unwrap() == fs::read(&back).unwrap());
+
+    let text = kerf(&["pack", &model, "-o", &small, "--force", "-v"]).success().stdout;
+    for part in ["4-bit gaps", "after zstd", "formula", "from it"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_packed_or_unpacked_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (small, back) = (path("small.kerfpack"), path("back.onnx"));
+    let run = kerf(&["pack", RESNET, "-o", &small]).success();
+    assert!(run.stderr.contains("no weights are sparse enough"), "{}", run.stderr);
+
+    let run = kerf(&["unpack", RESNET, "-o", &back, "--json"]).exits(2);
+    assert_eq!(run.json()["error"]["code"], "E0171");
+    let mut bytes = fs::read(&small).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    fs::write(path("cut.kerfpack"), bytes).unwrap();
+    let run = kerf(&["unpack", &path("cut.kerfpack"), "-o", &back]).exits(2);
+    assert!(run.stderr.contains("error[E0171]"), "{}", run.stderr);
+    let run = kerf(&["pack", "README.md", "-o", &back]).exits(2);
+    assert!(run.stderr.contains("error[E0100]"), "{}", run.stderr);
+    assert!(!folder.path().join("back.onnx").exists());
+    let run = kerf(&["unpack", &small, "-o", &small, "--force", "--json"]).exits(2);
+    assert_eq!(run.json()["error"]["code"], "E0021");
+    assert!(root().join(RESNET).exists());
+}
