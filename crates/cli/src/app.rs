@@ -79,7 +79,7 @@ fn usage(error: &clap::Error, wants_json: bool) -> Exit {
 }
 
 /// Arguments that name where results go.
-const RESULTS: [&str; 2] = ["output", "report"];
+const RESULTS: [&str; 3] = ["output", "report", "csv"];
 
 /// Every file that the command line names apart from results: none of them may be overwritten.
 fn named_files(matches: &ArgMatches) -> Vec<PathBuf> {

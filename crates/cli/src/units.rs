@@ -118,6 +118,16 @@ fn percentage(text: &str) -> Option<Result<f64, String>> {
     })
 }
 
+/// Reads a share of zeros such as `80%`, in [0, 100).
+pub(crate) fn parse_sparsity(text: &str) -> Result<f64, String> {
+    let expected = "expected the share of zeros in percent from 0% to below 100%, such as `80%`";
+    let number = text.trim().strip_suffix('%').ok_or(expected)?;
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err(expected.to_owned()),
+    }
+}
+
 /// Reads a percentage such as `0.5%`, in [0, 100].
 pub(crate) fn parse_percentage(text: &str) -> Result<f64, String> {
     let expected = "expected a percentage from 0% to 100%, such as `0.5%`";

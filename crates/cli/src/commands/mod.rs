@@ -11,9 +11,12 @@ mod latency;
 mod model;
 mod new;
 mod pack;
+mod proof;
 mod provenance;
 mod prune;
 mod samples;
+mod schedule;
+mod sparsify;
 mod train;
 mod unpack;
 mod verify;
@@ -41,6 +44,8 @@ pub(crate) enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Exact zeros in the weights, the others refitted on calibration data, with proof
+    Sparsify(Box<sparsify::SparsifyArgs>),
     /// Train a model from scratch or on, with checkpoints and resume
     Train(Box<train::TrainArgs>),
     /// Train a trained model a little further, such as after pruning
@@ -61,6 +66,8 @@ pub(crate) enum Command {
     Unpack(unpack::UnpackArgs),
     /// A well-known network with initial weights
     New(new::NewArgs),
+    /// How does sparsity rise over a run?
+    Schedule(schedule::ScheduleArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
 }
@@ -74,12 +81,14 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Sparsify(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,
             Self::Unpack(args) => args,
             Self::New(args) => args,
+            Self::Schedule(args) => args,
             Self::Explain(args) => args,
         }
     }

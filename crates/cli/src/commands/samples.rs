@@ -1,11 +1,61 @@
 //! From data sets to what engines and the pruning take.
 
+use super::Context;
+use super::model::Model;
+use crate::args::{DataArgs, Shared, fixed_batch};
 use tensor_core::data::Dataset;
 use tensor_core::measure::Named;
 use tensor_core::measure::compare::LabelledBatch;
 use tensor_core::progress::{self, Progress};
 use tensor_core::run::Array;
-use tensor_core::{Error, Graph, Result, ValueId};
+use tensor_core::text::counted;
+use tensor_core::{Error, Graph, Result, ValueId, cost};
+
+/// Samples that calibration uses when `--samples` is not given.
+const SAMPLES: usize = 1000;
+
+/// The calibration samples, with everything about them that the user should know.
+pub(super) fn calibration(
+    data: &DataArgs,
+    shared: &Shared,
+    graph: &Graph,
+    cx: &Context,
+) -> Result<Dataset> {
+    let set = data.open(graph, shared.seed)?;
+    for note in set.notes() {
+        cx.console.detail(note);
+    }
+    let set = if data.is_limited() || set.len() <= SAMPLES {
+        set
+    } else {
+        cx.console.note(&format!(
+            "calibrating with {SAMPLES} of {}; `--samples N` changes that",
+            counted(set.len(), "sample")
+        ));
+        set.subset(SAMPLES, shared.seed)
+    };
+    let set = data.whole_batches(set, graph, cx.console)?;
+    for warning in set.summary()?.warnings {
+        cx.console.warn(&warning);
+    }
+    Ok(set)
+}
+
+/// Samples per forward pass: as many as were asked for, fewer where activations are large. It
+/// does not depend on `--memory`, so neither does the result.
+pub(super) fn batch(data: &DataArgs, model: &Model) -> Result<usize> {
+    /// Bytes of activations that one pass may have alive.
+    const ACTIVATIONS: u64 = 32 << 20;
+    let asked = data.batch(&model.graph);
+    if fixed_batch(&model.graph).is_some() {
+        return Ok(asked);
+    }
+    let first = model.graph.inputs.first().and_then(|&input| model.facts.dims(input));
+    let samples = first.and_then(|dims| dims.first()).copied().unwrap_or(1).max(1) as u64;
+    let peak = cost::cost(&model.graph, &model.facts)?.peak_activation_bytes / samples;
+    let most = usize::try_from(ACTIVATIONS / peak.max(1)).unwrap_or(usize::MAX);
+    Ok(asked.min(most.max(1)))
+}
 
 /// Batches of a set in order, with progress between them.
 pub(super) fn labelled<'a>(

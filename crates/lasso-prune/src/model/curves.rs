@@ -1,6 +1,5 @@
 //! Error curves of all sets on the original network: one pass over the data.
 
-use super::collect::{Walk, collect};
 use super::effect::effects;
 use super::params::Widths;
 use super::problems::{LayerProblems, weight_rows};
@@ -9,7 +8,7 @@ use super::refit::weight_edits;
 use super::scope::Scope;
 use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
 use std::collections::BTreeMap;
-use tensor_core::calibrate::Replay;
+use tensor_core::calibrate::{Replay, Walk, collect};
 use tensor_core::graph::Index;
 use tensor_core::progress::Progress;
 use tensor_core::rewrite::Edit;
@@ -57,7 +56,7 @@ pub(crate) fn curves(
     progress.stage("error curves", read.len());
     for &at in &read {
         let mut walk = Walk { graph, replay: &mut replay };
-        let collected = collect(&layers[at], facts, &mut walk, None, sampling, progress)?;
+        let collected = collect(&layers[at].place(), facts, &mut walk, None, sampling, progress)?;
         let weights = weight_rows(graph, &index, &layers[at])?;
         open.insert(at, (LayerProblems::new(collected.statistics, &weights)?, collected.share));
         for (which, (set, curve)) in sets.iter().zip(&mut curves).enumerate() {

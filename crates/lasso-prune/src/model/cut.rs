@@ -2,12 +2,11 @@
 
 use super::layers::Layer;
 use super::sets::{Kind, Set};
-use super::weight::Stored;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::identity::Mask;
 use tensor_core::channels::{self, Channels, ClassId};
 use tensor_core::graph::{Attribute, Attributes, Constant, Graph, Index};
-use tensor_core::rewrite::{self, Edit};
+use tensor_core::rewrite::{self, Edit, Stored};
 use tensor_core::run::{self, Facts};
 use tensor_core::{Error, Result, ValueId};
 
@@ -62,7 +61,7 @@ fn insert_samplers(
         };
         let keep: Vec<usize> =
             (0..layer.classes.len()).filter(|&i| stays(&layer.classes[i])).collect();
-        let weight = Stored::of_layer(graph, &index, layer)?;
+        let weight = Stored::required(graph, &index, layer.node, layer.weight.0)?;
         edits.push(weight.replaced(&weight.constant.select(layer.weight.1, &keep)?)?);
         let indices: Vec<i64> = keep.iter().map(|&i| i as i64).collect();
         let mut attributes = Attributes::default();

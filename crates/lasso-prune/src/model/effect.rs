@@ -1,10 +1,9 @@
 //! What the error of a layer does to the outputs of the network, without labels.
 
-use super::collect::is_odd;
 use super::layers::Layer;
 use super::scope::Scope;
 use rayon::prelude::*;
-use tensor_core::calibrate::{Held, Move, Replay};
+use tensor_core::calibrate::{Held, Move, Replay, is_odd};
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, Edit};
 use tensor_core::run::Array;

@@ -1,10 +1,10 @@
 //! The layers of a model that reconstruction can refit, and the sets of channels they read.
 
-use super::weight::Stored;
-use tensor_core::calibrate::LinearMap;
+use tensor_core::calibrate::{LinearMap, Place, shortcut};
 use tensor_core::channels::{Channels, ClassId};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::ops::{self, Inputs, NodeCx};
+use tensor_core::rewrite::Stored;
 use tensor_core::run::Facts;
 use tensor_core::{NodeId, Result, ValueId};
 
@@ -64,26 +64,18 @@ pub(crate) fn find_layers(graph: &Graph, facts: &Facts, channels: &Channels) -> 
     Ok(layers)
 }
 
-/// The other operand of the Add that alone reads `output`, if it exists before `node` runs.
-fn shortcut(
-    graph: &Graph,
-    facts: &Facts,
-    index: &Index,
-    node: NodeId,
-    output: ValueId,
-) -> Option<ValueId> {
-    let [(reader, position)] = index.readers(output) else { return None };
-    let add = graph.node(*reader);
-    if add.op != "Add" || !add.domain.is_empty() || graph.outputs.contains(&output) {
-        return None;
-    }
-    let other = add.input(1 - position)?;
-    let fact = facts.get(other)?;
-    let is_earlier = index.producer(other).is_none_or(|producer| producer < node);
-    (is_earlier && !fact.fixed && Some(fact.dims.as_slice()) == facts.dims(output)).then_some(other)
-}
-
 impl Layer {
+    /// Where its statistics are collected.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            node: self.node,
+            input: self.input,
+            output: self.output,
+            map: &*self.map,
+            shortcut: self.shortcut,
+        }
+    }
+
     /// For each convolution group, the columns that each of the given classes owns.
     pub(crate) fn blocks(&self, classes: &[ClassId]) -> Vec<Vec<Vec<usize>>> {
         let shape = self.map.shape();

@@ -1,7 +1,6 @@
 //! Pruning whole models: widths from error curves, then layer by layer from shallow to deep.
 
 mod allot;
-mod collect;
 mod curves;
 mod cut;
 mod effect;
@@ -17,7 +16,6 @@ mod report;
 mod scope;
 mod sets;
 mod trial;
-mod weight;
 mod widths;
 
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};

@@ -1,6 +1,5 @@
 //! A model made ready for pruning: folded, analysed, sorted into sets, with its goal.
 
-use super::collect::Sampling;
 use super::layers::{Layer, find_layers};
 use super::names::Names;
 use super::params::{Streams, ValidPruneParams, Widths};
@@ -8,6 +7,7 @@ use super::scope::Scope;
 use super::sets::{Frozen, Set, find_sets};
 use super::widths::{Goal, rounding};
 use std::collections::BTreeMap;
+use tensor_core::calibrate::Sampling;
 use tensor_core::channels::{self, Channels};
 use tensor_core::graph::{Graph, Node};
 use tensor_core::ops;

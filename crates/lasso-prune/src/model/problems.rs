@@ -1,17 +1,17 @@
 //! The selection problems of one layer of a network.
 
 use super::layers::Layer;
-use super::weight::Stored;
 use crate::Problem;
 use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::channels::ClassId;
 use tensor_core::graph::{Graph, Index};
+use tensor_core::rewrite::Stored;
 
 /// The layer's weight as rows, one matrix per convolution group.
 pub(crate) fn weight_rows(graph: &Graph, index: &Index, layer: &Layer) -> Result<Vec<Vec<f32>>> {
     let shape = layer.map.shape();
-    let constant = Stored::of_layer(graph, index, layer)?.constant;
+    let constant = Stored::required(graph, index, layer.node, layer.weight.0)?.constant;
     let rows = layer.map.rows_of_weight(&constant.to_f32s()?);
     Ok(rows.chunks(shape.group_outputs() * shape.columns()).map(<[f32]>::to_vec).collect())
 }

@@ -1,7 +1,6 @@
 //! The whole procedure.
 
 use super::allot::allot;
-use super::collect::{Walk, collect};
 use super::curves::{Curve, curves};
 use super::cut::cut;
 use super::params::{ValidPruneParams, Widths};
@@ -11,7 +10,7 @@ use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
 use std::collections::BTreeMap;
-use tensor_core::calibrate::Replay;
+use tensor_core::calibrate::{Replay, Walk, collect};
 use tensor_core::channels::identity;
 use tensor_core::cost;
 use tensor_core::graph::{Dim, Graph};
@@ -225,7 +224,8 @@ fn refit_all(
             let mut from = Walk { graph: scope.graph, replay: &mut original };
             let mut to = Walk { graph: &changed, replay: &mut current };
             let (facts, sampling) = (scope.facts, scope.sampling);
-            let collected = collect(layer, facts, &mut from, Some(&mut to), sampling, progress)?;
+            let collected =
+                collect(&layer.place(), facts, &mut from, Some(&mut to), sampling, progress)?;
             let reads: Vec<Read> = read
                 .iter()
                 .map(|&set| Read {

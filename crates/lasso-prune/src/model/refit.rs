@@ -4,13 +4,12 @@ use super::layers::Layer;
 use super::problems::{LayerProblems, weight_rows};
 use super::report::LayerReport;
 use super::sets::Set;
-use super::weight::Stored;
 use crate::params::{SelectionParams, ValidSelection};
 use crate::{Problem, Reconstruction, Task, best_ridge, reconstruct};
 use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::graph::{Constant, Graph, Index};
-use tensor_core::rewrite::Edit;
+use tensor_core::rewrite::{self, Edit, Stored};
 
 /// The sets that one layer reads, and how many channels of each it keeps.
 pub(crate) struct Read<'a> {
@@ -169,7 +168,7 @@ pub(crate) fn weight_edits(
         }
         intercept.extend_from_slice(&solution.intercept);
     }
-    let stored = Stored::of_layer(graph, index, layer)?;
+    let stored = Stored::required(graph, index, layer.node, layer.weight.0)?;
     let weight = Constant::from_f32s(stored.constant.dims(), &layer.map.weight_of_rows(&rows))?;
     let mut edits = vec![stored.replaced(&weight)?];
     if let Some((input, factor)) = layer.map.bias() {
@@ -189,8 +188,5 @@ pub(crate) fn bias_edit(
     bias: &[f32],
 ) -> Result<Edit> {
     let constant = Constant::from_f32s(&[bias.len()], bias)?;
-    match Stored::find(graph, index, layer.node, input) {
-        Some(stored) => stored.replaced(&constant),
-        None => Ok(Edit::SetInput { node: layer.node, input, constant }),
-    }
+    rewrite::set_stored(graph, index, (layer.node, input), constant)
 }

@@ -1,9 +1,9 @@
 //! What all stages of pruning a model look at.
 
-use super::collect::Sampling;
 use super::layers::Layer;
 use super::params::ValidPruneParams;
 use super::sets::Set;
+use tensor_core::calibrate::Sampling;
 use tensor_core::graph::Graph;
 use tensor_core::run::Facts;
 

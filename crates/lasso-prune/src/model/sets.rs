@@ -3,11 +3,11 @@
 use super::layers::Layer;
 use super::names::Names;
 use super::params::Streams;
-use super::weight::Stored;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::ValueId;
 use tensor_core::channels::{Channels, ClassId, Group};
 use tensor_core::graph::{Graph, Index};
+use tensor_core::rewrite::Stored;
 use tensor_core::run::Facts;
 
 /// What happens to the channels that a set loses.

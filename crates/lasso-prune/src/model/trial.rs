@@ -5,12 +5,11 @@ use super::cut::cut;
 use super::prepare::Prepared;
 use super::refit::bias_edit;
 use super::sets::Set;
-use super::weight::Stored;
 use std::collections::BTreeMap;
 use tensor_core::Result;
 use tensor_core::cost::{self, Cost};
 use tensor_core::graph::{Graph, Index};
-use tensor_core::rewrite;
+use tensor_core::rewrite::{self, Stored};
 use tensor_core::run;
 
 /// Cost of the cut model.
@@ -69,7 +68,7 @@ fn refitted(prepared: &Prepared, widths: &[usize]) -> Result<Graph> {
     let mut changed = graph.clone();
     for layer in &layers[first..] {
         let index = Index::new(&changed);
-        let weight = Stored::of_layer(&changed, &index, layer)?;
+        let weight = Stored::required(&changed, &index, layer.node, layer.weight.0)?;
         let mut edits = vec![weight.replaced(weight.constant)?];
         if let Some((input, _)) = layer.map.bias() {
             let bias = vec![0.0; layer.map.shape().outputs];

@@ -5,12 +5,12 @@ use super::layers::Layer;
 use super::names::Names;
 use super::params::{Budget, Limit, ValidPruneParams, Widths};
 use super::sets::{Kind, Set};
-use super::weight;
 use std::collections::BTreeMap;
 use tensor_core::budget::{Choice, allocate};
 use tensor_core::channels::Channels;
 use tensor_core::cost::{Scalable, WidthCost};
 use tensor_core::graph::{Graph, Index};
+use tensor_core::rewrite::stored_values;
 use tensor_core::run::Facts;
 use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result};
@@ -39,7 +39,7 @@ impl Goal {
                 let reader = set.readers.first().map(|&reader| &layers[reader]);
                 let only = match (set.kind, reader) {
                     (Kind::Sample, Some(layer)) => {
-                        let values = weight::values(graph, &index, layer.node, layer.weight.0);
+                        let values = stored_values(graph, &index, layer.node, layer.weight.0);
                         values.into_iter().map(|value| (value, layer.weight.1)).collect()
                     }
                     _ => Vec::new(),

@@ -13,6 +13,7 @@
 //! data-aware quantization are functions of these numbers alone and never see the data again.
 
 mod checks;
+mod collect;
 mod linear;
 mod moments;
 mod panels;
@@ -20,6 +21,7 @@ mod replay;
 mod rows;
 mod statistics;
 
+pub use collect::{Collected, Place, Sampling, Walk, collect, is_odd, shortcut};
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
 pub use moments::{Centred, Moments};
 pub use replay::{Held, Move, Moved, Replay};

@@ -115,7 +115,8 @@ pub(super) fn scaled(weight: &Constant, axis: usize, gain: &[f64]) -> Result<Con
         .to_f64s()?
         .iter()
         .enumerate()
-        .map(|(i, w)| (w * gain[i / inner.max(1) % gain.len()]) as f32)
+        // A negative gain would turn zeros of a sparse weight into -0.
+        .map(|(i, w)| (w * gain[i / inner.max(1) % gain.len()]) as f32 + 0.0)
         .collect();
     Constant::from_f32s(weight.dims(), &values)
 }

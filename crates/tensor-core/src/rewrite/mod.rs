@@ -2,9 +2,11 @@
 
 mod fold_batch_norm;
 mod insert_batch_norm;
+mod stored;
 
 pub use fold_batch_norm::{fold_batch_norm, fold_batch_norms};
 pub use insert_batch_norm::{OutputStatistics, insert_batch_norm, lacks_batch_norm};
+pub use stored::{Stored, set_stored, stored_values};
 
 use crate::graph::{Attribute, Attributes, Constant, Graph, Index, Node};
 use crate::run::Facts;

@@ -47,7 +47,7 @@ pub use optimizer::Optimizer;
 pub use parameters::{Parameter, Parameters, Role, prepare};
 #[cfg(feature = "train")]
 pub use params::{Keep, Length, Params};
-pub use plugin::{Extra, Mode, Moment, Plugin, Step};
+pub use plugin::{Extra, Mode, Moment, Outline, Plugin, Step};
 #[cfg(feature = "train")]
 pub use reduced::reduced_layers;
 #[cfg(feature = "train")]

@@ -121,6 +121,18 @@ impl Optimization {
         })
     }
 
+    /// Sets the moments of a variable to zero where `places` is not zero.
+    pub(crate) fn reset(&mut self, name: &str, places: &Tensor) -> Result<()> {
+        let places = places.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        for (_, moments) in self.targets.iter_mut().filter(|(target, _)| target.name == name) {
+            for moment in [&mut moments.first, &mut moments.second] {
+                let chosen = moment.iter_mut().zip(&places).filter(|(_, place)| **place != 0.0);
+                chosen.for_each(|(value, _)| *value = 0.0);
+            }
+        }
+        Ok(())
+    }
+
     /// The moments by variable, for a checkpoint.
     pub(crate) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
@@ -227,6 +239,20 @@ mod tests {
                 assert!((found - expected).abs() < 1e-6, "{nesterov} {step}: {found}");
             }
         }
+    }
+
+    /// A variable whose momentum is forgotten moves as if it had never moved.
+    #[test]
+    fn moments_are_forgotten_where_asked() {
+        let var = Var::new(&[1.0_f32, 1.0], &Device::Cpu).expect("variable");
+        let target = Target { name: "x".into(), var: var.clone(), rate: 1.0, decays: false };
+        let optimizer = Optimizer::Sgd { momentum: 0.5, nesterov: false };
+        let mut optimization = Optimization::new(optimizer, 0.0, vec![target]);
+        optimization.step(0, 1.0, vec![Some(vec![1.0, 1.0])], 1.0).expect("step");
+        let places = Tensor::new(&[1_u8, 0], &Device::Cpu).expect("places");
+        optimization.reset("x", &places).expect("reset");
+        optimization.step(1, 1.0, vec![Some(vec![0.0, 0.0])], 1.0).expect("step");
+        assert_eq!(var.to_vec1::<f32>().expect("values"), [0.0, -0.5]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// A technique that takes part in [the training loop](super), such as distillation, quantization
 /// in training or gates.
 ///
-/// A run calls [`begin`](Self::begin) once, then for each step [`parameter`](Self::parameter) and
+/// A run calls [`outline`](Self::outline) and [`begin`](Self::begin) once, then for each step [`parameter`](Self::parameter) and
 /// [`activation`](Self::activation) while the graph is evaluated, [`loss`](Self::loss) after it and
 /// [`after_step`](Self::after_step) when the weights were updated, and [`finish`](Self::finish) at
 /// the end. Several plug-ins are applied in the order of their list. All methods but
@@ -23,6 +23,15 @@ pub trait Plugin {
     /// A short name, different from that of any other plug-in of the run. Checkpoints, the journal
     /// and errors use it.
     fn name(&self) -> &str;
+
+    /// What the run is going to be, before it [begins](Self::begin). Gives warnings for whoever
+    /// watches.
+    ///
+    /// # Errors
+    /// When the technique does not fit the run.
+    fn outline(&mut self, _run: &Outline) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// The run begins: graph as trained (weights are initializers, see
     /// [`prepare`](super::prepare)) and number of optimizer steps.
@@ -78,6 +87,20 @@ pub trait Plugin {
         Ok(None)
     }
 
+    /// Does [`gradient`](Self::gradient) want to see this step?
+    fn wants_gradients(&self, _at: Moment) -> bool {
+        false
+    }
+
+    /// The gradient of what the graph computes with in place of a trained parameter, before the
+    /// [view](Self::parameter) leads it back: where a mask hides weights, theirs too.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn gradient(&mut self, _name: &str, _gradient: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
     /// The weights have been updated: proximal steps, masks, schedules. Parameters may be changed
     /// here.
     ///
@@ -85,6 +108,12 @@ pub trait Plugin {
     /// Ends the run.
     fn after_step(&mut self, _at: Moment, _parameters: &Parameters) -> Result<()> {
         Ok(())
+    }
+
+    /// Parameters whose optimizer state is to be forgotten after this step, where the tensor of the
+    /// same shape is not zero. Asked for once after each [`after_step`](Self::after_step).
+    fn take_resets(&mut self) -> Vec<(String, Tensor)> {
+        Vec::new()
     }
 
     /// Variables beyond the parameters of the graph, such as gates or learned step sizes. The loop
@@ -126,6 +155,27 @@ pub enum Mode {
     Train,
     /// For the accuracy on held-out data.
     Evaluate,
+}
+
+/// A run before it begins.
+pub struct Outline<'a> {
+    /// Optimizer steps of the whole run.
+    pub steps: u64,
+    /// Steps per pass over the data.
+    pub steps_per_epoch: u64,
+    rate: &'a dyn Fn(u64) -> f64,
+}
+
+impl<'a> Outline<'a> {
+    /// Of so many steps, with the learning rate of each step relative to its peak.
+    pub fn new(steps: u64, steps_per_epoch: u64, rate: &'a dyn Fn(u64) -> f64) -> Self {
+        Self { steps, steps_per_epoch, rate }
+    }
+
+    /// The learning rate of a step, relative to its peak.
+    pub fn rate(&self, step: u64) -> f64 {
+        (self.rate)(step)
+    }
 }
 
 /// Where a run is.

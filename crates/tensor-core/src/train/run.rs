@@ -6,7 +6,7 @@ use super::feed::{Feed, Plan};
 use super::loss::check_labels;
 use super::restored::Restored;
 use super::trainer::{Trainer, diverged};
-use super::{Keep, Params, Plugin, prepare};
+use super::{Keep, Outline, Params, Plugin, prepare};
 use crate::data::Dataset;
 use crate::journal::{Identity, Journal};
 use crate::progress::{self, Progress};
@@ -165,6 +165,14 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(restored: &'a Restored, feed: Feed<'a>, job: Job<'a>) -> Result<Self> {
         let parameters = restored.parameters(job.params)?;
+        let (steps, params) = (feed.plan.steps, job.params);
+        let rate = |step: u64| params.schedule.factor(step, steps, params.warmup());
+        let outline = Outline::new(steps, feed.plan.per_epoch, &rate);
+        for plugin in job.plugins.iter_mut() {
+            for warning in plugin.outline(&outline)? {
+                job.progress.warn(&warning);
+            }
+        }
         let run = Self {
             trainer: Trainer::new(
                 restored.graph(),

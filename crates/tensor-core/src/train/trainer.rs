@@ -164,6 +164,9 @@ impl<'a> Trainer<'a> {
         let mut gradients = recording.gradients(&loss)?;
         for (parameter, tensor) in self.parameters.iter().zip(&seen) {
             if let Some(gradient) = gradients.take(parameter.value)? {
+                for plugin in self.plugins.iter_mut().filter(|plugin| plugin.wants_gradients(at)) {
+                    plugin.gradient(&parameter.name, &gradient)?;
+                }
                 gradients.follow(tensor, gradient)?;
             }
         }
@@ -172,6 +175,9 @@ impl<'a> Trainer<'a> {
         self.follow_average(at)?;
         for plugin in self.plugins.iter_mut() {
             plugin.after_step(at, &self.parameters)?;
+            for (name, places) in plugin.take_resets() {
+                self.optimization.reset(&name, &places)?;
+            }
         }
         Ok(measured)
     }

@@ -1,19 +1,15 @@
 //! Flags of `kerf prune`.
 
-use super::super::model::Model;
+use super::super::proof::ProofArgs;
 use super::widths::WidthsArg;
 use crate::alignment;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, Shared, fixed_batch};
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, Shared};
 use crate::units;
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::{Serialize, Serializer};
-use std::path::PathBuf;
 use std::str::FromStr;
-use tensor_core::{Error, ErrorKind, Result, cost};
-
-/// Samples that calibration uses when `--samples` is not given.
-pub(super) const SAMPLES: usize = 1000;
+use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf prune`.
 #[derive(Debug, Args, Serialize)]
@@ -33,6 +29,9 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) proof: ProofArgs,
+    /// Do not measure latency
+    #[arg(long, help_heading = "Proof")]
+    pub(super) no_bench: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) shared: Shared,
@@ -67,30 +66,6 @@ struct MethodArgs {
     /// Bytes of activations to hold between layers; less takes longer, the result is the same
     #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
     memory: u64,
-}
-
-/// What is proved about the result.
-#[derive(Debug, Args, Serialize)]
-#[command(next_help_heading = "Proof")]
-pub(super) struct ProofArgs {
-    /// Do not check the written file in another engine
-    #[arg(long)]
-    pub(super) no_verify: bool,
-    /// Largest difference between the engines, relative to the output range
-    #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
-    pub(super) tolerance: f64,
-    /// Samples to evaluate on [default: 256 of the calibration samples; all with `--assert-max-drop`]
-    #[arg(long, value_name = "PATH")]
-    pub(super) eval_data: Option<PathBuf>,
-    /// Class numbers of the evaluation samples, where they are apart
-    #[arg(long, value_name = "PATH", requires = "eval_data")]
-    pub(super) eval_labels: Option<PathBuf>,
-    /// Exit 1 when top-1 accuracy drops by more points than this, such as `0.5%`
-    #[arg(long, value_name = "POINTS", value_parser = units::parse_percentage)]
-    pub(super) assert_max_drop: Option<f64>,
-    /// Do not measure latency
-    #[arg(long)]
-    pub(super) no_bench: bool,
 }
 
 /// What happens to residual streams.
@@ -183,27 +158,6 @@ impl PruneArgs {
             memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),
         };
         Ok((params, budget))
-    }
-
-    /// Samples per forward pass: as many as were asked for, fewer where activations are large. It
-    /// does not depend on `--memory`, so neither does the result.
-    pub(super) fn batch(&self, model: &Model) -> Result<usize> {
-        /// Bytes of activations that one pass may have alive.
-        const ACTIVATIONS: u64 = 32 << 20;
-        let asked = self.data.batch(&model.graph);
-        if fixed_batch(&model.graph).is_some() {
-            return Ok(asked);
-        }
-        let first = model.graph.inputs.first().and_then(|&input| model.facts.dims(input));
-        let samples = first.and_then(|dims| dims.first()).copied().unwrap_or(1).max(1) as u64;
-        let peak = cost::cost(&model.graph, &model.facts)?.peak_activation_bytes / samples;
-        let most = usize::try_from(ACTIVATIONS / peak.max(1)).unwrap_or(usize::MAX);
-        Ok(asked.min(most.max(1)))
-    }
-
-    /// The budget, if one was given.
-    pub(super) fn budget(&self) -> Option<Budget> {
-        self.budget.budget()
     }
 
     /// The name of the method, for people.

@@ -2,12 +2,12 @@
 
 mod args;
 mod plan;
-mod proof;
 mod widths;
 
 pub(crate) use args::PruneArgs;
 
 use super::model::{Model, file_name};
+use super::proof::{self, Judge, Subject};
 use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
@@ -16,7 +16,6 @@ use crate::report::{self, Change, Sizes};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
-use tensor_core::data::Dataset;
 use tensor_core::measure::{self, Choice};
 use tensor_core::text::counted;
 use tensor_core::{Graph, Result, cost, onnx, run};
@@ -45,14 +44,14 @@ impl Task for PruneArgs {
         let search = engine::Search::start(Choice::Auto);
         let model = Model::load(&self.files.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
-        let set = self.calibration(&model.graph, cx)?;
+        let set = samples::calibration(&self.data, &self.shared, &model.graph, cx)?;
         let heading = format!(
             "Goal  {goal}   method {}   data {} ({})\n",
             self.method(),
             self.data.path().display(),
             counted(set.len(), "sample")
         );
-        let batch = self.batch(&model)?;
+        let batch = samples::batch(&self.data, &model)?;
         cx.console.detail(&format!("batches of {}", counted(batch, "sample")));
         let shapes = self.shared.shapes();
         if self.shared.dry_run {
@@ -61,7 +60,8 @@ impl Task for PruneArgs {
             return Ok(plan::outcome(&self.files.model, &model.graph, &heading, &planned));
         }
         onnx::check_target(&model.graph, &self.files.output)?;
-        let judged = proof::evaluation_set(self, &model.graph, &set, cx.console)?;
+        let judge = Judge { data: &self.data, proof: &self.proof, shared: &self.shared };
+        let judged = judge.samples(&model.graph, &set, cx.console)?;
         let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
         // An engine that was named and cannot be had should be known before the work, not after.
         measure::check_named()?;
@@ -84,15 +84,24 @@ impl Task for PruneArgs {
         );
         let ((before, uncounted), (after, _)) = (before?, after?);
         let sizes = Change { before, after };
-        let subject = proof::Subject { args: self, pruned: &graph, set: &judged, batch };
-        let proof = proof::prove(&subject, &*engine, &sizes, cx)?;
+        let subject = Subject {
+            judge,
+            files: &self.files,
+            made: &graph,
+            set: &judged,
+            batch,
+            word: "pruned",
+        };
+        let missed = budget.as_ref().and_then(|budget| plan::exceeded(budget, &sizes));
+        let timed = (!self.no_bench).then_some(&sizes);
+        let proof = proof::prove(&subject, &*engine, timed, missed.into_iter().collect(), cx)?;
         let text = format!(
             "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
             file_name(&self.files.model),
             self.files.output.display(),
             report::layers(&pruned.report),
             report::sizes(&sizes) + &not_counted(&uncounted),
-            proof.text(&sizes),
+            proof.text(&sizes, "pruned"),
             cx.replay,
         );
         let result = json!({
@@ -108,33 +117,8 @@ impl Task for PruneArgs {
     }
 }
 
-impl PruneArgs {
-    /// The calibration samples, with everything about them that the user should know.
-    fn calibration(&self, graph: &Graph, cx: &Context) -> Result<Dataset> {
-        let set = self.data.open(graph, self.shared.seed)?;
-        for note in set.notes() {
-            cx.console.detail(note);
-        }
-        let set = if self.data.is_limited() || set.len() <= args::SAMPLES {
-            set
-        } else {
-            cx.console.note(&format!(
-                "calibrating with {} of {}; `--samples N` changes that",
-                args::SAMPLES,
-                counted(set.len(), "sample")
-            ));
-            set.subset(args::SAMPLES, self.shared.seed)
-        };
-        let set = self.data.whole_batches(set, graph, cx.console)?;
-        for warning in set.summary()?.warnings {
-            cx.console.warn(&warning);
-        }
-        Ok(set)
-    }
-}
-
 /// What a model weighs, and the nodes whose multiply-accumulates are not known.
-fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<(Sizes, Vec<String>)> {
+pub(super) fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<(Sizes, Vec<String>)> {
     let facts = run::infer_declared(graph, &shared.shapes())?;
     let cost = cost::cost(graph, &facts)?;
     Ok((Sizes::of(path, &cost)?, cost.uncounted))

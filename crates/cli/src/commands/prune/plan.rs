@@ -2,13 +2,14 @@
 
 use super::super::Outcome;
 use super::super::model::file_name;
-use crate::report;
+use crate::report::{self, Change, Sizes};
 use crate::table::Table;
 use crate::units;
-use lasso_prune::{Plan, PlannedCost, PlannedSet};
+use lasso_prune::{Budget, Limit, Plan, PlannedCost, PlannedSet};
 use serde_json::json;
 use std::path::Path;
 use tensor_core::Graph;
+use tensor_core::cost::Resource;
 use tensor_core::text::counted;
 
 /// The plan for people and for programs.
@@ -57,4 +58,24 @@ fn costs(plan: &Plan) -> String {
         table.row([name.to_owned(), show(before), show(after), units::share(after, before)]);
     }
     table.render()
+}
+
+/// Says so when the model costs more than was asked for.
+pub(super) fn exceeded(budget: &Budget, sizes: &Change<Sizes>) -> Option<String> {
+    let (what, before, after) = match budget.resource {
+        Resource::Macs => ("MACs", sizes.before.macs, sizes.after.macs),
+        Resource::Parameters => ("parameters", sizes.before.parameters, sizes.after.parameters),
+        Resource::Bytes => {
+            ("bytes of constants", sizes.before.constant_bytes, sizes.after.constant_bytes)
+        }
+    };
+    let limit = match budget.limit {
+        Limit::Keep(share) => share * before as f64,
+        Limit::AtMost(most) => most,
+    };
+    // The budget itself may round to a fraction of one.
+    (after as f64 > limit + 1.0).then(|| {
+        let shown = units::percent_fine(after as f64 / before.max(1) as f64);
+        format!("{after} {what} remain ({shown}), more than the {limit:.0} asked for")
+    })
 }

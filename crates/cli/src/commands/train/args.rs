@@ -1,6 +1,7 @@
 //! Flags of `kerf train`, `kerf finetune` and `kerf distill`.
 
 use super::distill::DistillArgs;
+use super::sparse::SparseArgs;
 use crate::args::{DataArgs, ModelArgs, Shared};
 use crate::units;
 use clap::{Args, ValueEnum};
@@ -38,6 +39,9 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) distill: DistillArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) sparse: SparseArgs,
     /// Exit 1 when top-1 accuracy on the held-out samples is below this, such as `92.5%`
     #[arg(
         long,

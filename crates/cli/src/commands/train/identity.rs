@@ -25,6 +25,7 @@ pub(super) fn of(args: &TrainArgs, set: &Dataset, held_out: Option<&Dataset>) ->
     let eval_labels = held_out.map(|set| Ok::<_, Error>(hash(&set.labels()?))).transpose()?;
     add("eval_labels", json!(eval_labels));
     add("distillation", args.distill.identity()?);
+    add("sparsity", json!(args.sparse));
     let settings = args.settings();
     for name in DATA {
         add(name, settings.get(name).cloned().unwrap_or(Value::Null));

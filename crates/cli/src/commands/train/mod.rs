@@ -4,6 +4,7 @@ mod args;
 mod distill;
 mod identity;
 mod precision;
+mod sparse;
 mod text;
 mod written;
 
@@ -21,7 +22,7 @@ use std::path::Path;
 use tensor_core::data::Dataset;
 use tensor_core::measure::Choice;
 use tensor_core::measure::compare::{self, OutputComparison};
-use tensor_core::train::{self, Job, Params, Plugin, Trained};
+use tensor_core::train::{self, Job, Keep, Params, Plugin, Trained};
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
 /// Samples on which the written file is compared with the graph in memory.
@@ -68,7 +69,7 @@ impl TrainArgs {
         let params = self.params(self.data.batch(&graph))?;
         self.data.check_batch(&set, &graph, cx.console)?;
         precision::warn(&graph, &set, &params, cx.console)?;
-        let mut plugins = self.plugins(&set)?;
+        let mut plugins = self.plugins(&graph, &set, &params, cx)?;
         let job = Job {
             graph: &graph,
             data: &set,
@@ -86,7 +87,10 @@ impl TrainArgs {
                 json!({ "dry_run": true, "plan": planned }),
             ));
         }
-        let Trained { mut graph, report } = train::train(job)?;
+        let Trained { graph: trained, report } = train::train(job)?;
+        let mut failures = Vec::new();
+        let sparsity = self.sparse.report(&graph, &trained, &mut failures)?;
+        let mut graph = trained;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(
             &mut graph,
@@ -98,7 +102,6 @@ impl TrainArgs {
         if let Some(folder) = &self.run {
             written::remember(folder, &self.files.output)?;
         }
-        let mut failures = Vec::new();
         let verified = match self.no_verify {
             true => Value::Null,
             false => self.verify(&graph, &set, &params, &mut failures, cx)?,
@@ -116,6 +119,7 @@ impl TrainArgs {
         let mut text =
             text::report(&file_name(&self.files.model), &self.files.output, &report, &params);
         text.push_str(&text::teachers(distillation.as_ref()));
+        text.push_str(&sparsity.as_ref().map_or(String::new(), |sparsity| sparsity.text()));
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
@@ -125,6 +129,7 @@ impl TrainArgs {
             "recipe": recipe,
             "training": report,
             "distillation": distillation,
+            "sparsity": sparsity,
             "verified": verified,
             "failures": failures,
         });
@@ -133,10 +138,17 @@ impl TrainArgs {
     }
 
     /// The techniques that take part.
-    fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
+    fn plugins(
+        &self,
+        graph: &Graph,
+        set: &Dataset,
+        params: &Params,
+        cx: &Context,
+    ) -> Result<Vec<Box<dyn Plugin>>> {
         let distiller =
             self.distill.plugin(set, &self.shared, self.device(), &self.files.output)?;
-        Ok(distiller.into_iter().collect())
+        let sparsifier = self.sparse.plugin(graph, params.keep == Keep::Best, cx.console)?;
+        Ok(distiller.into_iter().chain(sparsifier).collect())
     }
 
     /// The samples that accuracy is measured on.

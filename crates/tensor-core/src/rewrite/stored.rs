@@ -1,14 +1,13 @@
 //! Where the weight of a layer is stored.
 
-use super::layers::Layer;
-use tensor_core::graph::{Constant, Graph, Index};
-use tensor_core::rewrite::Edit;
-use tensor_core::{ElementType, Error, NodeId, Result, ValueId};
+use super::Edit;
+use crate::graph::{Constant, Graph, Index};
+use crate::{ElementType, Error, NodeId, Result, ValueId};
 
 /// A weight or bias: a constant, or one of another float type behind a Cast.
-pub(crate) struct Stored<'g> {
+pub struct Stored<'g> {
     /// As it is in the file.
-    pub(crate) constant: &'g Constant,
+    pub constant: &'g Constant,
     /// The input that reads what is in the file.
     place: (NodeId, usize),
     element: ElementType,
@@ -17,12 +16,7 @@ pub(crate) struct Stored<'g> {
 impl<'g> Stored<'g> {
     /// The constant that a node's input reads; `None` where it is no float constant that the node
     /// gets as 32-bit floats.
-    pub(crate) fn find(
-        graph: &'g Graph,
-        index: &Index,
-        node: NodeId,
-        input: usize,
-    ) -> Option<Self> {
+    pub fn find(graph: &'g Graph, index: &Index, node: NodeId, input: usize) -> Option<Self> {
         let value = graph.node(node).input(input)?;
         if let Some(constant) = graph.constant(value, index) {
             let element = constant.element();
@@ -42,8 +36,10 @@ impl<'g> Stored<'g> {
     }
 
     /// As [`find`](Self::find), for a weight that must be there.
-    pub(crate) fn of_layer(graph: &'g Graph, index: &Index, layer: &Layer) -> Result<Self> {
-        let (node, input) = (layer.node, layer.weight.0);
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn required(graph: &'g Graph, index: &Index, node: NodeId, input: usize) -> Result<Self> {
         Self::find(graph, index, node, input)
             .ok_or_else(|| Error::internal("a weight is no constant").in_node(graph.describe(node)))
     }
@@ -52,9 +48,25 @@ impl<'g> Stored<'g> {
     ///
     /// # Errors
     /// When a value is outside the range of that type.
-    pub(crate) fn replaced(&self, constant: &Constant) -> Result<Edit> {
+    pub fn replaced(&self, constant: &Constant) -> Result<Edit> {
         let (node, input) = self.place;
         Ok(Edit::SetInput { node, input, constant: constant.to_element(self.element)? })
+    }
+}
+
+/// Gives a node another constant input, in the type that the file has for it where it has one.
+///
+/// # Errors
+/// As [`Stored::replaced`].
+pub fn set_stored(
+    graph: &Graph,
+    index: &Index,
+    (node, input): (NodeId, usize),
+    constant: Constant,
+) -> Result<Edit> {
+    match Stored::find(graph, index, node, input) {
+        Some(stored) => stored.replaced(&constant),
+        None => Ok(Edit::SetInput { node, input, constant }),
     }
 }
 
@@ -70,7 +82,7 @@ fn cast_input(graph: &Graph, index: &Index, cast: NodeId) -> Option<ValueId> {
 }
 
 /// The values of a weight: what the node reads and, behind a Cast, what the file holds.
-pub(crate) fn values(graph: &Graph, index: &Index, node: NodeId, input: usize) -> Vec<ValueId> {
+pub fn stored_values(graph: &Graph, index: &Index, node: NodeId, input: usize) -> Vec<ValueId> {
     let value = graph.node(node).input(input);
     let cast = value.and_then(|value| index.producer(value));
     let stored = cast.and_then(|cast| cast_input(graph, index, cast));

@@ -1,26 +1,63 @@
 //! Collects a layer's statistics: inputs from the current network, responses from the original.
 
-use super::layers::Layer;
+use super::{Held, LinearMap, Move, Replay, Statistics, StatisticsLimits};
+use crate::graph::{Graph, Index};
+use crate::progress::{self, Progress};
+use crate::random;
+use crate::run::{Array, Facts, Floats};
+use crate::{Error, NodeId, Result, ValueId};
 use rayon::prelude::*;
-use tensor_core::calibrate::{Held, Move, Replay, Statistics, StatisticsLimits};
-use tensor_core::graph::Graph;
-use tensor_core::progress::{self, Progress};
-use tensor_core::random;
-use tensor_core::run::{Array, Facts, Floats};
-use tensor_core::{Error, Result, ValueId};
+
+/// A linear layer of a graph.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Its node.
+    pub node: NodeId,
+    /// The value whose rows are the inputs.
+    pub input: ValueId,
+    /// The value whose rows are the responses.
+    pub output: ValueId,
+    /// How rows are read.
+    pub map: &'a dyn LinearMap,
+    /// An earlier value that the output is only [added to](shortcut).
+    pub shortcut: Option<ValueId>,
+}
+
+/// The other operand of the Add that alone reads `output`, if it exists before `node` runs and has
+/// the same shape.
+pub fn shortcut(
+    graph: &Graph,
+    facts: &Facts,
+    index: &Index,
+    node: NodeId,
+    output: ValueId,
+) -> Option<ValueId> {
+    let [(reader, position)] = index.readers(output) else { return None };
+    let add = graph.node(*reader);
+    if add.op != "Add" || !add.domain.is_empty() || graph.outputs.contains(&output) {
+        return None;
+    }
+    let other = add.input(1 - position)?;
+    let fact = facts.get(other)?;
+    let is_earlier = index.producer(other).is_none_or(|producer| producer < node);
+    (is_earlier && !fact.fixed && Some(fact.dims.as_slice()) == facts.dims(output)).then_some(other)
+}
 
 /// A network with its calibration data on the way through it.
-pub(crate) struct Walk<'a> {
-    pub(crate) graph: &'a Graph,
-    pub(crate) replay: &'a mut Replay,
+pub struct Walk<'a> {
+    /// The network.
+    pub graph: &'a Graph,
+    /// Where its data is.
+    pub replay: &'a mut Replay,
 }
 
 /// Where and how much to sample.
 #[derive(Clone, Copy)]
-pub(crate) struct Sampling {
+pub struct Sampling {
     /// Output positions per sample; `None` chooses by the layer.
-    pub(crate) positions: Option<usize>,
-    pub(crate) seed: u64,
+    pub positions: Option<usize>,
+    /// Drives the choice of positions.
+    pub seed: u64,
 }
 
 impl Sampling {
@@ -49,21 +86,24 @@ impl Sampling {
 const WAVE: usize = 8;
 
 /// What was collected for one layer.
-pub(crate) struct Collected {
+pub struct Collected {
     /// One pair per convolution group: even and odd samples apart, so that what is fitted on one
     /// half can be judged on the other.
-    pub(crate) statistics: Vec<[Statistics; 2]>,
+    pub statistics: Vec<[Statistics; 2]>,
     /// Centred energy of the responses over that of the sum with the shortcut, at most 1: how much
     /// an error relative to the response weighs in the stream that the layer writes to.
-    pub(crate) share: f64,
+    pub share: f64,
 }
 
 /// Collects a layer's statistics.
 ///
 /// Without `current`, inputs come from the original network too. With it, the response is
 /// corrected by what the shortcut lost: `Y + shortcut - shortcut'` (He et al. 2017, section 3.3).
-pub(crate) fn collect(
-    layer: &Layer,
+///
+/// # Errors
+/// When a node fails, the statistics do not fit in memory or values are not finite.
+pub fn collect(
+    layer: &Place,
     facts: &Facts,
     original: &mut Walk,
     mut current: Option<&mut Walk>,
@@ -184,7 +224,7 @@ impl Energy {
 
 /// Which half of the data a sample belongs to. Batches may hold one sample each, so parity counts
 /// across batches.
-pub(crate) fn is_odd(batch: usize, sample: usize) -> bool {
+pub fn is_odd(batch: usize, sample: usize) -> bool {
     (batch + sample) % 2 == 1
 }
 
@@ -199,7 +239,7 @@ struct BatchRows {
 }
 
 fn batch_rows(
-    layer: &Layer,
+    layer: &Place,
     (original, current): (&Replay, Option<&Replay>),
     (first, second): (&Move, Option<&Move>),
     batch: usize,

@@ -1,17 +1,18 @@
-//! What is checked and measured after the pruned model was written, by an engine that is not ours.
+//! What is checked and measured after a smaller model was written, by an engine that is not ours.
 
-use super::super::engine::{self, Own};
-use super::super::latency::{self, Plan, Timed};
-use super::super::model::{file_name, unknown};
-use super::super::{Context, samples};
-use super::PruneArgs;
+mod args;
+
+pub(crate) use args::ProofArgs;
+
+use super::engine::{self, Own};
+use super::latency::{self, Plan, Timed};
+use super::model::{file_name, unknown};
+use super::{Context, samples};
+use crate::args::{DataArgs, ModelArgs, Shared};
 use crate::console::Console;
 use crate::report::{self, Change, Sizes, Weight};
-use crate::units;
-use lasso_prune::{Budget, Limit};
 use serde::Serialize;
 use std::time::Duration;
-use tensor_core::cost::Resource;
 use tensor_core::data::Dataset;
 use tensor_core::measure::compare::{self, Comparison};
 use tensor_core::measure::latency::Report;
@@ -37,9 +38,9 @@ const AFFORDABLE: u64 = 10_000_000_000;
 pub(super) struct Proof {
     /// Is the written file what was made? Absent with `--no-verify` and where kerf cannot run it.
     written: Option<Written>,
-    /// Original against pruned on the evaluation samples; absent when no engine here runs them.
+    /// Original against result on the evaluation samples; absent when no engine here runs them.
     evaluation: Option<Evaluation>,
-    /// Original against pruned, by batch size; empty with `--no-bench`.
+    /// Original against result, by batch size; empty where nothing was timed.
     latency: Vec<Report>,
     /// Goals that were not met, in words.
     pub(super) failures: Vec<String>,
@@ -52,7 +53,7 @@ struct Written {
     comparison: Comparison,
 }
 
-/// Original against pruned.
+/// Original against result.
 #[derive(Debug, Serialize)]
 struct Evaluation {
     engine: String,
@@ -60,57 +61,70 @@ struct Evaluation {
     comparison: Comparison,
 }
 
-/// The samples that the result is judged on.
-pub(super) fn evaluation_set(
-    args: &PruneArgs,
-    graph: &Graph,
-    calibration: &Dataset,
-    console: &Console,
-) -> Result<Dataset> {
-    let set = match &args.proof.eval_data {
-        Some(path) => {
-            let set = args.data.open_path(path, args.proof.eval_labels.clone(), graph)?;
-            args.data.whole_batches(set, graph, console)?
+/// What the result is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub(super) data: &'a DataArgs,
+    pub(super) proof: &'a ProofArgs,
+    pub(super) shared: &'a Shared,
+}
+
+impl Judge<'_> {
+    /// The samples that the result is judged on.
+    pub(super) fn samples(
+        &self,
+        graph: &Graph,
+        calibration: &Dataset,
+        console: &Console,
+    ) -> Result<Dataset> {
+        let set = match &self.proof.eval_data {
+            Some(path) => {
+                let set = self.data.open_path(path, self.proof.eval_labels.clone(), graph)?;
+                self.data.whole_batches(set, graph, console)?
+            }
+            // A drop to be asserted is worth every sample there is.
+            None if self.proof.assert_max_drop.is_some() => calibration.clone(),
+            None => {
+                let batch = self.data.batch(graph);
+                calibration.subset(JUDGED.next_multiple_of(batch), self.shared.seed)
+            }
+        };
+        if self.proof.assert_max_drop.is_some() && !set.has_labels() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "E0207",
+                "`--assert-max-drop` needs labels, and the evaluation samples have none",
+            )
+            .hint("give them with `--eval-labels PATH` or `--labels PATH`"));
         }
-        // A drop to be asserted is worth every sample there is.
-        None if args.proof.assert_max_drop.is_some() => calibration.clone(),
-        None => {
-            let batch = args.data.batch(graph);
-            calibration.subset(JUDGED.next_multiple_of(batch), args.shared.seed)
-        }
-    };
-    if args.proof.assert_max_drop.is_some() && !set.has_labels() {
-        return Err(Error::new(
-            ErrorKind::Invalid,
-            "E0207",
-            "`--assert-max-drop` needs labels, and the evaluation samples have none",
-        )
-        .hint("give them with `--eval-labels PATH` or `--labels PATH`"));
+        Ok(set)
     }
-    Ok(set)
 }
 
 /// What is to be proved.
 pub(super) struct Subject<'a> {
-    pub(super) args: &'a PruneArgs,
-    /// The pruned model in memory; its file is the output of `args`.
-    pub(super) pruned: &'a Graph,
+    pub(super) judge: Judge<'a>,
+    pub(super) files: &'a ModelArgs,
+    /// The result in memory; its file is the output of `files`.
+    pub(super) made: &'a Graph,
     /// The samples that it is judged on.
     pub(super) set: &'a Dataset,
     /// Samples per forward pass.
     pub(super) batch: usize,
+    /// What was done to the model, such as `pruned`.
+    pub(super) word: &'static str,
 }
 
-/// Checks and measures the written file.
+/// Checks the written file, and times it where sizes are given. `failures` are goals that are known
+/// not to be met.
 pub(super) fn prove(
     subject: &Subject,
     engine: &dyn Engine,
-    sizes: &Change<Sizes>,
+    timed_sizes: Option<&Change<Sizes>>,
+    mut failures: Vec<String>,
     cx: &Context,
 ) -> Result<Proof> {
-    let args = subject.args;
-    let unknown = unknown(subject.pruned).len();
-    let mut failures = Vec::new();
+    let unknown = unknown(subject.made).len();
     let mut written_file = None;
     if unknown > 0 {
         cx.console.warn(&format!(
@@ -118,7 +132,7 @@ pub(super) fn prove(
              implemented",
             counted(unknown, "node")
         ));
-    } else if !args.proof.no_verify {
+    } else if !subject.judge.proof.no_verify {
         let written = subject.written(engine, cx);
         let written = match written {
             Err(error) if is_refusal(&error) && subject.refuses_original(engine) => {
@@ -137,7 +151,8 @@ pub(super) fn prove(
     }
     let evaluation = match subject.evaluation(engine, cx) {
         Err(error) if is_refusal(&error) && unknown > 0 => {
-            cx.console.warn(&format!("original and pruned model were not compared: {error}"));
+            let word = subject.word;
+            cx.console.warn(&format!("original and {word} model were not compared: {error}"));
             None
         }
         Err(error) if is_refusal(&error) => {
@@ -146,9 +161,9 @@ pub(super) fn prove(
         }
         done => Some(done?),
     };
-    let latency = match args.proof.no_bench {
-        true => Ok(Vec::new()),
-        false => timed(args, subject.pruned, sizes, cx),
+    let latency = match timed_sizes {
+        None => Ok(Vec::new()),
+        Some(sizes) => timed(subject, sizes, cx),
     };
     let latency = match latency {
         Err(error) if is_refusal(&error) => {
@@ -158,7 +173,7 @@ pub(super) fn prove(
         done => done?,
     };
     let mut proof = Proof { written: written_file, evaluation, latency, failures };
-    proof.judge(args, sizes);
+    proof.judge(subject.judge.proof);
     Ok(proof)
 }
 
@@ -169,31 +184,30 @@ fn is_refusal(error: &Error) -> bool {
 
 impl Subject<'_> {
     fn written(&self, engine: &dyn Engine, cx: &Context) -> Result<Written> {
-        let mut read =
-            engine.load_file(&self.args.files.output, engine::threads(&self.args.shared))?;
+        let mut read = engine.load_file(&self.files.output, engine::threads(self.judge.shared))?;
         // Whole batches, as the model may fix their size.
         let set = self.set.first(self.batch.max(VERIFIED / self.batch * self.batch));
         let batches = samples::labelled(&set, self.batch, "verify", &cx.progress);
-        let comparison = compare::compare(&mut Own::new(self.pruned)?, &mut *read, batches)?;
+        let comparison = compare::compare(&mut Own::new(self.made)?, &mut *read, batches)?;
         Ok(Written { engine: engine.name(), comparison })
     }
 
     /// Does the engine not even take the model that was given? Then its word on the result says
     /// nothing: ONNX Runtime wants different names for all nodes, which ONNX does not.
     fn refuses_original(&self, engine: &dyn Engine) -> bool {
-        engine.load_file(&self.args.files.model, 1).is_err_and(|error| is_refusal(&error))
+        engine.load_file(&self.files.model, 1).is_err_and(|error| is_refusal(&error))
     }
 
     fn evaluation(&self, engine: &dyn Engine, cx: &Context) -> Result<Evaluation> {
-        let threads = engine::threads(&self.args.shared);
-        let mut before = engine.load_file(&self.args.files.model, threads)?;
-        let mut after = engine.load_file(&self.args.files.output, threads)?;
+        let threads = engine::threads(self.judge.shared);
+        let mut before = engine.load_file(&self.files.model, threads)?;
+        let mut after = engine.load_file(&self.files.output, threads)?;
         self.compared(&mut *before, &mut *after, engine.name(), cx)
     }
 
     fn evaluation_by_us(&self, cx: &Context) -> Result<Evaluation> {
-        let original = onnx::read(&self.args.files.model)?;
-        let (mut before, mut after) = (Own::new(&original)?, Own::new(self.pruned)?);
+        let original = onnx::read(&self.files.model)?;
+        let (mut before, mut after) = (Own::new(&original)?, Own::new(self.made)?);
         self.compared(&mut before, &mut after, engine::own_name(), cx)
     }
 
@@ -206,67 +220,42 @@ impl Subject<'_> {
     ) -> Result<Evaluation> {
         let batches = samples::labelled(self.set, self.batch, "evaluate", &cx.progress);
         let comparison = compare::compare(before, after, batches)?;
-        let data = self.args.proof.eval_data.as_deref().unwrap_or(self.args.data.path());
+        let data = self.judge.proof.eval_data.as_deref().unwrap_or(self.judge.data.path());
         Ok(Evaluation { engine, data: data.display().to_string(), comparison })
     }
 }
 
-fn timed(
-    args: &PruneArgs,
-    pruned: &Graph,
-    sizes: &Change<Sizes>,
-    cx: &Context,
-) -> Result<Vec<Report>> {
+fn timed(subject: &Subject, sizes: &Change<Sizes>, cx: &Context) -> Result<Vec<Report>> {
+    let files = subject.files;
     let models = [
-        Timed::read(&file_name(&args.files.model), &args.files.model)?,
-        Timed::read(&file_name(&args.files.output), &args.files.output)?,
+        Timed::read(&file_name(&files.model), &files.model)?,
+        Timed::read(&file_name(&files.output), &files.output)?,
     ];
     let large = BATCHES.into_iter().find(|&b| sizes.before.macs * b as u64 <= AFFORDABLE);
     let wanted: Vec<usize> = std::iter::once(1).chain(large).collect();
     let plan = Plan {
         engine: Choice::Auto,
-        batches: &latency::batches(pruned, &wanted),
+        batches: &latency::batches(subject.made, &wanted),
         runs: 100,
         limit: Duration::from_secs(10),
     };
-    latency::measure(&models, &plan, &args.shared, cx)
-}
-
-/// Says so when the model costs more than was asked for.
-fn exceeded(budget: &Budget, sizes: &Change<Sizes>) -> Option<String> {
-    let (what, before, after) = match budget.resource {
-        Resource::Macs => ("MACs", sizes.before.macs, sizes.after.macs),
-        Resource::Parameters => ("parameters", sizes.before.parameters, sizes.after.parameters),
-        Resource::Bytes => {
-            ("bytes of constants", sizes.before.constant_bytes, sizes.after.constant_bytes)
-        }
-    };
-    let limit = match budget.limit {
-        Limit::Keep(share) => share * before as f64,
-        Limit::AtMost(most) => most,
-    };
-    // The budget itself may round to a fraction of one.
-    (after as f64 > limit + 1.0).then(|| {
-        let shown = units::percent_fine(after as f64 / before.max(1) as f64);
-        format!("{after} {what} remain ({shown}), more than the {limit:.0} asked for")
-    })
+    latency::measure(&models, &plan, subject.judge.shared, cx)
 }
 
 impl Proof {
     /// Adds the goals that were not met.
-    fn judge(&mut self, args: &PruneArgs, sizes: &Change<Sizes>) {
+    fn judge(&mut self, args: &ProofArgs) {
         let failures = &mut self.failures;
-        failures.extend(args.budget().and_then(|budget| exceeded(&budget, sizes)));
         for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
             // What is not finite is reported with the evaluation.
             if !output.is_void()
-                && !output.within(args.proof.tolerance, report::ROUNDING.min(args.proof.tolerance))
+                && !output.within(args.tolerance, report::ROUNDING.min(args.tolerance))
             {
                 failures.push(format!(
                     "the written file differs from what was made by {difference:.1e} of the range \
                      of `{}`, more than {:.1e}",
-                    output.name, args.proof.tolerance
+                    output.name, args.tolerance
                 ));
             }
         }
@@ -275,10 +264,10 @@ impl Proof {
         }
         let outputs = self.evaluation.as_ref().map(|e| e.comparison.outputs.as_slice());
         let top1 = outputs.and_then(|outputs| outputs.first()?.top1);
-        if args.proof.assert_max_drop.is_some() && top1.is_none() {
+        if args.assert_max_drop.is_some() && top1.is_none() {
             failures.push("the drop of top-1 accuracy could not be measured".to_owned());
         }
-        if let (Some(most), Some(top1)) = (args.proof.assert_max_drop, top1)
+        if let (Some(most), Some(top1)) = (args.assert_max_drop, top1)
             && let (Some(before), Some(after)) = (top1.reference_accuracy, top1.candidate_accuracy)
             && before - after > most
         {
@@ -291,7 +280,7 @@ impl Proof {
     }
 
     /// For people.
-    pub(super) fn text(&self, sizes: &Change<Sizes>) -> String {
+    pub(super) fn text(&self, sizes: &Change<Sizes>, word: &str) -> String {
         let mut text = String::new();
         if !self.latency.is_empty() {
             let weight = |s: Sizes| Weight { macs: s.macs, file_bytes: s.file_bytes };
@@ -301,7 +290,7 @@ impl Proof {
         }
         if let Some(evaluation) = &self.evaluation {
             text.push_str(&format!(
-                "original against pruned on {} ({}), by {}\n{}",
+                "original against {word} on {} ({}), by {}\n{}",
                 evaluation.data,
                 counted(evaluation.comparison.samples, "sample"),
                 evaluation.engine,

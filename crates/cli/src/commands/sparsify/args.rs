@@ -1,0 +1,105 @@
+//! Flags of `kerf sparsify`.
+
+use super::super::proof::ProofArgs;
+use crate::args::{DataArgs, ModelArgs, Shared};
+use crate::units;
+use clap::Args;
+use magnitude_schedule::Pattern;
+use magnitude_schedule::model::{Method, SparsifyParams, Spread};
+use serde::Serialize;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Arguments of `kerf sparsify`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct SparsifyArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) files: ModelArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) proof: ProofArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// Which weights become zero.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Method")]
+struct MethodArgs {
+    /// Share of zeros in the pruned layers together, such as `50%` [default: what the pattern has]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_sparsity)]
+    sparsity: Option<f64>,
+    /// Which weights are zero together: unstructured, N:M such as 2:4 (N of M inputs stay),
+    /// block:HxW (outputs x inputs) or rows
+    #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
+    pattern: Pattern,
+    /// How weights are chosen: obs (by what the response loses; the others make up for it) or
+    /// magnitude (the smallest; the others stay)
+    #[arg(long, value_name = "NAME", default_value = "obs")]
+    method: Method,
+    /// How zeros are spread over the layers: uniform, global (smallest magnitudes), erk (narrow
+    /// layers stay denser) or error (where the responses lose least)
+    #[arg(long, value_name = "NAME", default_value = "uniform")]
+    distribution: Spread,
+    /// Layers or weights that stay dense; `*` matches any text (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    dense: Vec<String>,
+    /// Prune the first convolution and depthwise ones too, which stay dense otherwise
+    #[arg(long)]
+    all_layers: bool,
+    /// Output positions sampled per image and layer [default: 20 to 80, or 16 rows per input column]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    positions: Option<u32>,
+    /// Bytes of activations to hold between layers; less takes longer, the result is the same
+    #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
+    memory: u64,
+}
+
+impl SparsifyArgs {
+    /// The parameters.
+    pub(super) fn params(&self) -> Result<SparsifyParams> {
+        let method = &self.method;
+        let sparsity = sparsity(method.sparsity, method.pattern)?;
+        Ok(SparsifyParams {
+            sparsity,
+            pattern: method.pattern,
+            method: method.method,
+            spread: method.distribution,
+            dense: method.dense.clone(),
+            all: method.all_layers,
+            positions: method.positions.map(|n| n as usize),
+            seed: self.shared.seed,
+            memory: usize::try_from(method.memory).unwrap_or(usize::MAX),
+            ..SparsifyParams::default()
+        })
+    }
+}
+
+/// The sparsity that was asked for, or that of the pattern.
+///
+/// # Errors
+/// `E0010` when neither says it; `E0431` when they differ.
+pub(crate) fn sparsity(given: Option<f64>, pattern: Pattern) -> Result<f64> {
+    match (given, pattern.own_sparsity()) {
+        (Some(given), Some(own)) if (given - own).abs() > 1e-9 => {
+            let message = format!(
+                "`{pattern}` has a sparsity of {}, not of {}",
+                units::percent(own),
+                units::percent(given)
+            );
+            Err(Error::new(ErrorKind::Invalid, "E0431", message)
+                .hint("leave `--sparsity` out, or choose another pattern"))
+        }
+        (_, Some(own)) => Ok(own),
+        (Some(given), None) => Ok(given),
+        (None, None) => Err(Error::new(ErrorKind::Invalid, "E0010", "no sparsity was given")
+            .hint("say how many weights become zero, such as `--sparsity 50%`")),
+    }
+}

@@ -1,0 +1,92 @@
+//! `kerf sparsify`: exact zeros in the weights, with what is left refitted, and proof.
+
+mod args;
+
+pub(crate) use args::SparsifyArgs;
+
+use super::model::{Model, file_name};
+use super::proof::{self, Judge, Subject};
+use super::prune::sizes;
+use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
+use crate::args::{OnUnsupported, Shared};
+use crate::input;
+use crate::output::Target;
+use crate::report::{self, Change};
+use magnitude_schedule::model::sparsify;
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+use tensor_core::measure::{self, Choice};
+use tensor_core::text::counted;
+use tensor_core::{Result, onnx};
+
+impl Task for SparsifyArgs {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn model(&self) -> Option<&Path> {
+        Some(&self.files.model)
+    }
+
+    fn outputs(&self) -> Vec<Target<'_>> {
+        vec![self.files.target()]
+    }
+
+    fn run(&self, cx: &Context) -> Result<Outcome> {
+        let params = self.params()?.check()?;
+        let search = engine::Search::start(Choice::Auto);
+        let model = Model::load(&self.files.model, &self.shared)?;
+        model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
+        onnx::check_target(&model.graph, &self.files.output)?;
+        let set = samples::calibration(&self.data, &self.shared, &model.graph, cx)?;
+        let judge = Judge { data: &self.data, proof: &self.proof, shared: &self.shared };
+        let judged = judge.samples(&model.graph, &set, cx.console)?;
+        let batch = samples::batch(&self.data, &model)?;
+        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
+        // An engine that was named and cannot be had should be known before the work, not after.
+        measure::check_named()?;
+        let start = Instant::now();
+        let shapes = self.shared.shapes();
+        let made = sparsify(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        cx.console.note(&format!("sparsified in {:.2} s", start.elapsed().as_secs_f64()));
+        let engine = search.end(cx.console)?;
+        let mut graph = made.graph;
+        let recipe = provenance::recipe(&self.settings());
+        let sha256 = input::sha256(&self.files.model)?;
+        provenance::stamp(&mut graph, &recipe, &sha256, self.shared.seed);
+        onnx::write(&graph, &self.files.output)?;
+        let (before, _) = sizes(&self.files.model, &model.graph, &self.shared)?;
+        let (after, _) = sizes(&self.files.output, &graph, &self.shared)?;
+        let sizes = Change { before, after };
+        let subject = Subject {
+            judge,
+            files: &self.files,
+            made: &graph,
+            set: &judged,
+            batch,
+            word: "sparsified",
+        };
+        let proof = proof::prove(&subject, &*engine, None, Vec::new(), cx)?;
+        let text = format!(
+            "{} -> {}\ndata {} ({})\n\n{}\n{}\n{}\nreplay  {}\n",
+            file_name(&self.files.model),
+            self.files.output.display(),
+            self.data.path().display(),
+            counted(set.len(), "sample"),
+            report::sparsity(&made.report),
+            report::sizes(&sizes),
+            proof.text(&sizes, subject.word),
+            cx.replay,
+        );
+        let result = json!({
+            "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
+            "recipe": recipe,
+            "sizes": sizes,
+            "sparsity": made.report,
+            "proof": proof,
+        });
+        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        Ok(Outcome { text, result, verdict, hint: None })
+    }
+}

@@ -1,0 +1,191 @@
+//! Zeros in training: `--sparsity` and `--keep-zeros`.
+
+use crate::console::Console;
+use crate::units;
+use clap::Args;
+use magnitude_schedule::train::{LayerZeros, SparseParams, Sparsifier, When, zeros_of};
+use magnitude_schedule::{Distribution, Pattern, ShapeChoice};
+use serde::Serialize;
+use tensor_core::text::counted;
+use tensor_core::train::Plugin;
+use tensor_core::{Error, ErrorKind, Graph, Result};
+
+/// Flags of gradual pruning.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Sparsity")]
+pub(super) struct SparseArgs {
+    /// Prune while training until this share of the weights is zero, such as `80%`
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_sparsity)]
+    sparsity: Option<f64>,
+    /// Which weights are zero together: unstructured, N:M such as 2:4 (N of M inputs stay),
+    /// block:HxW (outputs x inputs) or rows
+    #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
+    pattern: Pattern,
+    /// How sparsity rises: polynomial (`polynomial:exponent=3`), linear, exponential, constant or
+    /// one-shot
+    #[arg(long, value_name = "NAME", default_value = "polynomial", requires = "sparsity")]
+    sparsity_schedule: ShapeChoice,
+    /// When pruning begins: steps, epochs such as `0.5ep`, or a share of the run such as `10%`
+    #[arg(long, value_name = "WHEN", default_value = "0%")]
+    sparsity_begin: When,
+    /// When the final sparsity is reached
+    #[arg(long, value_name = "WHEN", default_value = "70%")]
+    sparsity_end: When,
+    /// From one update to the next [default: a hundredth of the way]
+    #[arg(long, value_name = "WHEN")]
+    sparsity_every: Option<When>,
+    /// How zeros are spread over the layers: uniform, global (smallest magnitudes), layerwise (one
+    /// layer after the other) or erk (narrow layers stay denser)
+    #[arg(long, value_name = "NAME", default_value = "uniform")]
+    distribution: Distribution,
+    /// Layers or weights that stay dense; `*` matches any text (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    dense: Vec<String>,
+    /// Prune the first convolution and depthwise ones too, which stay dense otherwise
+    #[arg(long)]
+    all_layers: bool,
+    /// Let each update also move this share of the weights to where the gradient is largest, such as
+    /// 0.3; the share falls to 0 until pruning ends
+    #[arg(long, value_name = "SHARE")]
+    regrow: Option<f64>,
+    /// Keep every zero that the weights of the model have
+    #[arg(long)]
+    keep_zeros: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(super) struct SparsityReport {
+    /// How it was done.
+    settings: SparseParams,
+    /// Weights of the pruned layers.
+    weights: usize,
+    /// Zeros among them.
+    zeros: usize,
+    /// `zeros / weights`.
+    sparsity: f64,
+    /// Every layer.
+    layers: Vec<LayerZeros>,
+}
+
+impl SparseArgs {
+    /// Is anything asked for?
+    pub(super) fn is_used(&self) -> bool {
+        self.sparsity().is_some() || self.keep_zeros
+    }
+
+    /// The sparsity that was asked for, or that of the pattern.
+    fn sparsity(&self) -> Option<f64> {
+        self.sparsity.or(self.pattern.own_sparsity())
+    }
+
+    fn params(&self) -> SparseParams {
+        SparseParams {
+            sparsity: self.sparsity(),
+            pattern: self.pattern,
+            shape: self.sparsity_schedule,
+            begin: self.sparsity_begin,
+            end: self.sparsity_end,
+            every: self.sparsity_every,
+            distribution: self.distribution,
+            dense: self.dense.clone(),
+            all: self.all_layers,
+            regrow: self.regrow,
+            keep_zeros: self.keep_zeros,
+        }
+    }
+
+    /// The plug-in, where zeros are asked for; says so where a sparse model would become dense.
+    pub(super) fn plugin(
+        &self,
+        graph: &Graph,
+        keeps_best: bool,
+        console: &Console,
+    ) -> Result<Option<Box<dyn Plugin>>> {
+        if !self.is_used() {
+            warn_of_zeros(graph, console)?;
+            return Ok(None);
+        }
+        if let Some(own) = self.pattern.own_sparsity() {
+            self.pattern.check_sparsity(self.sparsity.unwrap_or(own))?;
+            if self.sparsity.is_some_and(|given| (given - own).abs() > 1e-9) {
+                let message =
+                    format!("`{}` has a sparsity of {}", self.pattern, units::percent(own));
+                return Err(Error::new(ErrorKind::Invalid, "E0431", message)
+                    .hint("leave `--sparsity` out, or choose another pattern"));
+            }
+        }
+        if keeps_best && self.sparsity().is_some() {
+            let message = "the most accurate weights may be those before pruning ended";
+            return Err(Error::new(ErrorKind::Invalid, "E0010", message)
+                .hint("leave out `--keep best`: the last weights are the sparse ones"));
+        }
+        Ok(Some(Box::new(Sparsifier::new(self.params())?)))
+    }
+
+    /// The zeros of the result, and what was not reached.
+    pub(super) fn report(
+        &self,
+        original: &Graph,
+        trained: &Graph,
+        failures: &mut Vec<String>,
+    ) -> Result<Option<SparsityReport>> {
+        if !self.is_used() {
+            return Ok(None);
+        }
+        let params = self.params();
+        let layers = zeros_of(trained, &params)?;
+        if self.keep_zeros {
+            let before = zeros_of(original, &params)?;
+            for (before, after) in before.iter().zip(&layers) {
+                if after.zeros < before.zeros {
+                    failures.push(format!("`{}` lost zeros in training", after.weight));
+                }
+            }
+        }
+        let pruned = layers.iter().filter(|layer| layer.dense.is_none());
+        let (weights, zeros) =
+            pruned.fold((0, 0), |(w, z), layer| (w + layer.weights, z + layer.zeros));
+        let sparsity = zeros as f64 / weights.max(1) as f64;
+        // Blocks and remainders of N:M groups come as near as they can.
+        if let Some(wanted) = self.sparsity().filter(|wanted| sparsity < wanted - 5e-3) {
+            failures.push(format!(
+                "sparsity is {}, not {}",
+                units::percent_fine(sparsity),
+                units::percent_fine(wanted)
+            ));
+        }
+        Ok(Some(SparsityReport { settings: params, weights, zeros, sparsity, layers }))
+    }
+}
+
+/// Says when a model has many zeros that training would fill.
+fn warn_of_zeros(graph: &Graph, console: &Console) -> Result<()> {
+    /// Fewer may be there by chance, such as dead channels.
+    const MANY: f64 = 0.1;
+    let layers = zeros_of(graph, &SparseParams::default())?;
+    let weights: usize = layers.iter().map(|layer| layer.weights).sum();
+    let zeros: usize = layers.iter().map(|layer| layer.zeros).sum();
+    let share = zeros as f64 / weights.max(1) as f64;
+    if share > MANY {
+        console.warn(&format!(
+            "{} of the weights are zero and will not stay so; `--keep-zeros` keeps them",
+            units::percent(share)
+        ));
+    }
+    Ok(())
+}
+
+impl SparsityReport {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let sparse = self.layers.iter().filter(|layer| layer.dense.is_none()).count();
+        format!(
+            "sparsity  {} of {} zero in {} ({}); dense runtimes are not faster\n",
+            units::percent_fine(self.sparsity),
+            counted(self.weights, "weight"),
+            counted(sparse, "layer"),
+            self.settings.pattern
+        )
+    }
+}

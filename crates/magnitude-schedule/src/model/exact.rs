@@ -1,0 +1,169 @@
+//! Layers small enough to remove one unit at a time.
+
+use super::eliminate::{Rows, eliminate};
+use super::fit::{Fit, Solved};
+use super::linear::{inverse, solve};
+use crate::Pattern;
+use faer::Mat;
+use rayon::prelude::*;
+use tensor_core::Result;
+
+/// The removals of every block of rows of a layer, in their order.
+pub(super) struct Exact<'a> {
+    fit: &'a Fit,
+    units: Vec<Vec<usize>>,
+    /// Hessian and minimum of each group.
+    minima: Vec<(Mat<f64>, Mat<f64>)>,
+    blocks: Vec<Block>,
+}
+
+/// Rows of one group that share a mask.
+struct Block {
+    group: usize,
+    /// Outputs within the group.
+    outputs: std::ops::Range<usize>,
+    /// Units and what the removal of each costs.
+    removals: Vec<(usize, f64)>,
+}
+
+impl<'a> Exact<'a> {
+    /// Eliminates every block of rows as far as the pattern allows.
+    pub(super) fn new(fit: &'a Fit) -> Result<Self> {
+        let shape = fit.shape;
+        let (p, n) = (shape.columns(), shape.group_outputs());
+        let (units, groups) = units(fit.pattern, p / shape.taps.max(1), shape.taps);
+        let height = match fit.pattern {
+            Pattern::Block(height, _) => height,
+            _ => 1,
+        };
+        let mut minima = Vec::new();
+        let mut inverses: Vec<Vec<f64>> = Vec::new();
+        for (problem, original) in fit.problems.iter().zip(&fit.original) {
+            let hessian = problem.hessian();
+            let minimum = solve(hessian.as_ref(), problem.target(original.as_ref()).as_ref())?;
+            let inverse = inverse(hessian.as_ref())?;
+            inverses.push((0..p).flat_map(|j| inverse.col_as_slice(j).to_vec()).collect());
+            minima.push((hessian, minimum));
+        }
+        let places: Vec<(usize, std::ops::Range<usize>)> = (0..shape.groups)
+            .flat_map(|g| (0..n).step_by(height).map(move |o| (g, o..(o + height).min(n))))
+            .collect();
+        let blocks = places
+            .into_par_iter()
+            .map(|(group, outputs)| {
+                let minimum = &minima[group].1;
+                let weights = outputs.clone().map(|o| minimum.col_as_slice(o)).collect();
+                let groups = groups.as_ref().map(|(of, most)| (of.as_slice(), most.clone()));
+                let inverse = &inverses[group];
+                let removals = eliminate(Rows { inverse, weights, units: &units, groups });
+                Block { group, outputs, removals }
+            })
+            .collect();
+        Ok(Self { fit, units, minima, blocks })
+    }
+
+    /// Removes the cheapest units of all rows until `count` weights are gone, or as near to it as
+    /// whole units come, and solves for what stays.
+    pub(super) fn without(&self, count: usize) -> Result<Solved> {
+        let fit = self.fit;
+        let (p, n) = (fit.shape.columns(), fit.shape.group_outputs());
+        let taken = self.taken(count);
+        let solved = self
+            .blocks
+            .par_iter()
+            .zip(&taken)
+            .map(|(block, &taken)| self.solve(block, taken))
+            .collect::<Result<Vec<_>>>()?;
+        let mut weights: Vec<Mat<f64>> = fit.original.iter().map(|w| w * 0.0).collect();
+        let mut keep = vec![false; fit.grid.count()];
+        for (block, (kept, values)) in self.blocks.iter().zip(solved) {
+            for (j, output) in block.outputs.clone().enumerate() {
+                for (i, &column) in kept.iter().enumerate() {
+                    weights[block.group][(column, output)] = values[(i, j)];
+                    keep[(block.group * n + output) * p + column] = true;
+                }
+            }
+        }
+        Ok(Solved { weights, keep })
+    }
+
+    /// How many units each block of rows loses: always the cheapest next one.
+    fn taken(&self, count: usize) -> Vec<usize> {
+        let mut taken = vec![0; self.blocks.len()];
+        let mut gone = 0;
+        while gone < count {
+            let mut best: Option<(f64, usize, usize)> = None;
+            for (at, (block, &taken)) in self.blocks.iter().zip(&taken).enumerate() {
+                let Some(&(unit, cost)) = block.removals.get(taken) else { continue };
+                let size = self.units[unit].len() * block.outputs.len();
+                let rate = cost / size as f64;
+                if best.is_none_or(|(least, ..)| rate <= least) {
+                    best = Some((rate, at, size));
+                }
+            }
+            let Some((_, at, size)) = best else { break };
+            if 2 * (count - gone) <= size && size > count - gone {
+                break;
+            }
+            taken[at] += 1;
+            gone += size;
+        }
+        taken
+    }
+
+    /// The columns that a block keeps, and their optimal weights, a column per output.
+    fn solve(&self, block: &Block, taken: usize) -> Result<(Vec<usize>, Mat<f64>)> {
+        let (hessian, minimum) = &self.minima[block.group];
+        let mut is_kept = vec![true; hessian.nrows()];
+        for &(unit, _) in &block.removals[..taken] {
+            self.units[unit].iter().for_each(|&column| is_kept[column] = false);
+        }
+        let kept: Vec<usize> = (0..is_kept.len()).filter(|&i| is_kept[i]).collect();
+        let gone: Vec<usize> = (0..is_kept.len()).filter(|&i| !is_kept[i]).collect();
+        let outputs = block.outputs.clone();
+        let start = outputs.start;
+        let own = |rows: &[usize]| {
+            Mat::from_fn(rows.len(), outputs.len(), |i, j| minimum[(rows[i], start + j)])
+        };
+        if kept.is_empty() || gone.is_empty() {
+            let values = own(&kept);
+            return Ok((kept, values));
+        }
+        // H_KK (w_K - w*_K) = H_KG w*_G: what goes is carried by what stays.
+        let inner = Mat::from_fn(kept.len(), kept.len(), |i, j| hessian[(kept[i], kept[j])]);
+        let outer = Mat::from_fn(kept.len(), gone.len(), |i, j| hessian[(kept[i], gone[j])]);
+        let change = solve(inner.as_ref(), (outer * own(&gone)).as_ref())?;
+        let values = own(&kept) + change;
+        Ok((kept, values))
+    }
+}
+
+/// Columns of the units of a row, and the group of each unit with what each group may lose. Columns
+/// go input by input, tap by tap.
+type Units = (Vec<Vec<usize>>, Option<(Vec<usize>, Vec<usize>)>);
+
+fn units(pattern: Pattern, inputs: usize, taps: usize) -> Units {
+    let columns = inputs * taps;
+    let single = || (0..columns).map(|column| vec![column]).collect();
+    match pattern {
+        Pattern::Unstructured => (single(), None),
+        Pattern::NM(n, m) => {
+            let across = inputs.div_ceil(m);
+            let of = (0..columns).map(|column| column % taps * across + column / taps / m);
+            let length = |group: usize| m.min(inputs - group % across * m);
+            let most = (0..taps * across).map(|group| Pattern::removable(n, m, length(group)));
+            (single(), Some((of.collect(), most.collect())))
+        }
+        Pattern::Block(_, width) => {
+            let mut units = Vec::new();
+            for tap in 0..taps {
+                for start in (0..inputs).step_by(width) {
+                    let end = (start + width).min(inputs);
+                    units.push((start..end).map(|input| input * taps + tap).collect());
+                }
+            }
+            (units, None)
+        }
+        Pattern::Rows => (vec![(0..columns).collect()], None),
+    }
+}

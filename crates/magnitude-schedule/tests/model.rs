@@ -1,0 +1,141 @@
+//! Sparsifying a trained network.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use magnitude_schedule::model::{Method, Sparsified, SparsifyParams, Spread, sparsify};
+use magnitude_schedule::{Distribution, Mask, Pattern};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tensor_core::data::{self, InputSpec, Options, Preprocess};
+use tensor_core::progress::Silent;
+use tensor_core::run::Array;
+use tensor_core::{ErrorKind, Graph, onnx};
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+/// The network with its normalizations, and some images.
+fn subject(samples: usize) -> (Graph, Vec<Vec<Array>>) {
+    let graph = onnx::read(&fixture("models/resnet20_fmnist_bn.onnx")).unwrap();
+    let preprocess = Preprocess::read(&fixture("preprocess/fmnist.json")).unwrap();
+    let options = Options { preprocess, inputs: InputSpec::of(&graph), ..Options::default() };
+    let path = fixture("data/train-1k-images-idx3-ubyte.gz");
+    let set = data::open(&path, &options).unwrap().first(samples);
+    let batches = set.batches(32).map(|batch| {
+        let batch = batch.unwrap();
+        vec![Array::float(batch.single().unwrap().clone())]
+    });
+    (graph, batches.collect())
+}
+
+fn run(params: SparsifyParams) -> Sparsified {
+    let (graph, batches) = subject(64);
+    let params = params.check().unwrap();
+    sparsify(&graph, &BTreeMap::new(), batches, &params, &Silent).unwrap()
+}
+
+/// Zeros in a weight of the result.
+fn mask(graph: &Graph, name: &str) -> Mask {
+    let constant = graph.initializer(graph.find(name).unwrap()).unwrap();
+    let keep = constant.to_f32s().unwrap().iter().map(|v| v.to_bits() != 0).collect();
+    Mask::new(constant.dims(), keep).unwrap()
+}
+
+#[test]
+fn counts_are_exact_and_compensation_pays() {
+    let done = run(SparsifyParams { sparsity: 0.7, ..SparsifyParams::default() });
+    let report = &done.report;
+    assert_eq!(report.zeros, (0.7 * report.weights as f64).round() as usize);
+    assert!(report.folded_batch_norms > 0);
+    let mut gains = 0;
+    for layer in report.layers.iter() {
+        // The file holds what the report says, as +0.
+        assert_eq!(mask(&done.graph, &layer.weight).zeros(), layer.zeros, "{}", layer.key);
+        if layer.dense.is_some() {
+            continue;
+        }
+        assert!(layer.zeros.abs_diff((0.7 * layer.weights as f64).round() as usize) <= 1);
+        assert!(layer.error < layer.uncompensated_error, "{}", layer.key);
+        gains += usize::from(layer.error < 0.5 * layer.magnitude_error.unwrap());
+    }
+    assert_eq!(report.layers[0].dense.as_deref(), Some("the first convolution"));
+    assert!(gains + 3 >= report.layers.len(), "{gains} of {}", report.layers.len());
+}
+
+#[test]
+fn patterns_hold_along_the_inputs() {
+    for pattern in
+        [Pattern::NM(2, 4), Pattern::NM(1, 4), Pattern::Block(1, 4), Pattern::Block(4, 4)]
+    {
+        let sparsity = pattern.own_sparsity().unwrap_or(0.5);
+        let done = run(SparsifyParams { sparsity, pattern, ..SparsifyParams::default() });
+        for layer in done.report.layers.iter().filter(|layer| layer.dense.is_none()) {
+            let mask = mask(&done.graph, &layer.weight);
+            let &[outputs, inputs, ref kernel @ ..] = mask.dims() else { panic!("a matrix") };
+            let taps: usize = kernel.iter().product();
+            let zeros = |rows: std::ops::Range<usize>, tap: usize, start: usize| {
+                let columns = start..(start + 4).min(inputs);
+                let places = rows.flat_map(|o| columns.clone().map(move |i| (o, i)));
+                places.filter(|&(o, i)| !mask.keep()[(o * inputs + i) * taps + tap]).count()
+            };
+            for tap in 0..taps {
+                for start in (0..inputs).step_by(4) {
+                    let width = 4.min(inputs - start);
+                    for o in 0..outputs {
+                        let found = zeros(o..o + 1, tap, start);
+                        match pattern {
+                            Pattern::NM(n, m) => assert_eq!(found, width * (m - n) / m),
+                            Pattern::Block(1, _) => assert!(found == 0 || found == width),
+                            _ => {}
+                        }
+                    }
+                    if pattern == Pattern::Block(4, 4) {
+                        for o in (0..outputs).step_by(4) {
+                            let rows = o..(o + 4).min(outputs);
+                            let size = rows.len() * width;
+                            let found = zeros(rows, tap, start);
+                            assert!(found == 0 || found == size, "{found} of {size}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn budgets_are_split_as_asked() {
+    let run = |spread, method| {
+        run(SparsifyParams { sparsity: 0.6, spread, method, ..SparsifyParams::default() }).report
+    };
+    let error = |report: &magnitude_schedule::model::SparsifyReport| -> f64 {
+        report.layers.iter().map(|layer| layer.error).sum()
+    };
+    let uniform = run(Spread::By(Distribution::Uniform), Method::Obs);
+    let by_error = run(Spread::Error, Method::Obs);
+    let global = run(Spread::By(Distribution::Global), Method::Magnitude);
+    for report in [&uniform, &by_error, &global] {
+        assert_eq!(report.zeros, (0.6 * report.weights as f64).round() as usize);
+    }
+    assert!(error(&by_error) < error(&uniform));
+    assert!(error(&uniform) < error(&global));
+}
+
+#[test]
+fn wrong_requests_are_named() {
+    let (graph, batches) = subject(32);
+    let code = |params: SparsifyParams, batches| {
+        let params = params.check().unwrap();
+        let error = sparsify(&graph, &BTreeMap::new(), batches, &params, &Silent).unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::Internal);
+        error.code()
+    };
+    assert_eq!(code(SparsifyParams::default(), Vec::new()), "E0144");
+    let dense = |name: &str| SparsifyParams { dense: vec![name.into()], ..Default::default() };
+    assert_eq!(code(dense("*"), batches.clone()), "E0432");
+    assert_eq!(code(dense("conv9000"), batches), "E0434");
+    let wrong = SparsifyParams { ridge: 0.0, ..SparsifyParams::default() };
+    assert_eq!(wrong.check().unwrap_err().code(), "E0430");
+    let wrong = SparsifyParams { pattern: Pattern::NM(2, 4), sparsity: 0.6, ..Default::default() };
+    assert_eq!(wrong.check().unwrap_err().code(), "E0431");
+}
