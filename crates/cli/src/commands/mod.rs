@@ -14,6 +14,7 @@ mod pack;
 mod provenance;
 mod prune;
 mod samples;
+mod sparse_bench;
 mod train;
 mod unpack;
 mod verify;
