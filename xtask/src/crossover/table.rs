@@ -58,11 +58,10 @@ pub(super) fn markdown(points: &[Measured]) -> String {
     let mut text = format!(
         "# Sparse against dense convolutions\n\n\
          Written by `cargo xtask crossover`: our sparse kernel against our own dense one, one image, one thread, rectifier\n\
-         included, in turn. Layers are 1x1 unless named otherwise; the dense kernel\n\
-         computes 3x3 ones by Winograd's filtering, and its GFLOP/s count plain products. Patterns are outputs x inputs,\n\
-         blocks at random places. Cells are dense over sparse time: the\n\
-         median of pairs of neighbouring runs (10 % to 90 % of the pairs). All points are in `sparse.csv`; `sparse.svg` draws\n\
-         them. Machine: {}, {}.\n",
+         included, in turn. Layers are 1x1 unless named otherwise; the dense kernel computes 3x3 ones by Winograd's\n\
+         filtering, and its GFLOP/s count plain products. Patterns are outputs x inputs, blocks at random places. Cells are\n\
+         dense over sparse time: the median of pairs of neighbouring runs (10 % to 90 % of the pairs). All points are in\n\
+         `sparse.csv`; `sparse.svg` draws them. Machine: {}, {}.\n",
         cpu.name,
         cpu.features.join(" ")
     );

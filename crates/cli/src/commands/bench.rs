@@ -80,7 +80,14 @@ impl Task for BenchArgs {
             && let ([model], [weight]) = (&models[..], &weights[..])
         {
             let graph = model.graph();
-            return sparse_bench::run(graph, *weight, &plan, self.assert_speedup, &self.shared, cx);
+            return sparse_bench::time(
+                graph,
+                *weight,
+                &plan,
+                self.assert_speedup,
+                &self.shared,
+                cx,
+            );
         }
         let reports = latency::measure(&models, &plan, &self.shared, cx)?;
         let met = self.is_met(&reports);

@@ -80,9 +80,7 @@ impl Task for PackArgs {
             "tensors": packed.tensors,
         });
         let mut outcome = Outcome::answer(text, result);
-        if packed.tensors.iter().all(|tensor| tensor.coding == Coding::Dense) {
-            outcome.hint = Some("no weights are sparse enough to take less space".to_owned());
-        }
+        outcome.hint = hint(&packed);
         Ok(outcome)
     }
 }
@@ -204,6 +202,20 @@ fn name(coding: Coding) -> &'static str {
         Coding::Mask => "bit mask",
         Coding::Gaps => "4-bit gaps",
     }
+}
+
+/// Why the file is not smaller, where that is known.
+fn hint(packed: &Packed) -> Option<String> {
+    let negative: u64 = packed.tensors.iter().map(|tensor| tensor.negative_zeros).sum();
+    if negative > 0 {
+        return Some(format!(
+            "{} are -0.0, which packing keeps as values; adding 0.0 to weights after they were \
+             masked makes them zeros",
+            counted(negative, "weight")
+        ));
+    }
+    let is_dense = packed.tensors.iter().all(|tensor| tensor.coding == Coding::Dense);
+    is_dense.then(|| "no weights are sparse enough to take less space".to_owned())
 }
 
 /// One line for each coding.
