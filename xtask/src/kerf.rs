@@ -13,7 +13,12 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 
 /// Runs a command that replaces its output, and returns its JSON document.
 pub(crate) fn run(command: &mut Command) -> Result<Value> {
-    let output = command.args(["--force", "--json"]).output().context("starting kerf")?;
+    json(command.arg("--force"))
+}
+
+/// Runs a command and returns its JSON document.
+pub(crate) fn json(command: &mut Command) -> Result<Value> {
+    let output = command.arg("--json").output().context("starting kerf")?;
     if !output.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side | train-speed | hinton | margin | finetune | crossover |
-//! bench`.
+//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
+//! train-speed | hinton | large-sparse | margin | finetune | crossover | bench`.
 
 mod alone;
 mod bench;
@@ -12,6 +12,7 @@ mod fixtures;
 mod gradients;
 mod hinton;
 mod kerf;
+mod large_sparse;
 mod margin;
 mod readme;
 mod results;
@@ -63,14 +64,9 @@ enum Task {
         python: String,
     },
     /// Time training steps against PyTorch
-    TrainSpeed {
-        /// A Python with PyTorch
-        #[arg(long, default_value = "python3")]
-        python: String,
-        /// Only networks whose name contains this; the table is then not written
-        #[arg(long, value_name = "TEXT")]
-        only: Option<String>,
-    },
+    TrainSpeed(train_speed::Options),
+    /// Train large sparse and small dense networks with the same budget, and write the table
+    LargeSparse(large_sparse::Options),
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
     Hinton(hinton::Options),
     /// Teach a student by labels and by a teacher, with several seeds, and write the table
@@ -95,9 +91,10 @@ fn main() -> Result<()> {
         Task::Results => results::run(),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
-        Task::TrainSpeed { python, only } => train_speed::run(&python, only.as_deref()),
+        Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
+        Task::LargeSparse(options) => large_sparse::run(&options),
         Task::Hinton(options) => hinton::run(&options),
         Task::Crossover(options) => crossover::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),

@@ -1,11 +1,14 @@
 //! Times training steps against PyTorch, in turn, in one run.
 
+use crate::section;
 use crate::step::{run_cargo, say};
 use crate::watched::Watched;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where the table goes.
 const TABLE: &str = "benches/training.md";
@@ -47,16 +50,20 @@ impl Side {
         self.mebibytes = self.mebibytes.max(mebibytes);
     }
 
-    fn best(&self) -> f64 {
-        self.rates.iter().copied().fold(0.0, f64::max)
+    /// The one in the middle: a difference of two runs is too large as often as too small.
+    fn median(&self) -> f64 {
+        let mut sorted = self.rates.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    /// The best rate, and the least where there are several.
+    /// The median, and the range where there are several.
     fn text(&self) -> String {
         let least = self.rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.rates.iter().copied().fold(0.0, f64::max);
         match self.rates.len() {
-            1 => rate(self.best()),
-            _ => format!("{} ({})", rate(self.best()), rate(least)),
+            1 => rate(self.median()),
+            _ => format!("{} ({} to {})", rate(self.median()), rate(least), rate(most)),
         }
     }
 }
@@ -65,52 +72,103 @@ fn rate(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// Writes images per second and peak memory of Kerf and of PyTorch in both precisions, for the
-/// networks whose name contains `only`.
-///
-/// `python` needs PyTorch.
-pub(crate) fn run(python: &str, only: Option<&str>) -> Result<()> {
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// A Python with PyTorch
+    #[arg(long, default_value = "python3")]
+    python: String,
+    /// Only networks whose name contains this; the table is then not written
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Beside as many spinning threads as the machine has, the small networks on all threads only
+    #[arg(long)]
+    busy: bool,
+}
+
+impl Options {
+    fn takes(&self, network: &Network) -> bool {
+        let is_named = self.only.as_ref().is_none_or(|only| network.name.contains(only.as_str()));
+        is_named && !(self.busy && network.large)
+    }
+}
+
+/// Writes images per second and peak memory of Kerf and of PyTorch in both precisions.
+pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     make_images()?;
-    let mut table = String::from(
-        "# Training against PyTorch\n\n\
-         Written by `cargo xtask train-speed`: images per second of whole training steps, the best (and the least) of\n\
-         several runs in turn, and peak memory of the process. Kerf includes decoding, augmentation and start; PyTorch\n\
-         has its images in memory. bf16 is `--precision bf16` and PyTorch's autocast.\n\n",
+    let all = std::thread::available_parallelism()?.get();
+    let (section, threads, load) = match options.busy {
+        true => ("busy", &[2][..], format!(", beside {all} threads that spin")),
+        false => ("idle", &[1, 2][..], String::new()),
+    };
+    let mut table = format!(
+        "Written by `cargo xtask train-speed{}`: images per second of whole training steps{load}, the median (least to\n\
+         most) of several runs in turn, and peak memory of the process. Kerf's are the difference of a long and a short\n\
+         run of `kerf train`, so that start and decoding cancel out, PyTorch's are timed within its process; neither\n\
+         augments. bf16 is `--precision bf16` and PyTorch's autocast.\n\n",
+        if options.busy { " --busy" } else { "" }
     );
-    writeln!(table, "Machine: {}, PyTorch {}.\n", machine()?, version(python)?)?;
+    writeln!(table, "Machine: {}, PyTorch {}.\n", machine()?, version(&options.python)?)?;
     table += "| network, batch | threads | precision | Kerf | PyTorch | ratio | Kerf MiB | PyTorch MiB |\n";
     table += "|---|---|---|---|---|---|---|---|\n";
-    for network in NETWORKS {
-        if only.is_some_and(|only| !network.name.contains(only)) {
-            continue;
-        }
-        for threads in [1, 2] {
+    let _load = options.busy.then(|| Load::start(all));
+    for network in NETWORKS.iter().filter(|network| options.takes(network)) {
+        for &threads in threads {
             for precision in ["f32", "bf16"] {
-                let (mut ours, mut theirs) = (Side::default(), Side::default());
-                for _ in 0..network.rounds {
-                    ours.add(kerf(&network, threads, precision)?);
-                    theirs.add(torch(python, &network, threads, precision)?);
-                }
-                let row = format!(
-                    "| {}, {} | {threads} | {precision} | {} | {} | {:.2} | {:.0} | {:.0} |",
-                    network.name,
-                    network.batch,
-                    ours.text(),
-                    theirs.text(),
-                    ours.best() / theirs.best(),
-                    ours.mebibytes,
-                    theirs.mebibytes
-                );
+                let row = row(&options.python, network, threads, precision)?;
                 say(&row);
                 writeln!(table, "{row}")?;
             }
         }
     }
-    if only.is_none() {
-        std::fs::write(TABLE, table).with_context(|| format!("writing {TABLE}"))?;
+    match options.only {
+        Some(_) => Ok(()),
+        None => section::write(TABLE, section, &table),
     }
-    Ok(())
+}
+
+/// Measures both sides in turn.
+fn row(python: &str, network: &Network, threads: usize, precision: &str) -> Result<String> {
+    let (mut ours, mut theirs) = (Side::default(), Side::default());
+    for _ in 0..network.rounds {
+        ours.add(kerf(network, threads, precision)?);
+        theirs.add(torch(python, network, threads, precision)?);
+    }
+    Ok(format!(
+        "| {}, {} | {threads} | {precision} | {} | {} | {:.2} | {:.0} | {:.0} |",
+        network.name,
+        network.batch,
+        ours.text(),
+        theirs.text(),
+        ours.median() / theirs.median(),
+        ours.mebibytes,
+        theirs.mebibytes
+    ))
+}
+
+/// Threads that spin as long as it lives.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn start(threads: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..threads {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Images per second, from the difference of a longer and a shorter run.

@@ -178,13 +178,15 @@ fn twenty_kills_change_nothing() {
     let job = Job::new();
     let run = job.path("run");
     let settings = ["--steps", "60", "--eval-data", TEST, "--eval-every", "15", "--keep", "best"];
-    let settings = [&settings[..], &["--ema", "0.9", "--checkpoint-every", "2", "--no-verify"]];
-    let settings = settings.concat();
+    let settings = [&settings[..], &["--ema", "0.9", "--no-verify"]].concat();
     let start = Instant::now();
     job.run("whole.onnx", &settings).success();
     let usual = start.elapsed();
     let whole = fs::read(job.path("whole.onnx")).unwrap();
-    let arguments = job.arguments("out.onnx", &[&settings[..], &["--run", &run]].concat());
+    let arguments = job.arguments(
+        "out.onnx",
+        &[&settings[..], &["--checkpoint-every", "2", "--run", &run]].concat(),
+    );
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let output = job.path("out.onnx");
     let mut resumed = 0;
@@ -220,7 +222,23 @@ fn twenty_kills_change_nothing() {
     assert!(fs::read(&output).unwrap() == whole);
 }
 
-/// The provenance in the model must not tell whether a run was interrupted.
+/// As after an interruption between writing the output and checking it.
+#[test]
+fn the_same_command_replaces_its_own_output_and_no_other() {
+    let job = Job::new();
+    let (run, output) = (job.path("run"), job.path("out.onnx"));
+    let arguments = job.arguments("out.onnx", &["--steps", "3", "--run", &run]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    kerf(&arguments).success();
+    let whole = fs::read(&output).unwrap();
+    kerf(&arguments).success();
+    assert!(fs::read(&output).unwrap() == whole);
+    fs::write(&output, "of the user").unwrap();
+    let refused = kerf(&arguments).exits(2);
+    assert!(refused.stderr.starts_with("error[E0020]: "), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&output).unwrap(), "of the user");
+}
+
 #[cfg(unix)]
 #[test]
 fn control_c_writes_a_checkpoint_and_says_how_to_go_on() {

@@ -17,8 +17,8 @@
 //! | `hard_weight` | 0.1 | `a` | `[0, 1]` |
 //! | `label_smoothing` | 0 | moves this share of a label to all classes | `[0, 1]` |
 //!
-//! Every loss is a function of tensors that returns a scalar: summed over classes, averaged over the
-//! batch. Teachers take no gradient. Logits have shape `(samples, classes)`, labels `(samples,)`.
+//! Every loss is a function of tensors that returns a scalar, averaged over the batch; its documentation
+//! says what it sums or averages of one sample. Teachers take no gradient. Logits have shape `(samples, classes)`, labels `(samples,)`.
 //! Finite logits give finite values and gradients at every magnitude.
 //!
 //! | function | compares | paper |

@@ -7,7 +7,7 @@
 use crate::files::write_whole;
 use crate::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,12 @@ pub type Identity = Map<String, Value>;
 /// Schema of the first line.
 pub const SCHEMA: &str = "kerf.journal/1";
 
-/// An open journal.
+/// An open journal. The run folder is locked for other processes as long as it lives.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    _lock: File,
 }
 
 impl Journal {
@@ -29,9 +30,11 @@ impl Journal {
     ///
     /// # Errors
     /// `E0403` when the folder holds a run with another identity, and says which entry differs;
-    /// `E0404` when the journal is damaged; `E0003` when it cannot be written.
+    /// `E0404` when the journal is damaged; `E0410` when another process is at work in the folder;
+    /// `E0003` when it cannot be written.
     pub fn open(folder: &Path, kind: &str, identity: &Identity) -> Result<(Self, Vec<Value>)> {
         fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
+        let lock = lock(folder)?;
         let path = folder.join("journal.jsonl");
         let entries = match fs::read_to_string(&path) {
             Ok(text) => {
@@ -44,7 +47,7 @@ impl Journal {
         };
         let first = json!({ "schema": SCHEMA, "kind": kind, "identity": identity });
         let file = rewrite(&path, &first, &entries)?;
-        Ok((Self { path, file }, entries))
+        Ok((Self { path, file, _lock: lock }, entries))
     }
 
     /// Appends one line and hands it to the system.
@@ -67,6 +70,21 @@ impl Journal {
         entries.retain(keep);
         self.file = rewrite(&self.path, &first, &entries)?;
         Ok(())
+    }
+}
+
+/// Locks a folder against other processes, until the file is closed or the process ends.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|error| Error::io(&path, &error))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another process is at work in {}", folder.display());
+            Err(Error::new(ErrorKind::Invalid, "E0410", message)
+                .hint("wait for it, or name another run folder"))
+        }
+        // Some network file systems have no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
@@ -115,19 +133,26 @@ fn compare(folder: &Path, kind: &str, identity: &Identity, first: &Value) -> Res
     }
     let empty = Map::new();
     let known = first["identity"].as_object().unwrap_or(&empty);
-    let names = identity.keys().chain(known.keys());
-    for name in names {
-        let (old, new) = (known.get(name), identity.get(name));
-        if old != new {
-            let show = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
-            return Err(other(format!(
-                "the run was begun with `{name}` {}, now it is {}",
-                show(old),
-                show(new)
-            )));
+    match difference(known, identity) {
+        None => Ok(()),
+        Some((name, old, new)) => {
+            Err(other(format!("the run was begun with `{name}` {old}, now it is {new}")))
         }
     }
-    Ok(())
+}
+
+/// The first entry that differs, within objects too: its name, and its old and new value.
+fn difference(
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Option<(String, String, String)> {
+    let show = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
+    old.keys().chain(new.keys()).find_map(|name| match (old.get(name), new.get(name)) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            difference(old, new).map(|(inner, old, new)| (format!("{name}.{inner}"), old, new))
+        }
+        (old, new) => (old != new).then(|| (name.clone(), show(old), show(new))),
+    })
 }
 
 #[cfg(test)]
@@ -135,7 +160,10 @@ mod tests {
     use super::*;
 
     fn identity(batch: u64) -> Identity {
-        json!({ "model": "ab", "batch": batch }).as_object().cloned().unwrap_or_default()
+        json!({ "model": "ab", "training": { "rate": 0.1, "batch": batch } })
+            .as_object()
+            .cloned()
+            .unwrap_or_default()
     }
 
     #[test]
@@ -150,12 +178,16 @@ mod tests {
         let path = folder.path().join("journal.jsonl");
         let text = fs::read_to_string(&path).expect("read");
         fs::write(&path, format!("{text}{{\"step\": 3")).expect("written");
+        let busy = Journal::open(folder.path(), "train", &identity(1)).expect_err("locked");
+        assert_eq!(busy.code(), "E0410");
+        drop(journal);
         let (mut journal, entries) =
             Journal::open(folder.path(), "train", &identity(1)).expect("opened again");
         assert_eq!(entries.len(), 3);
         assert_eq!(fs::read_to_string(&path).expect("read"), text);
         journal.retain(|entry| entry["step"].as_u64() < Some(2)).expect("cut");
         journal.append(&json!({ "step": 9 })).expect("appended");
+        drop(journal);
         let (_, entries) = Journal::open(folder.path(), "train", &identity(1)).expect("opened");
         assert_eq!(entries, [json!({ "step": 0 }), json!({ "step": 1 }), json!({ "step": 9 })]);
     }
@@ -166,7 +198,7 @@ mod tests {
         drop(Journal::open(folder.path(), "train", &identity(1)).expect("opened"));
         let error = Journal::open(folder.path(), "train", &identity(2)).expect_err("refused");
         assert_eq!(error.code(), "E0403");
-        assert!(error.message().contains("`batch` 1, now it is 2"), "{error}");
+        assert!(error.message().contains("`training.batch` 1, now it is 2"), "{error}");
         let error = Journal::open(folder.path(), "search", &identity(1)).expect_err("refused");
         assert_eq!(error.code(), "E0403");
         fs::write(folder.path().join("journal.jsonl"), "nonsense\n").expect("written");

@@ -140,6 +140,10 @@ fn gradients_match_central_differences() {
     for op in ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"] {
         cases.extend([SAME, CHANNELS, BOTH].map(|shapes| case(op, shapes, (0.3, 2.0))));
     }
+    // Also of negative bases, as in a normalization that is written out.
+    for exponent in [&[0_i64][..], &[1], &[2], &[3]] {
+        cases.push(case("Pow", ONE, (-2.0, 2.0)).sizes(exponent));
+    }
     cases.push(case("Mod", CHANNELS, (0.3, 2.0)).with("fmod", int(1)));
     cases.push(case("Gelu", ONE, (-2.0, 2.0)).with("approximate", common::text("tanh")));
     cases.push(case("PRelu", CHANNELS, (-2.0, 2.0)));

@@ -126,6 +126,13 @@ fn constants(graph: &Graph) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// All values of float initializers.
+fn floats(graph: &Graph) -> Vec<f32> {
+    let constants = graph.initializers().iter().map(|&value| graph.initializer(value).unwrap());
+    let floats = constants.filter(|constant| constant.element() == ElementType::F32);
+    floats.flat_map(|constant| constant.to_f32s().unwrap()).collect()
+}
+
 fn refusal(run: Run) -> Error {
     run.train().map(|_| ()).unwrap_err()
 }
@@ -243,7 +250,7 @@ fn a_run_folder_belongs_to_one_run() {
     run(params()).train().unwrap();
     let error = refusal(run(Params { rate: 0.06, ..params() }));
     assert_eq!(error.code(), "E0403");
-    assert!(error.message().contains("`training`"), "{error}");
+    assert!(error.message().contains("`training.rate` 0.05, now it is 0.06"), "{error}");
     for (file, damage) in [("last.safetensors", &b"no tensors"[..]), ("journal.jsonl", b"{}\n")] {
         let path = folder.path().join(file);
         let whole = std::fs::read(&path).unwrap();
@@ -303,21 +310,28 @@ fn rates_scale_by_pattern() {
     }
 }
 
-/// The moving average that is kept is that of the weights that plain training passes through.
+/// The moving average that is kept is that of the weights that plain training passes through, with
+/// decays 1/10, 2/11 and 3/12 in the first steps.
 #[test]
 fn the_average_is_kept_instead_of_the_weights() {
     let graph = network(true);
-    let run = |average| {
-        let params = Params { average, ..params() };
-        Run::new(&graph, params).train().unwrap()
+    let after = |steps: u64, average: Option<f64>| -> Vec<f32> {
+        let schedule = Schedule::Constant;
+        let length = Length::Steps(steps);
+        let params = Params { average, schedule, length, ..params() };
+        floats(&Run::new(&graph, params).train().unwrap().graph)
     };
-    let (plain, averaged) = (run(None), run(Some(0.9)));
-    assert_ne!(constants(&plain.graph), constants(&averaged.graph));
-    // The training itself is the same.
-    let losses = |trained: &Trained| -> Vec<f64> {
-        trained.report.points.iter().map(|point| point.train_loss).collect()
-    };
-    assert_eq!(losses(&plain), losses(&averaged));
+    let mut expected = floats(&graph);
+    for (steps, decay) in [(1, 0.1), (2, 2.0 / 11.0), (3, 0.25)] {
+        for (average, weight) in expected.iter_mut().zip(after(steps, None)) {
+            *average = decay * *average + (1.0 - decay) * weight;
+        }
+    }
+    let found = after(3, Some(0.9));
+    assert_ne!(found, after(3, None));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+    }
 }
 
 #[test]

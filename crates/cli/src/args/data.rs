@@ -77,18 +77,8 @@ impl DataArgs {
         console: &Console,
     ) -> Result<Dataset> {
         let Some(batch) = fixed_batch(graph) else { return Ok(set) };
+        fills_batch(&set, batch)?;
         let left = set.len() % batch;
-        if set.len() < batch {
-            let message = format!(
-                "the model takes batches of {batch}, but there are {} only",
-                counted(set.len(), "sample")
-            );
-            let hint = format!(
-                "give at least {}, or export the model with an open batch dimension",
-                counted(batch, "sample")
-            );
-            return Err(Error::new(ErrorKind::Invalid, "E0205", message).hint(hint));
-        }
         if left > 0 {
             console.warn(&format!(
                 "the model takes batches of {batch}: the last {left} of {} are left out",
@@ -96,6 +86,23 @@ impl DataArgs {
             ));
         }
         Ok(set.first(set.len() - left))
+    }
+
+    /// Checks samples of which each step takes one batch, where the model fixes the size of a batch.
+    ///
+    /// # Errors
+    /// `E0205` when they do not fill one.
+    pub(crate) fn check_batch(
+        &self,
+        set: &Dataset,
+        graph: &Graph,
+        console: &Console,
+    ) -> Result<()> {
+        let Some(batch) = fixed_batch(graph) else { return Ok(()) };
+        if batch != self.batch as usize {
+            console.detail(&format!("batches of {batch}, as the model takes them"));
+        }
+        fills_batch(set, batch)
     }
 
     /// Was a number of samples asked for?
@@ -144,6 +151,22 @@ impl DataArgs {
         merged.check()?;
         Ok(merged)
     }
+}
+
+/// Refuses samples that do not fill one batch.
+fn fills_batch(set: &Dataset, batch: usize) -> Result<()> {
+    if set.len() >= batch {
+        return Ok(());
+    }
+    let message = format!(
+        "the model takes batches of {batch}, but there are {} only",
+        counted(set.len(), "sample")
+    );
+    let hint = format!(
+        "give at least {}, or export the model with an open batch dimension",
+        counted(batch, "sample")
+    );
+    Err(Error::new(ErrorKind::Invalid, "E0205", message).hint(hint))
 }
 
 /// The batch that the model's first input fixes, if it does.

@@ -27,8 +27,9 @@ pub(crate) struct Cli {
 }
 
 /// Where the defaults of a command differ from those of the flags that it shares.
-const DEFAULTS: [(&str, &[(&str, &str)]); 2] = [
+const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
     ("train", &[("batch", "128")]),
+    ("distill", &[("batch", "128")]),
     (
         "finetune",
         &[

@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     #[arg(id = "shapes", long = "shape", value_name = "NAME=DIMS", value_parser = shape::parse)]
     #[serde(serialize_with = "shape::serialize")]
     pub(crate) shapes: Vec<shape::NamedShape>,
-    /// Check the inputs and show what would be done, with the source of every setting
+    /// Check the inputs and show what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Unknown operators: stop, or leave them alone [default: skip to inspect, error otherwise]

@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Finetune(Box<train::TrainArgs>),
     /// Train a small model by larger ones, with or without labels
     #[command(
-        mut_arg("model", |arg| arg.long("student").value_name("MODEL")),
+        mut_arg("model", |arg| arg.long("student").value_name("MODEL").help("The model that learns")),
         mut_arg("teacher", |arg| arg.required(true))
     )]
     Distill(Box<train::TrainArgs>),

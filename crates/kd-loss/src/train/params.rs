@@ -110,7 +110,7 @@ impl Choice {
     /// # Errors
     /// `E0421` when the name or a parameter is unknown, or a value is outside its range.
     pub fn method(&self) -> Result<&'static Method> {
-        let method = Method::by_name(&self.name).map_err(refused)?;
+        let method = Method::by_name(&self.name).map_err(|_| unknown(&self.name))?;
         method.check(&self.given()).map_err(refused)?;
         match self.weight {
             Some(weight) if !weight.is_finite() || weight < 0.0 => Err(Error::invalid(format!(
@@ -127,12 +127,26 @@ impl Choice {
     }
 }
 
-/// A wrong parameter, in the words of the loss.
+/// What a loss refuses, in its words.
 pub(super) fn refused(error: candle_core::Error) -> Error {
-    let names: Vec<_> = METHODS.iter().map(|method| method.name).collect();
     // Without the backtrace that candle may add.
     let message = error.to_string().lines().next().unwrap_or_default().to_owned();
-    Error::invalid(message).code_is("E0421").hint(format!("losses are {}", names.join(", ")))
+    Error::invalid(message)
+        .code_is("E0421")
+        .hint("`kerf explain E0421` tells the parameters of losses and what they compare")
+}
+
+/// A loss that does not exist.
+fn unknown(name: &str) -> Error {
+    let names = |features: bool| {
+        let of = METHODS.iter().filter(|method| method.takes_features() == features);
+        of.map(|method| method.name).collect::<Vec<_>>().join(", ")
+    };
+    Error::invalid(format!("there is no loss `{name}`")).code_is("E0421").hint(format!(
+        "losses on scores are {}; on features {}",
+        names(false),
+        names(true)
+    ))
 }
 
 impl FromStr for Choice {

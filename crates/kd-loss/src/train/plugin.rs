@@ -29,6 +29,16 @@ struct Feature {
     loss: Box<dyn FeatureLoss>,
 }
 
+impl Feature {
+    /// What its loss refuses, with the pair's place.
+    fn refused(&self, error: candle_core::Error) -> Error {
+        let reason = refused(error);
+        Error::invalid(format!("features of `{}`: {}", self.student, reason.message()))
+            .code_is("E0421")
+            .hint("another loss on features, another pair or larger batches may fit")
+    }
+}
+
 impl Distiller {
     /// With one or more teachers.
     ///
@@ -37,11 +47,13 @@ impl Distiller {
     /// or one for logits is chosen for features.
     pub fn new(params: DistillParams, teachers: Vec<Graph>) -> Result<Self> {
         if teachers.is_empty() {
-            return Err(Error::invalid("there is no teacher").code_is("E0420"));
+            return Err(Error::invalid("there is no teacher")
+                .code_is("E0420")
+                .hint("give one or more"));
         }
         if !(0.0..=1.0).contains(&params.hard_weight) {
             let message = format!("the weight of labels is {}, not in 0 to 1", params.hard_weight);
-            return Err(Error::invalid(message).code_is("E0421"));
+            return Err(Error::invalid(message).code_is("E0421").hint("give another weight"));
         }
         let ensemble = Ensemble { mean: params.mean, weights: params.teacher_weights.clone() };
         // Wrong weights show on any logits.
@@ -52,7 +64,9 @@ impl Distiller {
         for term in &params.features {
             if !term.loss.method()?.takes_features() {
                 let message = format!("`{}` compares logits, not features", term.loss.name);
-                return Err(Error::invalid(message).code_is("E0421"));
+                return Err(Error::invalid(message)
+                    .code_is("E0421")
+                    .hint("hint, attention and relational compare features"));
             }
         }
         let weight = params.logits.weight.unwrap_or(method.weight);
@@ -102,6 +116,29 @@ impl Distiller {
         }
         Ok(())
     }
+
+    /// Refuses a teacher that reads samples of another shape than the student.
+    fn check_inputs(&self, student: &Graph, shapes: &Shapes) -> Result<()> {
+        for (i, graph) in self.graphs.iter().enumerate() {
+            let theirs = Shapes::of(graph, &self.params.shapes)?;
+            for (position, &input) in graph.inputs.iter().enumerate() {
+                let name = graph.name(input);
+                let by_name = student.find(name).filter(|value| student.inputs.contains(value));
+                let by_position = student.inputs.get(position).copied();
+                let Some(own) = by_name.or(by_position) else { continue };
+                let (theirs, own) = (theirs.get(graph, input)?, shapes.get(student, own)?);
+                if theirs.get(1..) != own.get(1..) {
+                    return Err(Error::invalid(format!(
+                        "teacher {} reads `{name}` of shape {theirs:?}, the student {own:?}",
+                        i + 1
+                    ))
+                    .code_is("E0420")
+                    .hint("both must read the same samples"));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Plugin for Distiller {
@@ -112,6 +149,7 @@ impl Plugin for Distiller {
     fn begin(&mut self, student: &Graph, _steps: u64) -> Result<()> {
         let shapes = Shapes::of(student, &self.params.shapes)?;
         self.check_classes(student, &shapes)?;
+        self.check_inputs(student, &shapes)?;
         let mut wanted: Vec<Vec<ValueId>> = vec![Vec::new(); self.graphs.len()];
         let mut features = Vec::new();
         for (number, term) in self.params.features.iter().enumerate() {
@@ -180,13 +218,14 @@ impl Plugin for Distiller {
         };
         let (mean, weights) = (self.params.mean, self.params.teacher_weights.clone());
         let teacher = Ensemble { mean, weights }.logits(&logits, self.loss.temperature())?;
-        let soft = self.loss.loss(step.scores, &teacher, labels.as_ref())?;
+        let soft = self.loss.loss(step.scores, &teacher, labels.as_ref()).map_err(refused)?;
         let mut total = (soft * self.soft_weight)?;
         for feature in &self.features {
             let (teacher, index) = feature.place;
             let value = values.get(teacher).and_then(|values| values.get(index));
             let value = value.ok_or_else(|| Error::internal("a feature is missing"))?;
-            let term = feature.loss.loss(step.value(&feature.student)?, value)?;
+            let term = feature.loss.loss(step.value(&feature.student)?, value);
+            let term = term.map_err(|error| feature.refused(error))?;
             total = (total + (term * feature.weight)?)?;
         }
         Ok(Some(total))

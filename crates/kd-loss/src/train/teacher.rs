@@ -36,6 +36,7 @@ impl Teacher {
                     "the student has no input `{name}`, which the teacher reads"
                 ))
                 .code_is("E0420")
+                .hint("teacher and student must read the same inputs")
             })?;
             given.push((*value, array.clone()));
         }
@@ -62,6 +63,7 @@ impl Shapes {
         self.graph_shapes.dims(value).map(<[usize]>::to_vec).ok_or_else(|| {
             Error::unsupported(format!("the shape of `{}` is not known", graph.name(value)))
                 .code_is("E0420")
+                .hint("give the shapes of the inputs with `shape`, and see whether `kerf check` finds operators that are not implemented")
         })
     }
 }

@@ -6,6 +6,7 @@ use super::engine::{
 };
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::Session;
@@ -176,6 +177,8 @@ fn to_value(tensor: &Tensor, ty: TensorElementType, name: &str) -> Result<DynVal
     let value = match ty {
         TensorElementType::Float32 => value(dims, flat.to_dtype(DType::F32)?.to_vec1::<f32>()?),
         TensorElementType::Float64 => value(dims, flat.to_dtype(DType::F64)?.to_vec1::<f64>()?),
+        TensorElementType::Float16 => value(dims, flat.to_dtype(DType::F16)?.to_vec1::<f16>()?),
+        TensorElementType::Bfloat16 => value(dims, flat.to_dtype(DType::BF16)?.to_vec1::<bf16>()?),
         TensorElementType::Int64 => value(dims, integers()?),
         TensorElementType::Int32 => value(dims, narrow::<i32>(integers()?, name)?),
         TensorElementType::Int16 => value(dims, narrow::<i16>(integers()?, name)?),
@@ -187,7 +190,12 @@ fn to_value(tensor: &Tensor, ty: TensorElementType, name: &str) -> Result<DynVal
         TensorElementType::Bool => {
             value(dims, integers()?.into_iter().map(|number| number != 0).collect())
         }
-        other => return Err(failed(NAME, format!("input `{name}` has elements of type {other}"))),
+        other => {
+            return Err(failed(
+                NAME,
+                format!("kerf feeds no input of type {other}, which `{name}` has"),
+            ));
+        }
     };
     value.map_err(|error| failed(NAME, format!("input `{name}`: {error}")))
 }
@@ -224,6 +232,14 @@ fn from_value(value: &DynValue, name: &str) -> Result<Tensor> {
             let (_, values) = value.try_extract_tensor::<f64>().map_err(|e| failed(NAME, e))?;
             Ok(Tensor::from_slice(values, dims, &Device::Cpu)?)
         }
+        TensorElementType::Float16 => {
+            let (_, values) = value.try_extract_tensor::<f16>().map_err(|e| failed(NAME, e))?;
+            Ok(Tensor::from_slice(values, dims, &Device::Cpu)?.to_dtype(DType::F32)?)
+        }
+        TensorElementType::Bfloat16 => {
+            let (_, values) = value.try_extract_tensor::<bf16>().map_err(|e| failed(NAME, e))?;
+            Ok(Tensor::from_slice(values, dims, &Device::Cpu)?.to_dtype(DType::F32)?)
+        }
         TensorElementType::Int64 => integers::<i64>(value, dims),
         TensorElementType::Int32 => integers::<i32>(value, dims),
         TensorElementType::Int16 => integers::<i16>(value, dims),
@@ -232,7 +248,9 @@ fn from_value(value: &DynValue, name: &str) -> Result<Tensor> {
         TensorElementType::Uint16 => integers::<u16>(value, dims),
         TensorElementType::Uint8 => integers::<u8>(value, dims),
         TensorElementType::Bool => integers::<bool>(value, dims),
-        other => Err(failed(NAME, format!("output `{name}` has elements of type {other}"))),
+        other => {
+            Err(failed(NAME, format!("kerf reads no output of type {other}, which `{name}` has")))
+        }
     }
 }
 

@@ -204,7 +204,12 @@ impl CustomOp2 for FloatArithmetic {
                 (to_a, to_b)
             }
             Arithmetic::Pow => {
-                let slope = a.broadcast_pow(&(b - 1.0)?)?.broadcast_mul(b)?;
+                let power = FloatArithmetic(Arithmetic::Pow);
+                let slope = a.contiguous()?.apply_op2_no_bwd(&(b - 1.0)?.contiguous()?, &power)?;
+                let slope = slope.broadcast_mul(b)?;
+                // A base of zero has no inverse, but its zeroth power is a constant.
+                let is_constant = b.eq(0.0)?.broadcast_as(slope.shape())?;
+                let slope = is_constant.where_cond(&slope.zeros_like()?, &slope)?;
                 // log of a non-positive base has no finite value; its exponent gets no gradient.
                 let log =
                     a.broadcast_as(y.shape())?.maximum(f64::from(f32::MIN_POSITIVE))?.log()?;

@@ -97,6 +97,7 @@ impl Operator for BatchNormalization {
         let Normalized { y, mean, variance } =
             batch_norm_train(&x.tensor, &scale.tensor, &bias.tensor, epsilon)?;
         let count = y.elem_count() / mean.elem_count().max(1);
+        check_spread(count)?;
         training.record(cx.id, BatchStatistics { mean, variance, count });
         Ok(vec![Array { tensor: y, element: x.element }])
     }
@@ -125,6 +126,7 @@ impl Operator for BatchNormalization {
                 let count = y.elem_count() / channels.max(1);
                 let [mean, variance] = [mean, variance].map(|t| t.to_device(&Device::Cpu));
                 let (mean, variance) = (mean?, variance?);
+                check_spread(count)?;
                 training.record(cx.id, BatchStatistics { mean, variance, count });
                 y
             }
@@ -167,6 +169,7 @@ impl Operator for BatchNormalization {
         let normalized = batch_norm_forward(x_tensor, scale, bias, epsilon, &epilogue)?;
         let (mean, variance) = (normalized.mean.clone(), normalized.variance.clone());
         let count = x_tensor.elem_count() / mean.elem_count().max(1);
+        check_spread(count)?;
         training.record(cx.id, BatchStatistics { mean, variance, count });
         let output = Array { tensor: normalized.y.clone(), element: x.element };
         let wants_residual = wanted.last() == Some(&true);
@@ -213,6 +216,15 @@ fn check_parameter(dims: &[usize], channels: usize, input: usize) -> Result<()> 
 }
 
 /// Refuses what updates or reports running statistics.
+/// Refuses batches with one value per channel, which normalization would make constant.
+fn check_spread(count: usize) -> Result<()> {
+    match count {
+        1 => Err(Error::invalid("batch statistics need more than one value per channel")
+            .hint("take larger batches, or leave its parameters as they are with `freeze`")),
+        _ => Ok(()),
+    }
+}
+
 fn check_inference(cx: &NodeCx) -> Result<()> {
     let more_outputs = cx.node.outputs.iter().skip(1).any(Option::is_some);
     if more_outputs || cx.int("training_mode", 0)? != 0 {

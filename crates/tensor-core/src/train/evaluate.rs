@@ -79,7 +79,7 @@ pub(super) fn evaluate(
         let labels = batch.labels.unwrap_or_default();
         let rows = outputs.first().map(|array| as_matrix(&array.tensor, labels.len()));
         let rows = rows.ok_or_else(|| Error::internal("no scores"))??;
-        check_labels(&labels, rows.dim(1)?)?;
+        check_labels("held-out ", &labels, rows.dim(1)?)?;
         right += correct(&rows, &labels)?;
         let logs = log_softmax(&rows)?.to_vec2::<f32>()?;
         loss -= logs.iter().zip(&labels).map(|(row, &y)| f64::from(row[y as usize])).sum::<f64>();

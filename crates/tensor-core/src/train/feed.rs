@@ -39,7 +39,8 @@ impl<'a> Feed<'a> {
         }
         if params.augment.is_active() && data.images().is_none() {
             return Err(Error::invalid("flips and shifts need images, and the samples are none")
-                .code_is("E0406"));
+                .code_is("E0406")
+                .hint("leave out flips and shifts"));
         }
         let per_epoch = (data.len() / batch) as u64;
         let steps = match params.length {

@@ -14,7 +14,7 @@ use candle_core::{D, Tensor};
 /// `E0207` when a label is no class of the model; when the shapes do not fit.
 pub fn cross_entropy(scores: &Tensor, labels: &[u32], smoothing: f64) -> Result<Tensor> {
     let (samples, classes) = scores.dims2()?;
-    check_labels(labels, classes)?;
+    check_labels("", labels, classes)?;
     if labels.len() != samples {
         return Err(Error::internal(format!("{} labels for {samples} samples", labels.len())));
     }
@@ -39,12 +39,12 @@ pub fn log_softmax(scores: &Tensor) -> Result<Tensor> {
     Ok(shifted.broadcast_sub(&sums)?)
 }
 
-/// Refuses labels that are no class.
-pub(super) fn check_labels(labels: &[u32], classes: usize) -> Result<()> {
-    match labels.iter().find(|&&label| label as usize >= classes) {
+/// Refuses labels that are no class; `of` says which samples they are of.
+pub(super) fn check_labels(of: &str, labels: &[u32], classes: usize) -> Result<()> {
+    match labels.iter().enumerate().find(|&(_, &label)| label as usize >= classes) {
         None => Ok(()),
-        Some(label) => Err(Error::invalid(format!(
-            "label {label} for a model that tells {classes} classes apart"
+        Some((at, label)) => Err(Error::invalid(format!(
+            "{of}sample {at} has label {label}, but the model tells {classes} classes apart"
         ))
         .code_is("E0207")
         .hint(format!("classes are numbered from 0 to {}", classes.saturating_sub(1)))),

@@ -5,7 +5,7 @@ use crate::run::Array;
 use crate::text::{matches, near};
 use crate::{Constant, ElementType, Error, NodeId, Result, ValueId};
 use candle_core::{DType, Tensor, Var};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a parameter does in its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,10 @@ impl Parameters {
     /// The parameters of a [prepared](prepare) graph, all trainable at the full rate.
     ///
     /// Weights and biases of `Conv`, `ConvTranspose`, `Gemm` and `MatMul` (also behind a `Transpose`
-    /// or another change of shape), of the `Add` that follows a `MatMul`, the tables of `Gather`,
-    /// scales and biases of normalizations, and slopes of `PRelu`, where they are floats.
+    /// or another change of shape), the tables of `Gather`, scales and biases of normalizations, and
+    /// slopes of `PRelu`, where they are floats. Exporters write biases and scales as `Add` and `Mul`
+    /// too: constant vectors in an `Add` or `Mul` right behind one of these products, behind such a
+    /// `Mul`, or behind the `Div` by a computed value in which a written-out normalization ends.
     ///
     /// # Errors
     /// `E0402` when there is none.
@@ -112,7 +114,7 @@ impl Parameters {
             }
         }
         if parameters.list.is_empty() {
-            return Err(Error::unsupported("the model has no float parameter to train")
+            return Err(Error::unsupported("the model has no parameter in 32-bit floats to train")
                 .code_is("E0402")
                 .hint("quantized models are trained before they are quantized"));
         }
@@ -178,7 +180,7 @@ impl Parameters {
         }
     }
 
-    /// Sets values to random ones, drawn from the seed: weights by He's normal initialization
+    /// Sets values that are not frozen to random ones, drawn from the seed: weights by He's normal initialization
     /// (variance 2 / fan-in; 1 / fan-in for the layer that makes the scores, which no rectifier
     /// follows), biases 0, scales 1, slopes 0.25, running means 0 and variances 1.
     ///
@@ -189,7 +191,7 @@ impl Parameters {
     pub fn reinitialize(&mut self, graph: &Graph, scores: ValueId, seed: u64) -> Result<()> {
         let index = Index::new(graph);
         let last = index.producer(scores).map(|id| graph.key(id).to_owned());
-        for parameter in &self.list {
+        for parameter in self.list.iter().filter(|parameter| !parameter.is_frozen()) {
             let count = parameter.var.elem_count();
             let values = match parameter.role {
                 Role::Weight => {
@@ -205,7 +207,9 @@ impl Parameters {
             let dims = parameter.var.dims();
             parameter.var.set(&Tensor::from_vec(values, dims, parameter.var.device())?)?;
         }
-        for node in graph.nodes.iter().filter(|node| is_batch_norm(node)) {
+        let frozen = self.frozen_nodes(graph);
+        let norms = graph.node_ids().filter(|id| is_batch_norm(graph.node(*id)));
+        for node in norms.filter(|id| !frozen.contains(id)).map(|id| graph.node(id)) {
             for (input, value) in [(3, 0.0), (4, 1.0)] {
                 if let Some(old) = node.input(input).and_then(|id| self.statistics.get_mut(&id)) {
                     *old = old.affine(0.0, value)?;
@@ -258,7 +262,8 @@ impl Parameters {
 
 /// Brings parameters into initializers of their own: out of `Constant` nodes, and out of `Identity`
 /// nodes by which exporters let equal constants share one (at the start of training all scales are
-/// equal). Parameters that nodes read directly together stay shared.
+/// equal). Parameters that nodes read directly together stay shared, running statistics do not:
+/// each normalization sees other values.
 pub fn prepare(graph: &Graph) -> Graph {
     let index = Index::new(graph);
     let mut is_parameter = vec![false; graph.value_count()];
@@ -290,7 +295,30 @@ pub fn prepare(graph: &Graph) -> Graph {
         }
     }
     new.nodes = kept;
+    separate_statistics(&mut new);
     new
+}
+
+/// Gives each normalization its own running mean and variance.
+fn separate_statistics(graph: &mut Graph) {
+    let mut taken = BTreeSet::new();
+    for at in 0..graph.nodes.len() {
+        if !is_batch_norm(&graph.nodes[at]) {
+            continue;
+        }
+        for input in [3, 4] {
+            let Some(value) = graph.nodes[at].input(input) else { continue };
+            if taken.insert(value) {
+                continue;
+            }
+            let Some(constant) = graph.initializer(value).cloned() else { continue };
+            let name = graph.fresh_name(graph.name(value));
+            let copy = graph.value(&name);
+            graph.set_initializer(copy, constant);
+            graph.nodes[at].inputs[input] = Some(copy);
+            taken.insert(copy);
+        }
+    }
 }
 
 fn is_batch_norm(node: &Node) -> bool {
@@ -314,15 +342,33 @@ fn slots(graph: &Graph, index: &Index, id: NodeId) -> Vec<(usize, Role)> {
         | "LayerNormalization"
         | "RMSNormalization" => vec![(1, Role::Scale), (2, Role::Bias)],
         "PRelu" => vec![(1, Role::Slope)],
-        "Add" => {
-            let is_product = |input: usize| {
-                let producer = node.input(input).and_then(|value| index.producer(value));
-                producer.is_some_and(|producer| graph.node(producer).op == "MatMul")
+        "Add" | "Mul" => {
+            let role = if node.op == "Add" { Role::Bias } else { Role::Scale };
+            let follows = |input: usize| {
+                let before = node.input(1 - input).and_then(|value| index.producer(value));
+                before.is_some_and(|id| makes_channels(graph, index, id))
             };
-            let biases = [0, 1].into_iter().filter(|&input| is_product(1 - input));
-            biases.map(|input| (input, Role::Bias)).collect()
+            let is_vector = |input: usize| {
+                let constant = node.input(input).and_then(|value| origin(graph, index, value));
+                let dims = constant.and_then(|value| graph.initializer(value)).map(Constant::dims);
+                dims.is_some_and(|dims| dims.iter().filter(|&&n| n > 1).count() == 1)
+            };
+            let inputs = [0, 1].into_iter().filter(|&input| follows(input) && is_vector(input));
+            inputs.map(|input| (input, role)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// Is what a node makes scaled and shifted per channel, if anything is?
+fn makes_channels(graph: &Graph, index: &Index, id: NodeId) -> bool {
+    let node = graph.node(id);
+    match node.op.as_str() {
+        _ if !node.domain.is_empty() => false,
+        "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => true,
+        "Div" => node.input(1).is_some_and(|divisor| index.producer(divisor).is_some()),
+        "Mul" => !slots(graph, index, id).is_empty(),
+        _ => false,
     }
 }
 

@@ -160,6 +160,11 @@ impl Params {
                 sizes.push(("epsilon", epsilon, true));
             }
         }
+        if let Schedule::Step { milestones, .. } = &self.schedule
+            && !milestones.is_sorted()
+        {
+            return Err(out_of_range("milestone", &format!("{milestones:?}"), "ascending"));
+        }
         if let Schedule::Step { milestones, factor } = &self.schedule {
             shares.extend(milestones.iter().map(|&milestone| ("milestone", milestone)));
             shares.push(("factor", *factor));
@@ -178,7 +183,9 @@ impl Params {
 }
 
 fn out_of_range(name: &str, value: &str, range: &str) -> Error {
-    Error::invalid(format!("`{name}` is {value}, but must be {range}")).code_is("E0406")
+    Error::invalid(format!("`{name}` is {value}, but must be {range}"))
+        .code_is("E0406")
+        .hint(format!("give another `{name}`"))
 }
 
 #[cfg(test)]

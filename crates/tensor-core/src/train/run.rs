@@ -5,7 +5,7 @@ use super::evaluate::{Score, arrays, as_matrix, evaluate};
 use super::feed::{Feed, Plan};
 use super::loss::check_labels;
 use super::restored::Restored;
-use super::trainer::Trainer;
+use super::trainer::{Trainer, diverged};
 use super::{Keep, Params, Plugin, prepare};
 use crate::data::Dataset;
 use crate::journal::{Identity, Journal};
@@ -217,10 +217,10 @@ impl<'a> Run<'a> {
         let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
         let classes = as_matrix(&first.tensor, self.feed.plan.batch)?.dim(1)?;
         if self.trainer.needs_labels() {
-            check_labels(&self.feed.data.labels()?, classes)?;
+            check_labels("training ", &self.feed.data.labels()?, classes)?;
         }
         if let Some(set) = self.evaluation {
-            check_labels(&set.labels()?, classes)?;
+            check_labels("held-out ", &set.labels()?, classes)?;
         }
         Ok(())
     }
@@ -235,6 +235,7 @@ impl<'a> Run<'a> {
             let point = serde_json::from_value(entry.clone()).map_err(|error| {
                 Error::invalid(format!("the journal of {}: {error}", folder.display()))
                     .code_is("E0404")
+                    .hint("remove the run folder and begin again")
             })?;
             self.points.push(point);
         }
@@ -311,6 +312,12 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
+        if let Some(loss) = evaluation.map(|score| score.loss).filter(|loss| !loss.is_finite()) {
+            return Err(diverged(format!(
+                "the loss on the held-out samples is {loss} after {} of {} steps",
+                self.done, self.feed.plan.steps
+            )));
+        }
         let seen = (self.sums.steps * self.feed.plan.batch as f64).max(1.0);
         let point = Point {
             step: self.done,
@@ -448,6 +455,7 @@ impl<'a> Run<'a> {
             })?;
             self.trainer.restore(&snapshot)?;
         }
+        self.trainer.check_finite()?;
         let mut graph = self.trainer.written(false)?;
         for plugin in self.trainer.plugins.iter() {
             graph = rewrite::apply(&graph, &plugin.finish(&graph)?)?;

@@ -9,7 +9,7 @@ use crate::data::Batch;
 use crate::graph::{Attribute, Graph};
 use crate::run::{Array, Backend, Gradients, Session, Training};
 use crate::{Error, NodeId, Result, ValueId, random};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a step measured.
@@ -75,7 +75,7 @@ impl<'a> Trainer<'a> {
         if all.is_empty() {
             return Err(Error::invalid("every parameter is frozen")
                 .code_is("E0402")
-                .hint("leave a layer out of `freeze`"));
+                .hint("leave a layer out of `freeze`, and give none a factor of 0"));
         }
         let watched = Watched::new(graph, plugins)?;
         let targets: Vec<ValueId> = std::iter::once(scores).chain(watched.wanted()).collect();
@@ -263,6 +263,18 @@ impl<'a> Trainer<'a> {
         self.parameters.written(self.graph, &tensors)
     }
 
+    /// Refuses weights that hold NaN or infinity: no loss was taken since the last step.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        for (parameter, tensor) in self.parameters.iter().zip(self.weights()) {
+            let sum = tensor.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?;
+            if !sum.is_finite() {
+                let name = &parameter.name;
+                return Err(diverged(format!("`{name}` is not finite after the last step")));
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that a run needs to go on, as tensors that later steps do not change.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::new();
@@ -341,7 +353,12 @@ fn copies(parameters: &Parameters) -> Result<Vec<Tensor>> {
 }
 
 fn not_finite(at: Moment, what: &str, value: f64) -> Error {
-    Error::invalid(format!("{what} is {value} in step {} of {}", at.step + 1, at.steps))
+    diverged(format!("{what} is {value} in step {} of {}", at.step + 1, at.steps))
+}
+
+/// The refusal of a run whose numbers left the range of floats.
+pub(super) fn diverged(message: String) -> Error {
+    Error::invalid(message)
         .code_is("E0401")
         .hint("use a smaller `lr`, a longer `warmup` or `clip_norm = 1`")
 }

@@ -7,9 +7,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
-use tensor_core::Result;
 use tensor_core::run::DeviceName;
 use tensor_core::train::{Augment, Keep, Length, Optimizer, Params, Precision, Schedule};
+use tensor_core::{Error, Result};
+
+/// Momentum of SGD where none is given.
+const MOMENTUM: f64 = 0.9;
 
 /// Arguments of `kerf train`, `kerf finetune` and `kerf distill`.
 #[derive(Debug, Args, Serialize)]
@@ -75,9 +78,12 @@ struct MethodArgs {
     /// How gradients change weights
     #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerArg::Sgd)]
     optimizer: OptimizerArg,
-    /// Momentum of SGD (Nesterov's)
-    #[arg(long, value_name = "M", default_value_t = 0.9)]
-    momentum: f64,
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, value_name = "M")]
+    momentum: Option<f64>,
+    /// Plain momentum instead of Nesterov's
+    #[arg(long)]
+    no_nesterov: bool,
     /// Weight decay; biases and normalizations do not decay
     #[arg(long, value_name = "DECAY", default_value_t = 5e-4)]
     weight_decay: f64,
@@ -118,10 +124,10 @@ struct MethodArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     eval_every: Option<u64>,
     /// Write a checkpoint every N steps beside those at evaluations
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Which weights to write: those of the last step, or of the most accurate evaluation
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last)]
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last, requires_if("best", "eval_data"))]
     keep: KeepArg,
 }
 
@@ -129,7 +135,7 @@ struct MethodArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum OptimizerArg {
-    /// Stochastic gradient descent with Nesterov momentum
+    /// Stochastic gradient descent with momentum
     Sgd,
     /// AdamW; a learning rate around 0.001 suits it
     Adamw,
@@ -222,12 +228,30 @@ impl TrainArgs {
         self.method.device
     }
 
-    /// The parameters of the run, for batches of that size.
-    pub(super) fn params(&self, batch: usize) -> Params {
+    /// The parameters of the run, for batches of that size, after a check.
+    ///
+    /// # Errors
+    /// `E0406` when one is out of range, or is for another optimizer.
+    pub(super) fn params(&self, batch: usize) -> Result<Params> {
+        let is_sgd = self.method.optimizer == OptimizerArg::Sgd;
+        if !is_sgd && (self.method.momentum.is_some() || self.method.no_nesterov) {
+            return Err(Error::invalid("AdamW has no momentum to set")
+                .code_is("E0406")
+                .hint("leave out `momentum`, or choose `--optimizer sgd`"));
+        }
+        let params = self.unchecked(batch);
+        params.check()?;
+        Ok(params)
+    }
+
+    fn unchecked(&self, batch: usize) -> Params {
         let method = &self.method;
         let length = method.steps.map_or(Length::Epochs(method.epochs), Length::Steps);
         let optimizer = match method.optimizer {
-            OptimizerArg::Sgd => Optimizer::Sgd { momentum: method.momentum, nesterov: true },
+            OptimizerArg::Sgd => Optimizer::Sgd {
+                momentum: method.momentum.unwrap_or(MOMENTUM),
+                nesterov: !method.no_nesterov,
+            },
             OptimizerArg::Adamw => Optimizer::adam_w(),
         };
         let rate = |scaled: &ScaledRate| (scaled.pattern.clone(), scaled.factor);

@@ -74,7 +74,10 @@ impl FromStr for LossArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error: Error| error.to_string())
+        text.parse().map(Self).map_err(|error: Error| match error.hint_text() {
+            Some(hint) => format!("{}; {hint}", error.message()),
+            None => error.message().to_owned(),
+        })
     }
 }
 
@@ -211,10 +214,17 @@ impl DistillReport {
 /// The accuracy of a model on labelled samples.
 fn top1(path: &Path, set: &Dataset, batch: usize, progress: &dyn Progress) -> Result<f64> {
     let graph = onnx::read(path)?;
+    let names: Vec<&str> = graph.inputs.iter().map(|&value| graph.name(value)).collect();
     let mut runner = Own::new(&graph)?;
     let mut top = TopK::new(1);
     for batch in samples::labelled(set, batch, "teacher", progress) {
-        let (inputs, labels) = batch?;
+        let (mut inputs, labels) = batch?;
+        // By position where the teacher has other names, as in training.
+        for (i, (name, _)) in inputs.iter_mut().enumerate() {
+            if let Some(own) = names.get(i).filter(|_| !names.contains(&name.as_str())) {
+                *name = (*own).to_owned();
+            }
+        }
         top.add(&runner.run(&inputs)?, labels.as_deref().unwrap_or_default())?;
     }
     Ok(top.finish()?.top1)

@@ -5,23 +5,25 @@ use crate::commands::Settings;
 use crate::input;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tensor_core::Result;
 use tensor_core::data::Dataset;
 use tensor_core::journal::Identity;
+use tensor_core::{Error, Result};
 
 /// Flags that say how samples are read and prepared.
 const DATA: [&str; 7] = ["preprocess", "resize", "crop", "mean", "std", "layout", "samples"];
 
 /// Version, hashes of the inputs, and how samples are prepared.
-pub(super) fn of(args: &TrainArgs, set: &Dataset) -> Result<Identity> {
+pub(super) fn of(args: &TrainArgs, set: &Dataset, held_out: Option<&Dataset>) -> Result<Identity> {
     let mut identity = Identity::new();
     let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
     add("kerf", json!(env!("CARGO_PKG_VERSION")));
     add("model", json!(input::sha256(&args.files.model)?));
     add("data", json!(input::fingerprint(args.data.path())?));
     add("labels", json!(if set.has_labels() { Some(hash(&set.labels()?)) } else { None }));
-    let held_out = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
-    add("eval_data", json!(held_out));
+    let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
+    add("eval_data", json!(eval_data));
+    let eval_labels = held_out.map(|set| Ok::<_, Error>(hash(&set.labels()?))).transpose()?;
+    add("eval_labels", json!(eval_labels));
     add("distillation", args.distill.identity()?);
     let settings = args.settings();
     for name in DATA {

@@ -5,6 +5,7 @@ mod distill;
 mod identity;
 mod precision;
 mod text;
+mod written;
 
 pub(crate) use args::TrainArgs;
 
@@ -18,7 +19,8 @@ use crate::{input, report};
 use serde_json::{Value, json};
 use std::path::Path;
 use tensor_core::data::Dataset;
-use tensor_core::measure::{Choice, compare};
+use tensor_core::measure::Choice;
+use tensor_core::measure::compare::{self, OutputComparison};
 use tensor_core::train::{self, Job, Params, Plugin, Trained};
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
@@ -39,8 +41,10 @@ impl Task for TrainArgs {
 
     fn outputs(&self) -> Vec<Target<'_>> {
         let run = self.run.as_deref().filter(|_| !self.shared.dry_run);
-        let file = self.files.target();
-        std::iter::once(file).chain(run.map(Target::Folder)).collect()
+        let force = self.files.force || written::is_own(self.run.as_deref(), &self.files.output);
+        let file = Target::File { path: &self.files.output, force };
+        // The folder first: the file may be meant to lie in it.
+        run.map(Target::Folder).into_iter().chain([file]).collect()
     }
 
     fn plans(&self) -> bool {
@@ -48,6 +52,12 @@ impl Task for TrainArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
+        self.train(cx).map_err(|error| self.advise(error, cx))
+    }
+}
+
+impl TrainArgs {
+    fn train(&self, cx: &Context) -> Result<Outcome> {
         let graph = onnx::read(&self.files.model)?;
         onnx::check_target(&graph, &self.files.output)?;
         let set = self.data.open(&graph, self.shared.seed)?;
@@ -55,8 +65,8 @@ impl Task for TrainArgs {
         for note in set.notes() {
             cx.console.detail(note);
         }
-        let params = self.params(self.data.batch(&graph));
-        params.check()?;
+        let params = self.params(self.data.batch(&graph))?;
+        self.data.check_batch(&set, &graph, cx.console)?;
         precision::warn(&graph, &set, &params, cx.console)?;
         let mut plugins = self.plugins(&set)?;
         let job = Job {
@@ -66,7 +76,7 @@ impl Task for TrainArgs {
             params: &params,
             plugins: &mut plugins,
             folder: self.run.as_deref(),
-            identity: identity::of(self, &set)?,
+            identity: identity::of(self, &set, held_out.as_ref())?,
             progress: &cx.progress,
         };
         if self.shared.dry_run {
@@ -76,7 +86,7 @@ impl Task for TrainArgs {
                 json!({ "dry_run": true, "plan": planned }),
             ));
         }
-        let Trained { mut graph, report } = train::train(job).map_err(|e| self.advise(e, cx))?;
+        let Trained { mut graph, report } = train::train(job)?;
         let recipe = provenance::recipe(&self.settings());
         provenance::stamp(
             &mut graph,
@@ -85,6 +95,9 @@ impl Task for TrainArgs {
             self.shared.seed,
         );
         onnx::write(&graph, &self.files.output)?;
+        if let Some(folder) = &self.run {
+            written::remember(folder, &self.files.output)?;
+        }
         let mut failures = Vec::new();
         let verified = match self.no_verify {
             true => Value::Null,
@@ -118,9 +131,7 @@ impl Task for TrainArgs {
         let verdict = if failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
         Ok(Outcome { text, result, verdict, hint: None })
     }
-}
 
-impl TrainArgs {
     /// The techniques that take part.
     fn plugins(&self, set: &Dataset) -> Result<Vec<Box<dyn Plugin>>> {
         let distiller =
@@ -132,6 +143,11 @@ impl TrainArgs {
     fn held_out(&self, graph: &Graph, cx: &Context) -> Result<Option<Dataset>> {
         let Some(path) = &self.eval_data else { return Ok(None) };
         let set = self.data.open_path(path, self.eval_labels.clone(), graph)?;
+        if !set.has_labels() {
+            let message = format!("the held-out samples have no labels: {}", path.display());
+            return Err(Error::new(ErrorKind::Invalid, "E0207", message)
+                .hint("give them with `--eval-labels`, or use one sub-folder per class"));
+        }
         self.data.whole_batches(set, graph, cx.console).map(Some)
     }
 
@@ -158,24 +174,39 @@ impl TrainArgs {
         let engine = engine::foreign(Choice::Auto, cx.console)?;
         let size = params.batch.min(set.len());
         let set = set.first(size.max(VERIFIED / size.max(1) * size));
-        let mut read = match engine.load_file(&self.files.output, engine::threads(&self.shared)) {
+        let read = engine.load_file(&self.files.output, engine::threads(&self.shared));
+        let compared = read.and_then(|mut read| {
+            let batches = samples::labelled(&set, size, "verify", &cx.progress);
+            compare::compare(&mut Own::new(graph)?, &mut *read, batches)
+        });
+        let comparison = match compared {
             Err(error) if ["E0302", "E0303"].contains(&error.code()) => {
                 failures.push(format!("the written file could not be checked: {error}"));
                 return Ok(Value::Null);
             }
-            read => read?,
+            compared => compared?,
         };
-        let batches = samples::labelled(&set, size, "verify", &cx.progress);
-        let comparison = compare::compare(&mut Own::new(graph)?, &mut *read, batches)?;
         for output in &comparison.outputs {
             if !output.within(TOLERANCE, report::ROUNDING) {
-                failures.push(format!(
-                    "the written file differs from what was trained by {:.1e} of the range of `{}`",
-                    report::relative(output),
-                    output.name
-                ));
+                failures.push(difference(output));
             }
         }
         Ok(json!({ "engine": engine.name(), "comparison": comparison }))
     }
+}
+
+/// In what an output of the written file is not what was trained.
+fn difference(output: &OutputComparison) -> String {
+    let name = &output.name;
+    if output.is_void() {
+        return format!("`{name}` of the trained model is not finite on any training sample");
+    }
+    if output.non_finite > 0 {
+        let count = output.non_finite;
+        return format!("{count} elements of `{name}` are finite in one engine only");
+    }
+    format!(
+        "the written file differs from what was trained by {:.1e} of the range of `{name}`",
+        report::relative(output)
+    )
 }

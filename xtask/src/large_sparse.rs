@@ -1,0 +1,148 @@
+//! Large and sparse against small and dense, at equal training budgets (Zhu and Gupta 2017,
+//! Table 2).
+
+use crate::finetune::{accuracy, summary};
+use crate::kerf;
+use crate::step::{run_cargo, say};
+use anyhow::{Context, Result, anyhow};
+use plotters::prelude::*;
+use std::path::PathBuf;
+
+/// Factors of the channels of the dense networks.
+const WIDTHS: [&str; 4] = ["1", "0.75", "0.5", "0.25"];
+/// Sparsities of the network of full width.
+const SPARSITIES: [&str; 4] = ["50%", "75%", "90%", "95%"];
+
+const MODEL: &str = "target/large_sparse.onnx";
+const TABLE: &str = "benches/large_sparse.md";
+const PLOT: &str = "benches/large_sparse.svg";
+
+/// Size of the experiment.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Where the Debian package `dataset-fashion-mnist` puts it
+    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
+    from: PathBuf,
+    /// Training images, drawn by the seed
+    #[arg(long, default_value_t = 60_000)]
+    samples: u32,
+    /// Passes over the training images, for each network
+    #[arg(long, default_value_t = 6)]
+    epochs: u32,
+    /// Networks per row
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Number format of the products in convolutions, `f32` or `bf16`
+    #[arg(long, default_value = "f32")]
+    precision: String,
+}
+
+/// One row: what was trained, the values that are not zero, and the accuracies in percent.
+struct Row {
+    is_sparse: bool,
+    name: String,
+    nonzero: u64,
+    found: Vec<f64>,
+}
+
+impl Row {
+    fn mean(&self) -> f64 {
+        self.found.iter().sum::<f64>() / self.found.len().max(1) as f64
+    }
+}
+
+/// Trains all networks, writes the table and the plot.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    run_cargo("build --release --bin kerf")?;
+    let mut rows = Vec::new();
+    let dense = WIDTHS.iter().map(|width| (*width, None));
+    let sparse = SPARSITIES.iter().map(|sparsity| ("1", Some(*sparsity)));
+    for (width, sparsity) in dense.chain(sparse) {
+        let row = row(options, width, sparsity)?;
+        say(&line(&row));
+        rows.push(row);
+    }
+    let Options { samples, epochs, seeds, precision, .. } = options;
+    let mut text = format!(
+        "# Large and sparse against small and dense\n\n\
+         Written by `cargo xtask large-sparse --samples {samples} --epochs {epochs} --seeds {seeds} --precision \
+         {precision}`:\nMobileNet-V1 on {samples} training images of Fashion-MNIST, from random weights, the same \
+         budget for each network.\nSparse ones are pruned while they train, with the defaults of `kerf train \
+         --sparsity`. Top-1 on the 10,000 test\nimages for each seed.\n\n\
+         | network | values that are not zero | seeds | mean | spread |\n|---|---|---|---|---|\n"
+    );
+    for row in &rows {
+        text.push_str(&line(row));
+        text.push('\n');
+    }
+    text.push_str("\n![Accuracy over values that are not zero](large_sparse.svg)\n");
+    std::fs::write(TABLE, text).with_context(|| format!("writing {TABLE}"))?;
+    let mut picture = String::new();
+    draw(&mut picture, &rows).map_err(|error| anyhow!("drawing: {error}"))?;
+    std::fs::write(PLOT, picture).with_context(|| format!("writing {PLOT}"))
+}
+
+fn line(row: &Row) -> String {
+    format!("| {} | {} | {} |", row.name, row.nonzero, summary(&row.found))
+}
+
+/// Trains the network of one row with each seed.
+fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
+    let new = ["new", "mobilenet-v1", "--classes", "10", "--input", "1x28x28", "--width", width];
+    kerf::run(kerf::command(&new).args(["-o", MODEL]))?;
+    let inspected = kerf::json(&mut kerf::command(&["inspect", MODEL]))?;
+    let parameters = inspected["result"]["parameters"].as_u64().context("no parameters")?;
+    let images = |name: &str| options.from.join(name).display().to_string();
+    let (train, test) = (images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz"));
+    let (samples, epochs) = (options.samples.to_string(), options.epochs.to_string());
+    let mut zeros = 0;
+    let mut found = Vec::new();
+    for seed in 0..options.seeds {
+        let seed = seed.to_string();
+        let mut command = kerf::command(&["train", MODEL, "--reinit", "--seed", &seed]);
+        command.args(["--samples", &samples, "--epochs", &epochs, "--flip", "--shift", "2"]);
+        command.args(["--precision", &options.precision, "--data", &train, "--eval-data", &test]);
+        command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]);
+        command.args(["-o", "target/large_sparse_trained.onnx"]);
+        if let Some(sparsity) = sparsity {
+            command.args(["--sparsity", sparsity]);
+        }
+        let report = kerf::run(&mut command)?;
+        zeros = report["result"]["sparsity"]["zeros"].as_u64().unwrap_or(0);
+        found.push(accuracy(&report)?);
+    }
+    let name = match sparsity {
+        None => format!("width {width}, dense"),
+        Some(sparsity) => format!("width {width}, {sparsity} sparse"),
+    };
+    Ok(Row { is_sparse: sparsity.is_some(), name, nonzero: parameters - zeros, found })
+}
+
+/// Mean accuracies over the values that are not zero, one line for each kind.
+fn draw(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::with_string(text, (800, 500)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let all = || rows.iter().flat_map(|row| row.found.iter().copied());
+    let (low, high) = (all().fold(100.0, f64::min), all().fold(0.0, f64::max));
+    let most = rows.iter().map(|row| row.nonzero).max().unwrap_or(1) as f64;
+    let mut chart = ChartBuilder::on(&root)
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(44)
+        .build_cartesian_2d((most / 50.0..most * 1.2).log_scale(), low - 0.5..high + 0.5)?;
+    chart.configure_mesh().x_desc("values that are not zero").y_desc("top-1, %").draw()?;
+    for (i, (name, is_sparse)) in
+        [("small, dense", false), ("large, sparse", true)].iter().enumerate()
+    {
+        let color = Palette99::pick(i).to_rgba();
+        let of = rows.iter().filter(|row| row.is_sparse == *is_sparse);
+        let points: Vec<(f64, f64)> = of.map(|row| (row.nonzero as f64, row.mean())).collect();
+        chart
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).draw()?;
+    root.present()?;
+    Ok(())
+}
