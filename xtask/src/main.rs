@@ -73,7 +73,7 @@ enum Task {
     Margin(margin::Options),
     /// Fine-tune pruned networks by labels and by the original, with several seeds, and write the table
     Finetune(finetune::Options),
-    /// Time sparse 1x1 convolutions against dense ones over sparsity, and write table and plot
+    /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
     /// Run the benchmarks
     Bench {

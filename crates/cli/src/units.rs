@@ -100,16 +100,6 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     percentage(text).unwrap_or_else(|| Err("expected a share in percent, such as `50%`".to_owned()))
 }
 
-/// Reads a share of zeros such as `80%`, in [0, 100).
-pub(crate) fn parse_sparsity(text: &str) -> Result<f64, String> {
-    let expected = "expected the share of zeros in percent from 0% to below 100%, such as `80%`";
-    let number = text.trim().strip_suffix('%').ok_or(expected)?;
-    match number.trim().parse::<f64>() {
-        Ok(value) if (0.0..100.0).contains(&value) => Ok(value / 100.0),
-        _ => Err(expected.to_owned()),
-    }
-}
-
 /// Reads the share of something to keep, as [`parse_share`] does.
 pub(crate) fn parse_kept(text: &str) -> Result<f64, String> {
     percentage(text).unwrap_or_else(|| {
@@ -126,6 +116,16 @@ fn percentage(text: &str) -> Option<Result<f64, String>> {
         Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
         _ => Err("expected a share above 0% and up to 100%".to_owned()),
     })
+}
+
+/// Reads a share of zeros such as `80%`, in [0, 100).
+pub(crate) fn parse_sparsity(text: &str) -> Result<f64, String> {
+    let expected = "expected the share of zeros in percent from 0% to below 100%, such as `80%`";
+    let number = text.trim().strip_suffix('%').ok_or(expected)?;
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err(expected.to_owned()),
+    }
 }
 
 /// Reads a percentage such as `0.5%`, in [0, 100].

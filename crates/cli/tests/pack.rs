@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{RESNET, changed, kerf, root};
+use common::{PREPROCESS, RESNET, TEST, changed, kerf, root};
 use std::fs;
 use tensor_core::graph::Constant;
 
@@ -49,6 +49,58 @@ fn a_sparse_model_is_packed_and_comes_back() {
     let text = kerf(&["pack", &model, "-o", &small, "--force", "-v"]).success().stdout;
     for part in ["4-bit gaps", "after zstd", "formula", "from it"] {
         assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+/// A mask times a negative weight is -0.0, which is no zero to a lossless coding.
+#[test]
+fn negative_zeros_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    changed(RESNET, path("masked.onnx").as_ref(), |graph| {
+        let value = graph.find("fc.weight").unwrap();
+        let constant = graph.initializer(value).unwrap();
+        let masked: Vec<f32> = constant.to_f32s().unwrap().iter().map(|v| v * 0.0).collect();
+        let dims = constant.dims().to_vec();
+        graph.set_initializer(value, Constant::from_f32s(&dims, &masked).unwrap());
+    });
+    let run = kerf(&["pack", &path("masked.onnx"), "-o", &path("small.kerfpack")]).success();
+    assert!(run.stderr.contains("weights are -0.0"), "{}", run.stderr);
+}
+
+#[test]
+fn a_model_with_sparse_initializers_is_read_like_the_dense_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, small) = (path("sparse.onnx"), path("small.onnx"));
+    sparse(model.as_ref());
+    let arguments = ["pack", &model, "--format", "onnx-sparse", "-o", &small];
+    let document = kerf(&[&arguments[..], &["--json"]].concat()).success().json();
+    assert!(document["result"]["converted"].as_u64() > Some(15), "{document}");
+    assert!(fs::metadata(&small).unwrap().len() * 2 < fs::metadata(&model).unwrap().len());
+    let costs = |path: &str| kerf(&["inspect", path, "--json"]).success().json();
+    assert_eq!(costs(&model)["result"]["macs"], costs(&small)["result"]["macs"]);
+    let data = ["--data", TEST, "--preprocess", PREPROCESS, "--samples", "32"];
+    let goal = ["--engine", "kerf", "--tolerance", "0"];
+    kerf(&[&["verify", &model, &small][..], &data, &goal].concat()).success();
+}
+
+#[test]
+fn the_executor_times_sparse_against_dense() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("sparse.onnx");
+    sparse(&model);
+    let model = model.display().to_string();
+    let arguments = ["bench", &model, "--sparse", "--runs", "20", "--json"];
+    let result = &kerf(&arguments).success().json()["result"];
+    let layers = result["sparse_layers"].as_array().unwrap();
+    assert!(layers.len() > 15 && layers.iter().all(|layer| layer["op"] == "Conv"), "{result}");
+    assert_eq!(result["latency"][0]["models"][1]["name"], "sparse");
+    let text = kerf(&["bench", RESNET, "--sparse", "--runs", "20"]).success();
+    assert!(text.stderr.contains("no layer is sparse enough"), "{}", text.stderr);
+    for refused in [&["--against", RESNET][..], &["--engine", "rten"]] {
+        let run = kerf(&[&["bench", RESNET, "--sparse"], refused].concat()).exits(2);
+        assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
     }
 }
 

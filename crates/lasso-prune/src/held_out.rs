@@ -1,5 +1,6 @@
 //! Reconstruction judged on rows that it has not seen.
 
+use crate::linalg::{gather, gather_rows, inner};
 use crate::problem::{CentredStatistics, Problem};
 use crate::reconstruct::{Reconstruction, System};
 use faer::Mat;
@@ -32,16 +33,11 @@ pub fn error_on(problem: &Problem, fit: &Reconstruction) -> f64 {
     let weight = Mat::from_fn(p, n, |i, o| f64::from(fit.weight[o * p + i]));
     let centred = match &*problem.statistics {
         CentredStatistics::Primal(s) => {
-            let gram = Mat::from_fn(p, p, |i, j| s.gram[(fit.columns[i], fit.columns[j])]);
+            let gram = gather(s.gram.as_ref(), &fit.columns, &fit.columns);
+            let cross = gather_rows(s.cross.as_ref(), &fit.columns);
             let product = &gram * &weight;
-            let mut error = s.energy;
-            for o in 0..n {
-                for i in 0..p {
-                    let cross = s.cross[(fit.columns[i], o)];
-                    error += weight[(i, o)] * (product[(i, o)] - 2.0 * cross);
-                }
-            }
-            error
+            s.energy + inner(weight.as_ref(), product.as_ref())
+                - 2.0 * inner(weight.as_ref(), cross.as_ref())
         }
         CentredStatistics::Dual(s) => {
             let x = Mat::from_fn(s.x.nrows(), p, |r, i| s.x[(r, fit.columns[i])]);
@@ -85,7 +81,7 @@ fn crossed(folds: &[Fold], ridge: f64) -> Result<f64> {
 pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result<(f64, f64)> {
     let folds: Vec<Fold> = halves
         .par_iter()
-        .flat_map_iter(|[even, odd]| [(even, odd), (odd, even)])
+        .flat_map(|[even, odd]| [(even, odd), (odd, even)])
         .map(|(fit, judge)| Ok(Fold { fit: System::new(fit, kept)?, judge }))
         .collect::<Result<_>>()?;
     let (mut best, mut least_error) = (least, f64::INFINITY);

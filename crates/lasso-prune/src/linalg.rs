@@ -11,12 +11,43 @@ use tensor_core::Error;
 
 /// `a[rows, columns]` as a new matrix.
 pub(crate) fn gather(a: MatRef<'_, f64>, rows: &[usize], columns: &[usize]) -> Mat<f64> {
-    Mat::from_fn(rows.len(), columns.len(), |i, j| a[(rows[i], columns[j])])
+    filled(rows.len(), columns.len(), |j, column| {
+        let source = a.col(columns[j]);
+        column.iter_mut().zip(rows).for_each(|(to, &row)| *to = source[row]);
+    })
 }
 
 /// `a[rows, :]` as a new matrix.
 pub(crate) fn gather_rows(a: MatRef<'_, f64>, rows: &[usize]) -> Mat<f64> {
-    Mat::from_fn(rows.len(), a.ncols(), |i, j| a[(rows[i], j)])
+    filled(rows.len(), a.ncols(), |j, column| {
+        let source = a.col(j);
+        column.iter_mut().zip(rows).for_each(|(to, &row)| *to = source[row]);
+    })
+}
+
+/// A matrix of which `fill` writes each column, given its index; columns of large matrices in
+/// parallel.
+fn filled(rows: usize, columns: usize, fill: impl Fn(usize, &mut [f64]) + Sync) -> Mat<f64> {
+    let mut out = Mat::zeros(rows, columns);
+    fill_from(out.as_mut(), 0, &fill);
+    out
+}
+
+fn fill_from(mut out: MatMut<'_, f64>, first: usize, fill: &(impl Fn(usize, &mut [f64]) + Sync)) {
+    /// Elements that are not worth another task.
+    const FEW: usize = 1 << 16;
+    let columns = out.ncols();
+    if columns > 1 && out.nrows() * columns > FEW {
+        let half = columns / 2;
+        let (left, right) = out.split_at_col_mut(half);
+        rayon::join(|| fill_from(left, first, fill), || fill_from(right, first + half, fill));
+        return;
+    }
+    for j in 0..columns {
+        if let Some(column) = out.as_mut().col_mut(j).try_as_col_major_mut() {
+            fill(first + j, column.as_slice_mut());
+        }
+    }
 }
 
 /// `a[:, columns]` as a new matrix.

@@ -107,6 +107,8 @@ fn every_bit_of_a_value_survives() {
     let packed = packed(&model_with(&words(values), 1, 4000));
     assert_eq!(packed.tensors[0].nonzeros, 4000_u64.div_ceil(23));
     assert_ne!(packed.tensors[0].coding, Coding::Dense);
+    // Every sixth of 174 is the first of the list.
+    assert_eq!(packed.tensors[0].negative_zeros, 29);
 }
 
 #[test]

@@ -3,33 +3,49 @@
 use tensor_core::kernels::SparseForm;
 use tensor_core::random;
 
-/// A 1x1 convolution of one image.
+/// A convolution of one image without stride.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) name: &'static str,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     pub(super) side: usize,
+    /// Width and height of the kernel.
+    pub(super) kernel: usize,
 }
 
-const fn shape(name: &'static str, inputs: usize, outputs: usize, side: usize) -> Shape {
-    Shape { name, inputs, outputs, side }
+impl Shape {
+    /// Terms of one output.
+    pub(super) fn depth(&self) -> usize {
+        self.inputs * self.kernel * self.kernel
+    }
 }
 
-/// The pointwise layers of MobileNet-V1, and 1x1 convolutions with the channels and sizes of
-/// VGG-16's stages.
-pub(super) const SHAPES: [Shape; 11] = [
-    shape("mobilenet pw2", 64, 128, 56),
-    shape("mobilenet pw4", 128, 256, 28),
-    shape("mobilenet pw5", 256, 256, 28),
-    shape("mobilenet pw7", 512, 512, 14),
-    shape("mobilenet pw12", 512, 1024, 7),
-    shape("mobilenet pw13", 1024, 1024, 7),
-    shape("vgg stage 1", 64, 64, 224),
-    shape("vgg stage 2", 128, 128, 112),
-    shape("vgg stage 3", 256, 256, 56),
-    shape("vgg stage 4", 512, 512, 28),
-    shape("vgg stage 5", 512, 512, 14),
+const fn point(name: &'static str, inputs: usize, outputs: usize, side: usize) -> Shape {
+    Shape { name, inputs, outputs, side, kernel: 1 }
+}
+
+const fn square(name: &'static str, channels: usize, side: usize) -> Shape {
+    Shape { name, inputs: channels, outputs: channels, side, kernel: 3 }
+}
+
+/// The pointwise layers of MobileNet-V1, 1x1 convolutions with the channels and sizes of VGG-16's
+/// stages, and convolutions of 3x3, where the dense kernel needs fewer products than weights.
+pub(super) const SHAPES: [Shape; 14] = [
+    point("mobilenet pw2", 64, 128, 56),
+    point("mobilenet pw4", 128, 256, 28),
+    point("mobilenet pw5", 256, 256, 28),
+    point("mobilenet pw7", 512, 512, 14),
+    point("mobilenet pw12", 512, 1024, 7),
+    point("mobilenet pw13", 1024, 1024, 7),
+    point("vgg stage 1", 64, 64, 224),
+    point("vgg stage 2", 128, 128, 112),
+    point("vgg stage 3", 256, 256, 56),
+    point("vgg stage 4", 512, 512, 28),
+    point("vgg stage 5", 512, 512, 14),
+    square("vgg 3x3 stage 3", 256, 56),
+    square("vgg 3x3 stage 5", 512, 14),
+    square("resnet20 3x3", 32, 14),
 ];
 
 /// Zeros in blocks of `outputs x inputs` weights.
@@ -55,7 +71,7 @@ pub(super) const PATTERNS: [Pattern; 4] = [
 impl Pattern {
     /// A weight of which exactly the share of blocks is zero, at random places.
     pub(super) fn weight(&self, shape: &Shape, sparsity: f64) -> Vec<f32> {
-        let blocks = [shape.outputs / self.outputs, shape.inputs / self.inputs];
+        let blocks = [shape.outputs / self.outputs, shape.depth() / self.inputs];
         let count = blocks[0] * blocks[1];
         let mut rng = random::stream(0, "crossover");
         let mut order: Vec<usize> = (0..count).collect();
@@ -66,10 +82,10 @@ impl Pattern {
         let zeros = (sparsity * count as f64).round() as usize;
         order.iter().take(zeros).for_each(|&block| is_zero[block] = true);
         let value = |i: usize| {
-            let (row, column) = (i / shape.inputs, i % shape.inputs);
+            let (row, column) = (i / shape.depth(), i % shape.depth());
             let block = row / self.outputs * blocks[1] + column / self.inputs;
             if is_zero[block] { 0.0 } else { 0.01 + (i * 7919 % 1000) as f32 / 1000.0 }
         };
-        (0..shape.outputs * shape.inputs).map(value).collect()
+        (0..shape.outputs * shape.depth()).map(value).collect()
     }
 }

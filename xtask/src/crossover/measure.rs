@@ -34,15 +34,15 @@ impl Measured {
         sparsity: f64,
         pairs: usize,
     ) -> Result<Self> {
-        let Shape { inputs, outputs, side, .. } = *shape;
+        let Shape { inputs, outputs, side, kernel, .. } = *shape;
         let axis = WindowAxis {
             input: side,
             output: side,
-            kernel: 1,
+            kernel,
             stride: 1,
             dilation: 1,
-            pad_begin: 0,
-            pad_end: 0,
+            pad_begin: kernel / 2,
+            pad_end: kernel / 2,
         };
         let geometry = ConvGeometry {
             batch: 1,
@@ -53,10 +53,10 @@ impl Measured {
             columns: axis,
         };
         let values = pattern.weight(shape, sparsity);
-        let dense = Arc::new(PackedConv::new(&values, 1, outputs, inputs));
-        let sparse = SparseWeight::new(&values, outputs, inputs, pattern.form);
+        let dense = Arc::new(PackedConv::new(&values, 1, outputs, shape.depth()));
+        let sparse = SparseWeight::new(&values, outputs, shape.depth(), pattern.form);
         let sparse = Arc::new(PackedConv::from(sparse));
-        let weight = Tensor::from_vec(values, (outputs, inputs, 1, 1), &Device::Cpu)?;
+        let weight = Tensor::from_vec(values, (outputs, inputs, kernel, kernel), &Device::Cpu)?;
         let count = inputs * side * side;
         let x = (0..count).map(|i| (i.wrapping_mul(2_654_435_761) % 1000) as f32 / 1000.0 - 0.5);
         let x = Tensor::from_iter(x, &Device::Cpu)?.reshape((1, inputs, side, side))?;
@@ -86,7 +86,7 @@ impl Measured {
 
     /// Multiply-accumulates of the dense layer.
     fn macs(&self) -> f64 {
-        (self.shape.inputs * self.shape.outputs * self.shape.side * self.shape.side) as f64
+        (self.shape.depth() * self.shape.outputs * self.shape.side * self.shape.side) as f64
     }
 
     /// Useful operations of the dense and the sparse run, in 10^9 a second.

@@ -1,4 +1,4 @@
-//! At which sparsity sparse 1x1 convolutions beat dense ones here.
+//! At which sparsity sparse convolutions beat dense ones here.
 
 mod cases;
 mod measure;
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Pairs of dense and sparse runs per point
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 9)]
     pairs: usize,
 }
 

@@ -8,15 +8,15 @@ use tensor_core::measure::cpu;
 /// All points, one line each.
 pub(super) fn csv(points: &[Measured]) -> String {
     let mut text = String::from(
-        "layer,inputs,outputs,side,pattern,sparsity,dense_us,sparse_us,speedup,speedup_p10,\
+        "layer,inputs,outputs,side,kernel,pattern,sparsity,dense_us,sparse_us,speedup,speedup_p10,\
          speedup_p90,dense_gflops,sparse_useful_gflops\n",
     );
     for p in points {
-        let Shape { name, inputs, outputs, side } = p.shape;
+        let Shape { name, inputs, outputs, side, kernel } = p.shape;
         let [low, median, high] = p.speedup;
         let [dense, sparse] = p.rates();
         text.push_str(&format!(
-            "{name},{inputs},{outputs},{side},{},{:.2},{:.2},{:.2},{median:.3},{low:.3},{high:.3},\
+            "{name},{inputs},{outputs},{side},{kernel},{},{:.2},{:.2},{:.2},{median:.3},{low:.3},{high:.3},\
              {dense:.1},{sparse:.1}\n",
             p.pattern.name, p.sparsity, p.dense, p.sparse
         ));
@@ -56,11 +56,12 @@ fn crossover(points: &[Measured], shape: &Shape, pattern: Pattern) -> Option<f64
 pub(super) fn markdown(points: &[Measured]) -> String {
     let cpu = cpu::this();
     let mut text = format!(
-        "# Sparse against dense 1x1 convolutions\n\n\
+        "# Sparse against dense convolutions\n\n\
          Written by `cargo xtask crossover`: our sparse kernel against our own dense one, one image, one thread, rectifier\n\
-         included, in turn. Patterns are outputs x inputs, blocks at random places. Cells are dense over sparse time: the\n\
-         median of pairs of neighbouring runs (10 % to 90 % of the pairs). All points are in `sparse.csv`; `sparse.svg` draws\n\
-         them. Machine: {}, {}.\n",
+         included, in turn. Layers are 1x1 unless named otherwise; the dense kernel computes 3x3 ones by Winograd's\n\
+         filtering, and its GFLOP/s count plain products. Patterns are outputs x inputs, blocks at random places. Cells are\n\
+         dense over sparse time: the median of pairs of neighbouring runs (10 % to 90 % of the pairs). All points are in\n\
+         `sparse.csv`; `sparse.svg` draws them. Machine: {}, {}.\n",
         cpu.name,
         cpu.features.join(" ")
     );

@@ -3,11 +3,11 @@
 use super::engine::EngineArg;
 use super::latency::{self, Plan, Timed};
 use super::model::file_name;
-use super::{Context, Outcome, Task, Verdict};
+use super::{Context, Outcome, Task, Verdict, sparse_bench};
 use crate::alignment;
 use crate::args::Shared;
 use crate::report::{self, Weight};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use tensor_core::{Error, ErrorKind, Result, onnx};
 
 /// Arguments of `kerf bench`.
 #[derive(Debug, Args, Serialize)]
+#[command(group = ArgGroup::new("compared").args(["against", "sparse"]))]
 pub(crate) struct BenchArgs {
     /// The model; with `--against`, the base of the comparison
     model: PathBuf,
@@ -38,8 +39,11 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     limit: u64,
     /// Exit 1 when the speed-up is below this at any batch size, such as `1.3`
-    #[arg(long, value_name = "RATIO", requires = "against")]
+    #[arg(long, value_name = "RATIO", requires = "compared")]
     assert_speedup: Option<f64>,
+    /// Time our own executor instead, with dense weights and without the zeros of sparse ones
+    #[arg(long, conflicts_with = "engine")]
+    sparse: bool,
     #[command(flatten)]
     #[serde(flatten)]
     shared: Shared,
@@ -72,6 +76,19 @@ impl Task for BenchArgs {
         };
         let shapes = self.shared.shapes();
         let weights = models.iter().map(|m| m.weight(&shapes)).collect::<Result<Vec<_>>>()?;
+        if self.sparse
+            && let ([model], [weight]) = (&models[..], &weights[..])
+        {
+            let graph = model.graph();
+            return sparse_bench::time(
+                graph,
+                *weight,
+                &plan,
+                self.assert_speedup,
+                &self.shared,
+                cx,
+            );
+        }
         let reports = latency::measure(&models, &plan, &self.shared, cx)?;
         let met = self.is_met(&reports);
         let mut text = report::latency(&reports, &weights);

@@ -115,8 +115,13 @@ pub(super) struct Own<'g> {
 impl<'g> Own<'g> {
     /// Makes a graph ready to run.
     pub(super) fn new(graph: &'g Graph) -> Result<Self> {
+        Ok(Self::of(graph, Session::new(graph)?))
+    }
+
+    /// Takes a session of the graph.
+    pub(super) fn of(graph: &'g Graph, session: Session<'g>) -> Self {
         let outputs = graph.outputs.iter().map(|&value| graph.name(value).to_owned()).collect();
-        Ok(Self { graph, session: Session::new(graph)?, outputs, prepared: Vec::new() })
+        Self { graph, session, outputs, prepared: Vec::new() }
     }
 }
 

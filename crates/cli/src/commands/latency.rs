@@ -38,6 +38,11 @@ impl Timed {
         Ok(Weight { macs: cost.macs / samples, file_bytes: self.bytes.len() as u64 })
     }
 
+    /// The model.
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     fn batch(&self, facts: &Facts) -> usize {
         let first = self.graph.inputs.first().and_then(|&input| facts.dims(input));
         first.and_then(|dims| dims.first()).copied().unwrap_or(1)
@@ -85,7 +90,7 @@ pub(super) fn measure(
 }
 
 /// Uniform random inputs in 0..1; integers are zero, which is a valid index.
-fn inputs(graph: &Graph, batch: usize, shared: &Shared) -> Result<Vec<Named>> {
+pub(super) fn inputs(graph: &Graph, batch: usize, shared: &Shared) -> Result<Vec<Named>> {
     let facts = run::infer(graph, &shared.shapes())?;
     let mut rng = random::stream(shared.seed, "latency inputs");
     let mut inputs = Vec::new();

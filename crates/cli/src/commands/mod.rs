@@ -16,6 +16,7 @@ mod provenance;
 mod prune;
 mod samples;
 mod schedule;
+mod sparse_bench;
 mod sparsify;
 mod train;
 mod unpack;

@@ -5,14 +5,25 @@ use crate::args::Shared;
 use crate::output;
 use crate::table::Table;
 use crate::units;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tensor_core::pack::{self, Coding, Packed, PackedTensor};
-use tensor_core::{Error, Result, files};
+use tensor_core::text::counted;
+use tensor_core::{Error, Result, ValueId, files, onnx};
+
+/// What `kerf pack` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// The smallest file; `kerf unpack` gives back the model
+    Kerfpack,
+    /// An ONNX model with sparse initializers, as ONNX Runtime reads it
+    OnnxSparse,
+}
 
 /// Arguments of `kerf pack`.
 #[derive(Debug, Args, Serialize)]
@@ -22,6 +33,9 @@ pub(crate) struct PackArgs {
     /// Where to write the packed file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Kerfpack)]
+    format: Format,
     /// Replace an existing file
     #[arg(long)]
     force: bool,
@@ -45,6 +59,9 @@ impl Task for PackArgs {
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let model = fs::read(&self.model).map_err(|error| Error::io(&self.model, &error))?;
+        if self.format == Format::OnnxSparse {
+            return self.write_sparse(&model);
+        }
         let packed = pack::pack(&model)?;
         if pack::unpack(&packed.bytes)? != model {
             return Err(Error::internal("the packed model does not unpack to the same bytes"));
@@ -63,11 +80,53 @@ impl Task for PackArgs {
             "tensors": packed.tensors,
         });
         let mut outcome = Outcome::answer(text, result);
-        if packed.tensors.iter().all(|tensor| tensor.coding == Coding::Dense) {
-            outcome.hint = Some("no weights are sparse enough to take less space".to_owned());
-        }
+        outcome.hint = hint(&packed);
         Ok(outcome)
     }
+}
+
+impl PackArgs {
+    /// Writes the model with sparse initializers.
+    fn write_sparse(&self, model: &[u8]) -> Result<Outcome> {
+        let sparse = onnx::to_sparse(model)?;
+        if !is_same(model, &sparse.bytes)? {
+            return Err(Error::internal("the sparse model does not have the same weights"));
+        }
+        files::write_whole(&self.output, |part| fs::write(part, &sparse.bytes))?;
+        let sizes = json!({
+            "model": model.len(),
+            "packed": sparse.bytes.len(),
+            "model_zstd": compressed(model)?,
+            "packed_zstd": compressed(&sparse.bytes)?,
+            "zstd_level": ZSTD_LEVEL,
+        });
+        let text = format!(
+            "{} became sparse: {} bytes are {} ({})\nwrote {}\n",
+            counted(sparse.converted, "initializer"),
+            model.len(),
+            sparse.bytes.len(),
+            units::share(sparse.bytes.len() as u64, model.len() as u64),
+            self.output.display()
+        );
+        let result =
+            json!({ "output": self.output, "sizes": sizes, "converted": sparse.converted });
+        let mut outcome = Outcome::answer(text, result);
+        outcome.hint = (sparse.converted == 0)
+            .then(|| "sparse initializers are smaller from two thirds of zeros on".to_owned());
+        Ok(outcome)
+    }
+}
+
+/// Do two model files hold the same weights?
+fn is_same(a: &[u8], b: &[u8]) -> Result<bool> {
+    let (a, b) = (onnx::decode(a, None)?, onnx::decode(b, None)?);
+    let same = |&value: &ValueId| {
+        let other = b.find(a.name(value)).and_then(|value| b.initializer(value));
+        a.initializer(value).zip(other).is_some_and(|(a, b)| {
+            (a.element(), a.dims(), a.bytes()) == (b.element(), b.dims(), b.bytes())
+        })
+    };
+    Ok(a.initializers().len() == b.initializers().len() && a.initializers().iter().all(same))
 }
 
 /// Bytes before and after.
@@ -143,6 +202,20 @@ fn name(coding: Coding) -> &'static str {
         Coding::Mask => "bit mask",
         Coding::Gaps => "4-bit gaps",
     }
+}
+
+/// Why the file is not smaller, where that is known.
+fn hint(packed: &Packed) -> Option<String> {
+    let negative: u64 = packed.tensors.iter().map(|tensor| tensor.negative_zeros).sum();
+    if negative > 0 {
+        return Some(format!(
+            "{} are -0.0, which packing keeps as values; adding 0.0 to weights after they were \
+             masked makes them zeros",
+            counted(negative, "weight")
+        ));
+    }
+    let is_dense = packed.tensors.iter().all(|tensor| tensor.coding == Coding::Dense);
+    is_dense.then(|| "no weights are sparse enough to take less space".to_owned())
 }
 
 /// One line for each coding.

@@ -316,12 +316,16 @@ fn add_moments(
     (t, other_sums): (&[f64], &[f64]),
     rows: f64,
 ) {
-    for (j, (shift, sum)) in t.iter().zip(other_sums).enumerate() {
-        let terms = moments.col_as_slice(j).iter().zip(s.iter().zip(sums));
-        for (entry, (moment, (s, sums))) in to.col_as_slice_mut(j).iter_mut().zip(terms) {
-            *entry += moment + (s * (sum + rows * shift) + sums * shift);
+    panels_of(to.as_mut(), PANEL).into_par_iter().for_each(|(first, panel)| {
+        for (j, column) in panel.col_iter_mut().enumerate() {
+            let j = first + j;
+            let (shift, sum) = (t[j], other_sums[j]);
+            let terms = moments.col_as_slice(j).iter().zip(s.iter().zip(sums));
+            for (entry, (moment, (s, sums))) in column.iter_mut().zip(terms) {
+                *entry += moment + (s * (sum + rows * shift) + sums * shift);
+            }
         }
-    }
+    });
 }
 
 #[cfg(test)]

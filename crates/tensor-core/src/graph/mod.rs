@@ -75,7 +75,7 @@ pub struct Graph {
     pub(crate) by_name: HashMap<String, ValueId>,
     /// Initializers in file order.
     pub(crate) initializers: Vec<ValueId>,
-    /// Values that sparse initializers define; their data stays opaque.
+    /// Values of sparse initializers that were not made dense; their data stays opaque.
     pub(crate) sparse: Vec<ValueId>,
     #[cfg(feature = "onnx")]
     pub(crate) layout: Layout,

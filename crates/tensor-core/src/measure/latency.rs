@@ -107,22 +107,35 @@ pub fn measure(
     if candidates.is_empty() {
         return Err(Error::invalid("no model to measure"));
     }
-    let mut runners = Vec::new();
-    for candidate in candidates {
-        let mut runner = engine.load(candidate.model, settings.threads)?;
+    let load = |candidate: &Candidate| engine.load(candidate.model, settings.threads);
+    let mut runners = candidates.iter().map(load).collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name).collect();
+    time_loaded(engine.name(), &names, &mut runners, inputs, settings)
+}
+
+/// Times loaded models on the same inputs; `names` are those for the report, in order.
+///
+/// # Errors
+/// `E0303` as the engine's.
+pub fn time_loaded(
+    engine: String,
+    names: &[&str],
+    runners: &mut [Box<dyn Runner + '_>],
+    inputs: &[Named],
+    settings: &Settings,
+) -> Result<Report> {
+    for runner in runners.iter_mut() {
         runner.prepare(inputs)?;
         // The first run also plans memory: it is never timed.
         for _ in 0..settings.warmup.max(1) {
             runner.step()?;
         }
-        runners.push(runner);
     }
-    let rounds = time(&mut runners, settings)?;
-    let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name).collect();
+    let rounds = time(runners, settings)?;
     let batch = inputs.first().and_then(|(_, t)| t.dims().first().copied()).unwrap_or(1);
-    let models = summarise(&names, &rounds);
+    let models = summarise(names, &rounds);
     Ok(Report {
-        engine: engine.name(),
+        engine,
         threads: settings.threads.max(1),
         cpu: cpu::this(),
         batch,
@@ -132,7 +145,7 @@ pub fn measure(
 }
 
 /// Microseconds per model for every round.
-fn time(runners: &mut [Box<dyn Runner>], settings: &Settings) -> Result<Vec<Vec<f64>>> {
+fn time(runners: &mut [Box<dyn Runner + '_>], settings: &Settings) -> Result<Vec<Vec<f64>>> {
     let begin = Instant::now();
     let mut rounds = Vec::new();
     while rounds.len() < settings.runs.max(1) {

@@ -2,7 +2,10 @@
 
 use super::external::External;
 use super::node::DEFAULT_DOMAIN;
-use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+use super::proto::{
+    GraphProto, ModelProto, SparseTensorProto, StringStringEntryProto, TensorProto, ValueInfoProto,
+};
+use super::sparse::Budget;
 use super::tensor::{self, Place};
 use super::{info, nested, node, sort};
 use crate::graph::{Graph, Listed, Opaque};
@@ -45,15 +48,7 @@ pub(super) fn graph(
     for one in take(&mut body.initializer) {
         add_initializer(&mut graph, one, external)?;
     }
-    let mut sparse = BTreeSet::new();
-    for one in &body.sparse_initializer {
-        let name = one.values.as_ref().map_or("", |values| values.name());
-        let value = graph.value(named(name, "a sparse initializer")?);
-        if !sparse.insert(value) || graph.initializer(value).is_some() {
-            return Err(twice(&format!("initializer `{name}`")));
-        }
-        graph.sparse.push(value);
-    }
+    add_sparse(&mut graph, &body.sparse_initializer, external)?;
     for (index, one) in take(&mut body.node).into_iter().enumerate() {
         let node = node::decode(one, index, &mut graph, external)?;
         graph.nodes.push(node);
@@ -151,6 +146,31 @@ fn add_initializer(
     }
     let constant = tensor::decode(proto, Place::Initializer(&name), external)?;
     graph.set_initializer(value, constant);
+    Ok(())
+}
+
+/// Reads sparse initializers as dense ones, where that can be.
+fn add_sparse(
+    graph: &mut Graph,
+    list: &[SparseTensorProto],
+    external: &mut External<'_>,
+) -> Result<()> {
+    let mut budget = Budget::new(list);
+    let mut seen = BTreeSet::new();
+    for one in list {
+        let name = one.values.as_ref().map_or("", |values| values.name());
+        let value = graph.value(named(name, "a sparse initializer")?);
+        if !seen.insert(value) || graph.initializer(value).is_some() {
+            return Err(twice(&format!("initializer `{name}`")));
+        }
+        match budget.dense(one, name, external)? {
+            Some(constant) => {
+                graph.layout.sparse.insert(value, constant.clone());
+                graph.set_initializer(value, constant);
+            }
+            None => graph.sparse.push(value),
+        }
+    }
     Ok(())
 }
 

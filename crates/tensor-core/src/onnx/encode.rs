@@ -50,7 +50,12 @@ pub(super) fn model(
     for one in &graph.nodes {
         body.node.push(node::encode(graph, one)?);
     }
-    for &value in graph.initializers() {
+    let is_sparse = |value: ValueId| graph.layout.is_sparse(value, graph.initializer(value));
+    body.sparse_initializer.retain(|one| {
+        let value = graph.find(one.values.as_ref().map_or("", |values| values.name()));
+        value.is_some_and(|value| !graph.layout.sparse.contains_key(&value) || is_sparse(value))
+    });
+    for &value in graph.initializers().iter().filter(|&&value| !is_sparse(value)) {
         if let Some(constant) = graph.initializer(value) {
             body.initializer.push(initializer(graph.name(value), constant, place)?);
         }

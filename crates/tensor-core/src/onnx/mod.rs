@@ -7,6 +7,9 @@
 //! in no valid order are sorted, external data goes to one file named after the model, and
 //! external data of small tensors and inside sub-graphs and functions moves into the model.
 //!
+//! Sparse initializers of floats are read as dense weights, unless these would take far more memory
+//! than the file. Those that change are written dense, the others as they were.
+//!
 //! Everything in a file is untrusted: lengths are checked before memory is taken, data files must
 //! lie in the model's folder, and a file that is not understood is refused with a code:
 //!
@@ -37,6 +40,7 @@ mod payload;
 mod proto;
 mod sniff;
 mod sort;
+mod sparse;
 mod tensor;
 pub mod test_data;
 #[cfg(test)]
@@ -46,6 +50,7 @@ mod wire;
 mod write;
 
 pub use payload::{Payload, payloads};
+pub use sparse::{SparseModel, to_sparse};
 pub use test_data::{tensor_from_bytes, tensor_to_bytes};
 
 use crate::graph::Graph;

@@ -111,14 +111,14 @@ impl Operator for Conv {
         cx: &NodeCx,
         constants: &Inputs<Array>,
     ) -> Result<Option<PreparedSparse>> {
-        let Some(w) = constants.get(1).filter(|w| w.dims().iter().skip(2).all(|&k| k == 1)) else {
-            return Ok(None);
-        };
-        let &[outputs, inputs, ..] = w.dims() else { return Ok(None) };
+        let Some(w) = constants.get(1) else { return Ok(None) };
+        let &[outputs, inputs, ref kernel @ ..] = w.dims() else { return Ok(None) };
         if groups(cx)? != 1 {
             return Ok(None);
         }
-        let weight = SparseWeight::if_faster(&float(w)?.to_f32s()?, outputs, inputs);
+        let taps: usize = kernel.iter().product();
+        let values = float(w)?.to_f32s()?;
+        let weight = SparseWeight::if_faster(&values, outputs, inputs * taps, taps);
         Ok(weight.map(|weight| PreparedSparse::new(weight, |weight| ConvWeight::sparse(w, weight))))
     }
 

@@ -43,7 +43,7 @@ impl PreparedSparse {
                 (0..outputs * inner).map(|i| stored[i % inner * outputs + i / inner]).collect()
             }
         };
-        let weight = SparseWeight::if_faster(&values, outputs, inner);
+        let weight = SparseWeight::if_faster(&values, outputs, inner, 1);
         Ok(weight.map(|weight| Self::new(weight, |weight| Arc::new(PackedMatrix::from(weight)))))
     }
 }

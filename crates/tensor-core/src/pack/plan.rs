@@ -27,6 +27,8 @@ pub struct PackedTensor {
     pub elements: u64,
     /// Elements that are not zero.
     pub nonzeros: u64,
+    /// Those of them that are negative zeros, which a mask times a negative weight gives.
+    pub negative_zeros: u64,
     /// How it is stored.
     pub coding: Coding,
     /// Bytes of values and index.
@@ -63,6 +65,11 @@ pub(super) fn is_zero(element: &[u8]) -> bool {
     element.iter().all(|&byte| byte == 0)
 }
 
+/// Is only the sign set?
+fn is_negative_zero(element: &[u8]) -> bool {
+    element.split_last().is_some_and(|(&last, rest)| last == 0x80 && is_zero(rest))
+}
+
 /// Packs the bytes of a model file.
 ///
 /// # Errors
@@ -94,6 +101,7 @@ fn encode(payload: Payload, model: &[u8]) -> Result<(PackedTensor, Option<Entry>
     let (mask, gaps) = (mask::encode(dense, width), relative::encode(dense, width));
     let (coding, index) =
         if gaps.len() < mask.len() { (Coding::Gaps, gaps) } else { (Coding::Mask, mask) };
+    let negative = values.chunks_exact(width).filter(|element| is_negative_zero(element)).count();
     let (elements, nonzeros) = (dense.len() / width, values.len() / width);
     let packed = values.len() + index.len();
     let pays = packed + ENTRY_BYTES < dense.len();
@@ -101,6 +109,7 @@ fn encode(payload: Payload, model: &[u8]) -> Result<(PackedTensor, Option<Entry>
         name: payload.name.clone(),
         elements: elements as u64,
         nonzeros: nonzeros as u64,
+        negative_zeros: negative as u64,
         coding: if pays { coding } else { Coding::Dense },
         bytes: if pays { packed } else { dense.len() } as u64,
         expected: expected_bytes(elements as u64, nonzeros as u64, width as u64),

@@ -17,7 +17,7 @@ pub struct SparseLayer {
 }
 
 impl Session<'_> {
-    /// Keeps the weights of 1x1 convolutions and matrix products without their zeros, where so
+    /// Keeps the weights of convolutions without groups and of matrix products without their zeros, where so
     /// many are zero that our sparse kernel beats the dense one on this processor
     /// ([`SparseWeight::if_faster`](crate::kernels::SparseWeight::if_faster)).
     ///

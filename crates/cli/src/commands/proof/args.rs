@@ -15,7 +15,7 @@ pub(crate) struct ProofArgs {
     /// Largest difference between the engines, relative to the output range
     #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
     pub(crate) tolerance: f64,
-    /// Samples to evaluate on [default: 256 of the calibration samples; all with `--assert-max-drop`]
+    /// Samples to evaluate on [default: 128 of the calibration samples; all with `--assert-max-drop`]
     #[arg(long, value_name = "PATH")]
     pub(crate) eval_data: Option<PathBuf>,
     /// Class numbers of the evaluation samples, where they are apart

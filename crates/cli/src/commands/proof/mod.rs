@@ -25,7 +25,7 @@ const VERIFIED: usize = 32;
 
 /// Calibration samples that the result is judged on where nothing better is given: they say little,
 /// as the weights were fitted on them.
-const JUDGED: usize = 256;
+const JUDGED: usize = 128;
 
 /// Batch sizes to time, the largest first that is affordable beside 1.
 const BATCHES: [usize; 2] = [64, 16];

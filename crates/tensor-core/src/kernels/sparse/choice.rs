@@ -1,49 +1,51 @@
 //! When the sparse kernel wins.
 
 use super::super::simd::Level;
-use super::weight::{QUAD, SparseForm, SparseWeight};
+use super::weight::{SparseForm, SparseWeight, kept};
 
 /// Time of one weight that is kept over that of one weight of the dense kernel.
 ///
-/// From the crossovers of `cargo xtask crossover` (`benches/sparse.md`), taken where the layer of
-/// the latest crossover already wins: a layer below this density was faster sparse in every
-/// shape that was measured.
+/// From `cargo xtask crossover` on a processor with AVX-512, and with its wider instructions left
+/// unused: the layer whose crossover came last was even at 56 % zeros with AVX-512 (`Quads`: at
+/// 13 %), at 45 % (below 30 %) with AVX2 and below 30 % without either. The figures here ask for
+/// more zeros than that, as the positions of a layer, which are not known when weights are
+/// analysed, move its crossover by some points.
 fn cost(form: SparseForm) -> f64 {
-    match (Level::detected(), form) {
-        (_, SparseForm::Single) => 3.0,
-        (_, SparseForm::Quads) => 1.6,
+    let (single, quads) = match Level::detected() {
+        Level::Portable => (1.5, 1.2),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => (2.0, 1.2),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => (2.5, 1.3),
+    };
+    match form {
+        SparseForm::Single => single,
+        SparseForm::Quads => quads,
     }
 }
+
+/// What a weight that is kept costs more where the kernel has several taps: the dense kernel then
+/// needs fewer products than weights (Winograd's filtering), and patches have to be gathered. The
+/// latest crossover of 3x3 layers was at 74 % zeros without a pattern, that of 1x1 layers at 56 %.
+const TAPS_COST: f64 = 2.0;
 
 impl SparseWeight {
     /// The weight in the faster form, if that beats the dense kernel on this processor: judged by
-    /// the share of weights that each form multiplies. The outputs' positions, which are not known
-    /// yet, move the crossover by a few points of density.
+    /// the share of weights that each form multiplies. `depth` counts input
+    /// channels times `taps`, the positions of the kernel. With AVX-512 that is from 60 % zeros
+    /// without a pattern for one tap and 80 % for several, and from 23 % and 62 % in blocks of 4
+    /// outputs.
     ///
     /// # Panics
     /// When `values` does not hold `outputs * depth` elements.
-    pub fn if_faster(values: &[f32], outputs: usize, depth: usize) -> Option<Self> {
+    pub fn if_faster(values: &[f32], outputs: usize, depth: usize, taps: usize) -> Option<Self> {
         let all = (outputs * depth).max(1) as f64;
-        let costs = [SparseForm::Single, SparseForm::Quads]
-            .map(|form| (cost(form) * kept(values, outputs, depth, form) as f64 / all, form));
+        let factor = if taps > 1 { TAPS_COST } else { 1.0 };
+        let costs = [SparseForm::Single, SparseForm::Quads].map(|form| {
+            (factor * cost(form) * kept(values, outputs, depth, form) as f64 / all, form)
+        });
         let (cost, form) = costs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
         (cost < 1.0).then(|| Self::new(values, outputs, depth, form))
-    }
-}
-
-/// Weights that a form multiplies.
-fn kept(values: &[f32], outputs: usize, depth: usize, form: SparseForm) -> usize {
-    assert_eq!(values.len(), outputs * depth, "elements of the weight");
-    match form {
-        SparseForm::Single => values.iter().filter(|&&value| value != 0.0).count(),
-        SparseForm::Quads => {
-            let blocks = values.chunks(QUAD * depth.max(1));
-            let used = |rows: &[f32]| {
-                let any = |&term: &usize| rows.iter().skip(term).step_by(depth).any(|&v| v != 0.0);
-                (0..depth).filter(any).count() * QUAD
-            };
-            blocks.map(used).sum()
-        }
     }
 }
 
@@ -57,7 +59,7 @@ mod tests {
             let value = |i: usize| if is_kept(i / 64, i % 64) { 1.0 } else { 0.0 };
             (0..64 * 64).map(value).collect()
         };
-        let form = |values: &[f32]| SparseWeight::if_faster(values, 64, 64).map(|w| w.form());
+        let form = |values: &[f32]| SparseWeight::if_faster(values, 64, 64, 1).map(|w| w.form());
         assert_eq!(form(&weight(|_, _| true)), None);
         assert_eq!(form(&weight(|row, term| (row + 5 * term) % 10 == 0)), Some(SparseForm::Single));
         assert_eq!(form(&weight(|row, term| (row / 4 + term) % 4 == 0)), Some(SparseForm::Quads));

@@ -11,6 +11,13 @@ pub(super) const QUAD: usize = 4;
 /// beside the sums.
 const MAX_STEP: usize = 1024;
 
+/// Most terms of one part where most of a panel in the first cache level pays: streams are then so
+/// long that putting sums aside between parts costs little.
+const NEAR_STEP: usize = 160;
+
+/// Share of weights above which streams are that long.
+const NEAR_DENSITY: f64 = 0.15;
+
 /// What one entry of a stream holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SparseForm {
@@ -60,8 +67,9 @@ impl SparseWeight {
     /// When `values` does not hold `outputs * depth` elements.
     pub fn new(values: &[f32], outputs: usize, depth: usize, form: SparseForm) -> Self {
         assert_eq!(values.len(), outputs * depth, "elements of the weight");
-        let step = step(depth);
         let count = form.rows();
+        let kept = kept(values, outputs, depth, form) as f64;
+        let step = step(depth, kept / values.len().max(1) as f64);
         let mut weight = Self {
             form,
             rows: outputs,
@@ -138,7 +146,23 @@ impl SparseWeight {
     }
 }
 
-/// Equal parts of at most [`MAX_STEP`] terms; they depend on nothing but the depth.
-fn step(depth: usize) -> usize {
-    depth.div_ceil(depth.div_ceil(MAX_STEP).max(1)).max(1)
+/// Weights of `outputs x depth` that a form multiplies.
+pub(super) fn kept(values: &[f32], outputs: usize, depth: usize, form: SparseForm) -> usize {
+    assert_eq!(values.len(), outputs * depth, "elements of the weight");
+    match form {
+        SparseForm::Single => values.iter().filter(|&&value| value != 0.0).count(),
+        SparseForm::Quads => {
+            let used = |rows: &[f32]| {
+                let any = |&term: &usize| rows.iter().skip(term).step_by(depth).any(|&v| v != 0.0);
+                (0..depth).filter(any).count() * QUAD
+            };
+            values.chunks((QUAD * depth).max(1)).map(used).sum()
+        }
+    }
+}
+
+/// Terms of equal parts of the depth; they depend on nothing but the weight.
+fn step(depth: usize, density: f64) -> usize {
+    let most = if density > NEAR_DENSITY { NEAR_STEP } else { MAX_STEP };
+    depth.div_ceil(depth.div_ceil(most).max(1)).max(1)
 }
