@@ -28,7 +28,7 @@
 //!
 //! * [`Schedule`], [`PolynomialSchedule`]: sparsity as a function of the step;
 //! * [`Mask`], [`Pattern`], [`Layout`]: which weights of a tensor stay;
-//! * [`Distribution`], [`split`], [`masks`]: zeros by layer;
+//! * [`Distribution`], [`split`], [`masks()`]: zeros by layer;
 //! * [`prunable`]: which weights of a graph are pruned, and which stay dense for what reason.
 //!
 //! The module [`model`] sparsifies whole models after training, on calibration data alone. With the

@@ -69,7 +69,8 @@ impl LayerSize {
 }
 
 /// The number of zeros in each layer, `round(sparsity * all weights)` together, or as many as the
-/// capacities allow. [`Distribution::Global`] needs the weights too: [`split_by_magnitude`].
+/// capacities allow. [`Distribution::Global`] needs the weights too ([`masks`](crate::masks())
+/// has them) and is treated as uniform here.
 ///
 /// Shares are rounded by largest remainders, of equal ones the earlier layer's first, so the sum is
 /// exact to one weight, and each layer is within one weight of its share.
