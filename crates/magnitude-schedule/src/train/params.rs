@@ -74,7 +74,7 @@ impl Serialize for When {
 /// | `sparsity` | none | final share of zeros in the pruned layers together | `[0, 1)` |
 /// | `pattern` | unstructured | which weights are zero together | see [`Pattern`] |
 /// | `shape` | cubic polynomial | how sparsity rises | a name in [`SHAPES`](crate::SHAPES) |
-/// | `begin`, `end` | 0 %, 70 % | the first and the last update | within the run |
+/// | `begin`, `end` | 0 %, 50 % | the first and the last update | within the run |
 /// | `every` | a hundredth of the interval | between updates | at least a step |
 /// | `distribution` | uniform | how zeros are spread over the layers | |
 /// | `dense` | none | layers or weights that stay dense | `*` matches any text |
@@ -114,7 +114,7 @@ impl Default for SparseParams {
             pattern: Pattern::Unstructured,
             shape: ShapeChoice::default(),
             begin: When::Share(0.0),
-            end: When::Share(0.7),
+            end: When::Share(0.5),
             every: None,
             distribution: Distribution::Uniform,
             dense: Vec::new(),

@@ -31,7 +31,7 @@ pub(crate) struct ScheduleArgs {
     #[arg(long, value_name = "WHEN", default_value = "0%")]
     sparsity_begin: When,
     /// When the final sparsity is reached
-    #[arg(long, value_name = "WHEN", default_value = "70%")]
+    #[arg(long, value_name = "WHEN", default_value = "50%")]
     sparsity_end: When,
     /// From one update to the next [default: a hundredth of the way]
     #[arg(long, value_name = "WHEN")]

@@ -14,7 +14,8 @@ use tensor_core::{Error, ErrorKind, Graph, Result};
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Sparsity")]
 pub(super) struct SparseArgs {
-    /// Prune while training until this share of the weights is zero, such as `80%`
+    /// Prune while training until this share of the weights is zero, such as `80%`; with `finetune`
+    /// a rate of 0.05 suits it
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_sparsity)]
     sparsity: Option<f64>,
     /// Which weights are zero together: unstructured, N:M such as 2:4 (N of M inputs stay),
@@ -29,7 +30,7 @@ pub(super) struct SparseArgs {
     #[arg(long, value_name = "WHEN", default_value = "0%")]
     sparsity_begin: When,
     /// When the final sparsity is reached
-    #[arg(long, value_name = "WHEN", default_value = "70%")]
+    #[arg(long, value_name = "WHEN", default_value = "50%")]
     sparsity_end: When,
     /// From one update to the next [default: a hundredth of the way]
     #[arg(long, value_name = "WHEN")]
