@@ -6,6 +6,8 @@ use super::linear::{inverse, solve};
 use crate::Pattern;
 use faer::Mat;
 use rayon::prelude::*;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use tensor_core::Result;
 
 /// The removals of every block of rows of a layer, in their order.
@@ -25,6 +27,35 @@ struct Block {
     /// Units and what the removal of each costs.
     removals: Vec<(usize, f64)>,
 }
+
+/// The next removal of a block of rows: greater the less each of its weights costs, of equal ones
+/// the later.
+struct Next {
+    rate: f64,
+    at: usize,
+    /// Its weights.
+    size: usize,
+}
+
+impl Ord for Next {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.rate.total_cmp(&self.rate).then(self.at.cmp(&other.at))
+    }
+}
+
+impl PartialOrd for Next {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Next {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Next {}
 
 impl<'a> Exact<'a> {
     /// Eliminates every block of rows as far as the pattern allows.
@@ -90,23 +121,21 @@ impl<'a> Exact<'a> {
     /// How many units each block of rows loses: always the cheapest next one.
     fn taken(&self, count: usize) -> Vec<usize> {
         let mut taken = vec![0; self.blocks.len()];
+        let next = |at: usize, taken: usize| -> Option<Next> {
+            let &(unit, cost) = self.blocks[at].removals.get(taken)?;
+            let size = self.units[unit].len() * self.blocks[at].outputs.len();
+            Some(Next { rate: cost / size as f64, at, size })
+        };
+        let mut queue: BinaryHeap<Next> = (0..taken.len()).filter_map(|at| next(at, 0)).collect();
         let mut gone = 0;
         while gone < count {
-            let mut best: Option<(f64, usize, usize)> = None;
-            for (at, (block, &taken)) in self.blocks.iter().zip(&taken).enumerate() {
-                let Some(&(unit, cost)) = block.removals.get(taken) else { continue };
-                let size = self.units[unit].len() * block.outputs.len();
-                let rate = cost / size as f64;
-                if best.is_none_or(|(least, ..)| rate <= least) {
-                    best = Some((rate, at, size));
-                }
-            }
-            let Some((_, at, size)) = best else { break };
+            let Some(Next { at, size, .. }) = queue.pop() else { break };
             if 2 * (count - gone) <= size && size > count - gone {
                 break;
             }
             taken[at] += 1;
             gone += size;
+            queue.extend(next(at, taken[at]));
         }
         taken
     }

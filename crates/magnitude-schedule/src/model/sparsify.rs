@@ -177,17 +177,11 @@ fn one_layer(
     };
     let zeros = solved.keep.iter().filter(|&&keep| !keep).count();
     let report = SparseLayer {
-        key: layer.weight.key.clone(),
-        op: scope.graph.node(layer.weight.node).op.clone(),
-        weight: layer.weight.name.clone(),
-        weights: layer.count(),
-        zeros,
-        sparsity: zeros as f64 / layer.count().max(1) as f64,
-        dense: layer.weight.dense.clone(),
         rows: fit.problems.first().map_or(0, |problem| problem.rows),
         error: fit.error(&solved.weights, own),
         uncompensated_error: fit.error(&fit.masked(&solved.keep), Some(&bias)),
         magnitude_error: magnitude,
+        ..entry(scope, layer, zeros)
     };
     let biases = new_bias.map(|(input, factor)| {
         let values = fit.intercept(&solved.weights);
@@ -231,18 +225,22 @@ fn edits(
 /// The report of a layer that stays as it is.
 fn untouched(scope: &Scope, layer: &Layer) -> Result<SparseLayer> {
     let rows = layer.rows(scope.graph, &Index::new(scope.graph))?;
-    let zeros = rows.iter().filter(|&&value| value == 0.0).count();
-    Ok(SparseLayer {
+    Ok(entry(scope, layer, rows.iter().filter(|&&value| value == 0.0).count()))
+}
+
+/// What is known of a layer without statistics.
+fn entry(scope: &Scope, layer: &Layer, zeros: usize) -> SparseLayer {
+    SparseLayer {
         key: layer.weight.key.clone(),
         op: scope.graph.node(layer.weight.node).op.clone(),
         weight: layer.weight.name.clone(),
-        weights: rows.len(),
+        weights: layer.count(),
         zeros,
-        sparsity: zeros as f64 / rows.len().max(1) as f64,
+        sparsity: zeros as f64 / layer.count().max(1) as f64,
         dense: layer.weight.dense.clone(),
         rows: 0,
         error: 0.0,
         uncompensated_error: 0.0,
         magnitude_error: None,
-    })
+    }
 }
