@@ -73,12 +73,16 @@ fn prune(options: &Options, original: &str, macs: &str) -> Result<(f64, f64)> {
     let start = ["prune", original, "--macs", macs, "--round-to", "1", "--no-bench"];
     let mut command = kerf::command(&start);
     command.args(PREPROCESS).args(["--data", calibration, "-o", PRUNED]);
-    let report = kerf::run(command.args(["--eval-data", &options.images("t10k")]))?;
+    proved(&kerf::run(command.args(["--eval-data", &options.images("t10k")]))?)
+}
+
+/// Accuracy in percent before and after, from the report of a command that proves its result.
+pub(crate) fn proved(report: &Value) -> Result<(f64, f64)> {
     let top1 = &report["result"]["proof"]["evaluation"]["comparison"]["outputs"][0]["top1"];
     let percent = |name: &str| top1[name].as_f64().map(|accuracy| 100.0 * accuracy);
     percent("reference_accuracy")
         .zip(percent("candidate_accuracy"))
-        .context("the report of the prune has no accuracy")
+        .context("the report has no accuracy")
 }
 
 /// Accuracy in percent after fine-tuning.

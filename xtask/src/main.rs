@@ -1,5 +1,5 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
-//! train-speed | hinton | large-sparse | margin | finetune | crossover | bench`.
+//! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | crossover | bench`.
 
 mod alone;
 mod bench;
@@ -10,10 +10,12 @@ mod finetune;
 mod fixtures;
 #[cfg(feature = "tch")]
 mod gradients;
+mod gradual;
 mod hinton;
 mod kerf;
 mod large_sparse;
 mod margin;
+mod one_shot;
 mod readme;
 mod results;
 mod section;
@@ -65,6 +67,10 @@ enum Task {
     },
     /// Time training steps against PyTorch
     TrainSpeed(train_speed::Options),
+    /// Make the fixture networks sparse without training, and write the table
+    OneShot(one_shot::Options),
+    /// Make resnet20 sparse while it trains, and write the table
+    Gradual(gradual::Options),
     /// Train large sparse and small dense networks with the same budget, and write the table
     LargeSparse(large_sparse::Options),
     /// Repeat Hinton's distillation experiments on Fashion-MNIST and write their table
@@ -94,6 +100,8 @@ fn main() -> Result<()> {
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
+        Task::OneShot(options) => one_shot::run(&options),
+        Task::Gradual(options) => gradual::run(&options),
         Task::LargeSparse(options) => large_sparse::run(&options),
         Task::Hinton(options) => hinton::run(&options),
         Task::Crossover(options) => crossover::run(&options),
