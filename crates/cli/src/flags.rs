@@ -1,5 +1,8 @@
 //! The flags behind the parameters that libraries name in their hints.
 
+use std::str::FromStr;
+use tensor_core::Error;
+
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
 const PARAMETERS: [&str; 21] = [
     "batch",
@@ -47,6 +50,14 @@ pub(crate) fn in_flags(message: &str) -> String {
         _ => part.to_owned(),
     };
     message.split('`').enumerate().map(quoted).collect::<Vec<_>>().join("`")
+}
+
+/// Reads the value of a flag as its library does, and says what the library hints at.
+pub(crate) fn read<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint_text() {
+        Some(hint) => format!("{}; {}", error.message(), in_flags(hint)),
+        None => error.message().to_owned(),
+    })
 }
 
 /// The flag that sets a parameter.

@@ -7,6 +7,7 @@ mod alignment;
 mod app;
 mod args;
 mod bug;
+mod byte_count;
 mod commands;
 mod console;
 mod explain;

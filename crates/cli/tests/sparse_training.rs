@@ -68,7 +68,7 @@ fn patterns_and_regrowth_are_exact_too() {
     let model = lenet(folder.path());
     let output = folder.path().join("o.onnx").display().to_string();
     for extra in [
-        &["--pattern", "2:4"][..],
+        &["--pattern", "2:4", "--sparsity-schedule", "linear"][..],
         &["--sparsity", "70%", "--regrow", "0.3", "--sparsity-every", "1"],
         &["--sparsity", "60%", "--distribution", "layerwise", "--sparsity-schedule", "linear"],
         &["--sparsity", "60%", "--distribution", "global", "--ema", "0.9"],
@@ -79,7 +79,7 @@ fn patterns_and_regrowth_are_exact_too() {
 }
 
 #[test]
-fn an_interrupted_run_ends_with_the_same_bytes() {
+fn a_finished_run_gives_its_model_again_and_masks_are_part_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (model, whole, parted, run) =
@@ -88,8 +88,6 @@ fn an_interrupted_run_ends_with_the_same_bytes() {
     let often = ["--checkpoint-every", "5", "--run", &run];
     let first = [&arguments(&model, &whole)[..], &extra, &often].concat();
     kerf(&first).success();
-    // As after an interruption: the checkpoint of a step in the middle is not kept, so the run is
-    // done again from its beginning and once more from its end.
     let again = [&arguments(&model, &parted)[..], &extra, &often].concat();
     let document = kerf(&again).success().json();
     assert_eq!(document["result"]["training"]["resumed_from"], 12);
@@ -99,9 +97,22 @@ fn an_interrupted_run_ends_with_the_same_bytes() {
         constants.collect::<Vec<_>>()
     };
     assert!(weights(&whole) == weights(&parted));
-    // Another sparsity is another run.
+    // Other zeros are another run.
     let other = [&again[..], &["--distribution", "erk"]].concat();
     assert_eq!(kerf(&other).exits(2).json()["error"]["code"], "E0403");
+}
+
+#[test]
+fn frozen_layers_stay_dense() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = lenet(folder.path());
+    let output = folder.path().join("o.onnx").display().to_string();
+    let extra = ["--sparsity", "60%", "--freeze", "fc1"];
+    let document = kerf(&[&arguments(&model, &output)[..], &extra].concat()).success().json();
+    let layers = document["result"]["sparsity"]["layers"].as_array().unwrap();
+    let frozen: Vec<_> = layers.iter().filter(|layer| layer["dense"] == "frozen").collect();
+    assert_eq!(frozen.len(), 1, "{layers:?}");
+    assert_eq!((&frozen[0]["key"], &frozen[0]["zeros"]), (&"fc1".into(), &0.into()));
 }
 
 #[test]
@@ -118,6 +129,11 @@ fn what_cannot_be_met_is_told() {
     fs::remove_file(&output).unwrap();
     let code = |extra: &[&str]| run(extra).exits(2).json()["error"]["code"].clone();
     assert_eq!(code(&["--sparsity", "80%", "--keep", "best"]), "E0010");
+    for unused in [["--distribution", "erk"], ["--pattern", "block:4x4"], ["--dense", "*"]] {
+        assert_eq!(code(&unused), "E0010", "{unused:?}");
+    }
+    let reversed = run(&["--pattern", "4:2"]).exits(2);
+    assert!(reversed.stderr.contains("`4:2` is no pattern; such as "), "{}", reversed.stderr);
     assert_eq!(code(&["--sparsity", "80%", "--pattern", "2:4"]), "E0431");
     assert_eq!(code(&["--sparsity", "80%", "--regrow", "1.5"]), "E0430");
     assert_eq!(code(&["--sparsity", "80%", "--regrow", "0.3", "--pattern", "rows"]), "E0436");

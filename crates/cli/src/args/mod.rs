@@ -4,12 +4,16 @@
 mod budget;
 mod data;
 mod model;
+mod rise;
+mod sampling;
 mod shape;
 mod shared;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
 pub(crate) use model::ModelArgs;
+pub(crate) use rise::RiseArgs;
+pub(crate) use sampling::SamplingArgs;
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 
 use crate::commands::{Command, Task};

@@ -2,6 +2,7 @@
 
 use super::{Context, Outcome, Task};
 use crate::args::Shared;
+use crate::byte_count::ByteCount;
 use crate::output;
 use crate::table::Table;
 use crate::units;
@@ -9,7 +10,6 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tensor_core::pack::{self, Coding, Packed, PackedTensor};
 use tensor_core::text::counted;
@@ -173,24 +173,9 @@ impl Sizes {
 /// Where a higher level gains little and takes long.
 const ZSTD_LEVEL: i32 = 9;
 
-/// Counts what is written.
-#[derive(Default)]
-struct Counter(u64);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Size after compression by zstd.
 fn compressed(bytes: &[u8]) -> Result<u64> {
-    let mut counter = Counter::default();
+    let mut counter = ByteCount::default();
     zstd::stream::copy_encode(bytes, &mut counter, ZSTD_LEVEL)
         .map_err(|error| Error::internal(format!("zstd: {error}")))?;
     Ok(counter.0)

@@ -1,8 +1,10 @@
 //! What the written model says about how it was made.
 
+use crate::args::ModelArgs;
+use crate::input;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tensor_core::Graph;
+use tensor_core::{Graph, Result, onnx};
 
 /// Settings that cannot change the model: how it is reported, checked and timed, where it goes, and
 /// how many threads and how much memory work on it.
@@ -27,15 +29,31 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "model",
 ];
 
+/// Stamps a model that was made from another and writes it; gives its recipe.
+///
+/// # Errors
+/// When the original cannot be read or the result not written.
+pub(crate) fn write(
+    graph: &mut Graph,
+    files: &ModelArgs,
+    settings: &Value,
+    seed: u64,
+) -> Result<Value> {
+    let recipe = recipe(settings);
+    stamp(graph, &recipe, &input::sha256(&files.model)?, seed);
+    onnx::write(graph, &files.output)?;
+    Ok(recipe)
+}
+
 /// The settings that determine the model.
-pub(crate) fn recipe(settings: &Value) -> Value {
+fn recipe(settings: &Value) -> Value {
     let all = settings.as_object().into_iter().flatten();
     let kept = all.filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()));
     Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// Names the producer and adds where the model came from; other metadata stays.
-pub(crate) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
+fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
     let version = env!("CARGO_PKG_VERSION");
     graph.producer = ("kerf".to_owned(), version.to_owned());
     let hash = Sha256::digest(recipe.to_string());

@@ -9,7 +9,7 @@ mod sparsity;
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::{frozen, layers, rounding};
-pub(crate) use sizes::{Sizes, sizes};
+pub(crate) use sizes::{Sizes, change, sizes};
 pub(crate) use sparsity::sparsity;
 
 use serde::Serialize;

@@ -1,16 +1,18 @@
 //! What a model weighs: operations, parameters, bytes.
 
 use super::Change;
+use crate::byte_count::ByteCount;
 use crate::table::Table;
 use crate::units;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
-use tensor_core::cost::Cost;
-use tensor_core::{Error, Result};
+use tensor_core::cost::{self, Cost};
+use tensor_core::{Error, Graph, Result, run};
 
 /// The static numbers of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,11 +31,30 @@ pub(crate) struct Sizes {
     pub(crate) peak_activation_bytes: u64,
 }
 
+/// Measures a model and what was made of it, each as its file and its graph, for these input shapes.
+/// Gives the nodes, too, whose multiply-accumulates are not known.
+///
+/// # Errors
+/// When a file cannot be read or shapes do not fit.
+pub(crate) fn change(
+    before: (&Path, &Graph),
+    after: (&Path, &Graph),
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<(Change<Sizes>, Vec<String>)> {
+    let measure = |(path, graph): (&Path, &Graph)| -> Result<(Sizes, Vec<String>)> {
+        let cost = cost::cost(graph, &run::infer_declared(graph, shapes)?)?;
+        Ok((Sizes::of(path, &cost)?, cost.uncounted))
+    };
+    let (before, after) = rayon::join(|| measure(before), || measure(after));
+    let ((before, uncounted), (after, _)) = (before?, after?);
+    Ok((Change { before, after }, uncounted))
+}
+
 impl Sizes {
     /// Measures a file.
-    pub(crate) fn of(path: &Path, cost: &Cost) -> Result<Self> {
+    fn of(path: &Path, cost: &Cost) -> Result<Self> {
         let bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
-        let mut encoder = DeflateEncoder::new(Counter(0), Compression::default());
+        let mut encoder = DeflateEncoder::new(ByteCount::default(), Compression::default());
         encoder.write_all(&bytes).map_err(|error| Error::io(path, &error))?;
         let deflated = encoder.finish().map_err(|error| Error::io(path, &error))?;
         Ok(Self {
@@ -47,22 +68,8 @@ impl Sizes {
     }
 }
 
-/// Counts bytes instead of keeping them.
-struct Counter(u64);
-
-impl Write for Counter {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0 += buffer.len() as u64;
-        Ok(buffer.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The table of all sizes.
-pub(crate) fn sizes(change: &Change<Sizes>) -> String {
+/// The table of all sizes, and the nodes that it leaves out.
+pub(crate) fn sizes(change: &Change<Sizes>, uncounted: &[String]) -> String {
     type Get = fn(&Sizes) -> u64;
     type Show = fn(u64) -> String;
     let rows: [(&str, Get, Show); 5] = [
@@ -77,7 +84,14 @@ pub(crate) fn sizes(change: &Change<Sizes>) -> String {
         let (before, after) = (get(&change.before), get(&change.after));
         table.row([name.to_owned(), show(before), show(after), units::share(after, before)]);
     }
-    table.render()
+    let mut text = table.render();
+    if !uncounted.is_empty() {
+        text.push_str(&format!(
+            "not in the MACs, as shapes or operators are not known: {}\n",
+            uncounted.join(", ")
+        ));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -95,7 +109,7 @@ mod tests {
             peak_activation_bytes: 100_000,
         };
         let after = Sizes { macs: 15_510_000, ..before };
-        let text = sizes(&Change { before, after });
+        let text = sizes(&Change { before, after }, &["mystery".to_owned()]);
         assert_eq!(
             text.lines().take(2).collect::<Vec<_>>(),
             [
@@ -103,5 +117,6 @@ mod tests {
                 "MACs                 31.0 M    15.5 M   50.0%"
             ]
         );
+        assert!(text.ends_with("operators are not known: mystery\n"), "{text}");
     }
 }

@@ -3,8 +3,7 @@
 use super::super::proof::ProofArgs;
 use super::widths::WidthsArg;
 use crate::alignment;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, Shared};
-use crate::units;
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, SamplingArgs, Shared};
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::{Serialize, Serializer};
@@ -60,12 +59,9 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Output positions sampled per image and layer [default: 20 to 80, or 16 rows per input column]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    positions: Option<u32>,
-    /// Bytes of activations to hold between layers; less takes longer, the result is the same
-    #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
-    memory: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// What happens to residual streams.
@@ -152,10 +148,10 @@ impl PruneArgs {
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
             },
-            positions: self.method.positions.map(|n| n as usize),
+            positions: self.method.sampling.positions(),
             exclude: self.method.freeze.clone(),
             seed: self.shared.seed,
-            memory: usize::try_from(self.method.memory).unwrap_or(usize::MAX),
+            memory: self.method.sampling.memory(),
         };
         Ok((params, budget))
     }

@@ -12,13 +12,13 @@ use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, sampl
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
 use crate::output::Target;
-use crate::report::{self, Change, Sizes};
+use crate::report;
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tensor_core::measure::{self, Choice};
 use tensor_core::text::counted;
-use tensor_core::{Graph, Result, cost, onnx, run};
+use tensor_core::{Result, onnx};
 
 impl Task for PruneArgs {
     fn shared(&self) -> &Shared {
@@ -70,20 +70,11 @@ impl Task for PruneArgs {
         cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
         let engine = search.end(cx.console)?;
         let mut graph = pruned.graph;
-        let recipe = provenance::recipe(&self.settings());
-        provenance::stamp(
-            &mut graph,
-            &recipe,
-            &input::sha256(&self.files.model)?,
-            self.shared.seed,
-        );
-        onnx::write(&graph, &self.files.output)?;
-        let (before, after) = rayon::join(
-            || sizes(&self.files.model, &model.graph, &self.shared),
-            || sizes(&self.files.output, &graph, &self.shared),
-        );
-        let ((before, uncounted), (after, _)) = (before?, after?);
-        let sizes = Change { before, after };
+        let settings = self.settings();
+        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
+        let before = (self.files.model.as_path(), &model.graph);
+        let after = (self.files.output.as_path(), &graph);
+        let (sizes, uncounted) = report::change(before, after, &shapes)?;
         let subject = Subject {
             judge,
             files: &self.files,
@@ -100,7 +91,7 @@ impl Task for PruneArgs {
             file_name(&self.files.model),
             self.files.output.display(),
             report::layers(&pruned.report),
-            report::sizes(&sizes) + &not_counted(&uncounted),
+            report::sizes(&sizes, &uncounted),
             proof.text(&sizes, "pruned"),
             cx.replay,
         );
@@ -115,19 +106,4 @@ impl Task for PruneArgs {
         let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
         Ok(Outcome { text, result, verdict, hint: None })
     }
-}
-
-/// What a model weighs, and the nodes whose multiply-accumulates are not known.
-pub(super) fn sizes(path: &Path, graph: &Graph, shared: &Shared) -> Result<(Sizes, Vec<String>)> {
-    let facts = run::infer_declared(graph, &shared.shapes())?;
-    let cost = cost::cost(graph, &facts)?;
-    Ok((Sizes::of(path, &cost)?, cost.uncounted))
-}
-
-/// Says which nodes the figures leave out.
-fn not_counted(nodes: &[String]) -> String {
-    if nodes.is_empty() {
-        return String::new();
-    }
-    format!("not in the MACs, as shapes or operators are not known: {}\n", nodes.join(", "))
 }

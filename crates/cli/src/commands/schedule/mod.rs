@@ -3,13 +3,13 @@
 mod plot;
 
 use super::{Context, Outcome, Task};
-use crate::args::Shared;
+use crate::args::{RiseArgs, Shared};
 use crate::output::Target;
 use crate::table::Table;
 use crate::units;
 use clap::Args;
-use magnitude_schedule::train::{SparseParams, When};
-use magnitude_schedule::{Schedule, ShapeChoice};
+use magnitude_schedule::Schedule;
+use magnitude_schedule::train::SparseParams;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,19 +23,9 @@ pub(crate) struct ScheduleArgs {
     /// The final share of zeros, such as `80%`
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_sparsity)]
     sparsity: f64,
-    /// How sparsity rises: polynomial (`polynomial:exponent=3`), linear, exponential, constant or
-    /// one-shot
-    #[arg(long, value_name = "NAME", default_value = "polynomial")]
-    sparsity_schedule: ShapeChoice,
-    /// When pruning begins: steps, epochs such as `0.5ep`, or a share of the run such as `10%`
-    #[arg(long, value_name = "WHEN", default_value = "0%")]
-    sparsity_begin: When,
-    /// When the final sparsity is reached
-    #[arg(long, value_name = "WHEN", default_value = "50%")]
-    sparsity_end: When,
-    /// From one update to the next [default: a hundredth of the way]
-    #[arg(long, value_name = "WHEN")]
-    sparsity_every: Option<When>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rise: RiseArgs,
     /// Optimizer steps of the run
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     steps: u64,
@@ -72,14 +62,7 @@ impl Task for ScheduleArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
-        let params = SparseParams {
-            sparsity: Some(self.sparsity),
-            shape: self.sparsity_schedule,
-            begin: self.sparsity_begin,
-            end: self.sparsity_end,
-            every: self.sparsity_every,
-            ..SparseParams::default()
-        };
+        let params = SparseParams { sparsity: Some(self.sparsity), ..self.rise.params() };
         let per_epoch = self.steps_per_epoch.unwrap_or(self.steps);
         // The learning rate of the run is not known here, so nothing is said about it.
         let outline = Outline::new(self.steps, per_epoch, &|_| 1.0);

@@ -1,7 +1,8 @@
 //! Flags of `kerf sparsify`.
 
 use super::super::proof::ProofArgs;
-use crate::args::{DataArgs, ModelArgs, Shared};
+use crate::args::{DataArgs, ModelArgs, SamplingArgs, Shared};
+use crate::flags;
 use crate::units;
 use clap::Args;
 use magnitude_schedule::Pattern;
@@ -38,15 +39,15 @@ struct MethodArgs {
     sparsity: Option<f64>,
     /// Which weights are zero together: unstructured, N:M such as 2:4 (N of M inputs stay),
     /// block:HxW (outputs x inputs) or rows
-    #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
+    #[arg(long, value_name = "PATTERN", default_value = "unstructured", value_parser = flags::read::<Pattern>)]
     pattern: Pattern,
     /// How weights are chosen: obs (by what the response loses; the others make up for it) or
     /// magnitude (the smallest; the others stay)
-    #[arg(long, value_name = "NAME", default_value = "obs")]
+    #[arg(long, value_name = "NAME", default_value = "obs", value_parser = flags::read::<Method>)]
     method: Method,
     /// How zeros are spread over the layers: uniform, global (smallest magnitudes), erk (narrow
     /// layers stay denser) or error (where the responses lose least)
-    #[arg(long, value_name = "NAME", default_value = "uniform")]
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = flags::read::<Spread>)]
     distribution: Spread,
     /// Layers or weights that stay dense; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
@@ -54,12 +55,9 @@ struct MethodArgs {
     /// Prune the first convolution and depthwise ones too, which stay dense otherwise
     #[arg(long)]
     all_layers: bool,
-    /// Output positions sampled per image and layer [default: 20 to 80, or 16 rows per input column]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    positions: Option<u32>,
-    /// Bytes of activations to hold between layers; less takes longer, the result is the same
-    #[arg(long, value_name = "BYTES", default_value = "384MiB", value_parser = units::parse_bytes)]
-    memory: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sampling: SamplingArgs,
 }
 
 impl SparsifyArgs {
@@ -74,9 +72,9 @@ impl SparsifyArgs {
             spread: method.distribution,
             dense: method.dense.clone(),
             all: method.all_layers,
-            positions: method.positions.map(|n| n as usize),
+            positions: method.sampling.positions(),
             seed: self.shared.seed,
-            memory: usize::try_from(method.memory).unwrap_or(usize::MAX),
+            memory: method.sampling.memory(),
             ..SparsifyParams::default()
         })
     }

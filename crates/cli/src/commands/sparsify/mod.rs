@@ -6,12 +6,11 @@ pub(crate) use args::SparsifyArgs;
 
 use super::model::{Model, file_name};
 use super::proof::{self, Judge, Subject};
-use super::prune::sizes;
 use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
 use crate::args::{OnUnsupported, Shared};
 use crate::input;
 use crate::output::Target;
-use crate::report::{self, Change};
+use crate::report;
 use magnitude_schedule::model::sparsify;
 use serde_json::json;
 use std::path::Path;
@@ -52,13 +51,11 @@ impl Task for SparsifyArgs {
         cx.console.note(&format!("sparsified in {:.2} s", start.elapsed().as_secs_f64()));
         let engine = search.end(cx.console)?;
         let mut graph = made.graph;
-        let recipe = provenance::recipe(&self.settings());
-        let sha256 = input::sha256(&self.files.model)?;
-        provenance::stamp(&mut graph, &recipe, &sha256, self.shared.seed);
-        onnx::write(&graph, &self.files.output)?;
-        let (before, _) = sizes(&self.files.model, &model.graph, &self.shared)?;
-        let (after, _) = sizes(&self.files.output, &graph, &self.shared)?;
-        let sizes = Change { before, after };
+        let settings = self.settings();
+        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
+        let before = (self.files.model.as_path(), &model.graph);
+        let after = (self.files.output.as_path(), &graph);
+        let (sizes, uncounted) = report::change(before, after, &shapes)?;
         let subject = Subject {
             judge,
             files: &self.files,
@@ -75,7 +72,7 @@ impl Task for SparsifyArgs {
             self.data.path().display(),
             counted(set.len(), "sample"),
             report::sparsity(&made.report),
-            report::sizes(&sizes),
+            report::sizes(&sizes, &uncounted),
             proof.text(&sizes, subject.word),
             cx.replay,
         );
@@ -83,6 +80,7 @@ impl Task for SparsifyArgs {
             "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
             "recipe": recipe,
             "sizes": sizes,
+            "uncounted": uncounted,
             "sparsity": made.report,
             "proof": proof,
         });

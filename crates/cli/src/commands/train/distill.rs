@@ -2,8 +2,8 @@
 
 use super::super::engine::Own;
 use super::super::samples;
-use crate::input;
 use crate::output::{self, Target};
+use crate::{flags, input};
 use clap::{Args, ValueEnum};
 use kd_loss::Mean;
 use kd_loss::train::{Choice, DistillParams, Distiller, FeatureTerm};
@@ -74,10 +74,7 @@ impl FromStr for LossArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error: Error| match error.hint_text() {
-            Some(hint) => format!("{}; {hint}", error.message()),
-            None => error.message().to_owned(),
-        })
+        flags::read(text).map(Self)
     }
 }
 

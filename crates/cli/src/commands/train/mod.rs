@@ -89,16 +89,11 @@ impl TrainArgs {
         }
         let Trained { graph: trained, report } = train::train(job)?;
         let mut failures = Vec::new();
-        let sparsity = self.sparse.report(&graph, &trained, &mut failures)?;
+        let frozen = &report.planned.frozen;
+        let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures)?;
         let mut graph = trained;
-        let recipe = provenance::recipe(&self.settings());
-        provenance::stamp(
-            &mut graph,
-            &recipe,
-            &input::sha256(&self.files.model)?,
-            self.shared.seed,
-        );
-        onnx::write(&graph, &self.files.output)?;
+        let settings = self.settings();
+        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
         if let Some(folder) = &self.run {
             written::remember(folder, &self.files.output)?;
         }

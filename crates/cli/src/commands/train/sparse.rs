@@ -1,10 +1,11 @@
 //! Zeros in training: `--sparsity` and `--keep-zeros`.
 
+use crate::args::RiseArgs;
 use crate::console::Console;
-use crate::units;
+use crate::{flags, units};
 use clap::Args;
-use magnitude_schedule::train::{LayerZeros, SparseParams, Sparsifier, When, zeros_of};
-use magnitude_schedule::{Distribution, Pattern, ShapeChoice};
+use magnitude_schedule::train::{LayerZeros, SparseParams, Sparsifier, zeros_of};
+use magnitude_schedule::{Distribution, Pattern};
 use serde::Serialize;
 use tensor_core::text::counted;
 use tensor_core::train::Plugin;
@@ -20,24 +21,14 @@ pub(super) struct SparseArgs {
     sparsity: Option<f64>,
     /// Which weights are zero together: unstructured, N:M such as 2:4 (N of M inputs stay),
     /// block:HxW (outputs x inputs) or rows
-    #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
+    #[arg(long, value_name = "PATTERN", default_value = "unstructured", value_parser = flags::read::<Pattern>)]
     pattern: Pattern,
-    /// How sparsity rises: polynomial (`polynomial:exponent=3`), linear, exponential, constant or
-    /// one-shot
-    #[arg(long, value_name = "NAME", default_value = "polynomial", requires = "sparsity")]
-    sparsity_schedule: ShapeChoice,
-    /// When pruning begins: steps, epochs such as `0.5ep`, or a share of the run such as `10%`
-    #[arg(long, value_name = "WHEN", default_value = "0%")]
-    sparsity_begin: When,
-    /// When the final sparsity is reached
-    #[arg(long, value_name = "WHEN", default_value = "50%")]
-    sparsity_end: When,
-    /// From one update to the next [default: a hundredth of the way]
-    #[arg(long, value_name = "WHEN")]
-    sparsity_every: Option<When>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rise: RiseArgs,
     /// How zeros are spread over the layers: uniform, global (smallest magnitudes), layerwise (one
     /// layer after the other) or erk (narrow layers stay denser)
-    #[arg(long, value_name = "NAME", default_value = "uniform")]
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = flags::read::<Distribution>)]
     distribution: Distribution,
     /// Layers or weights that stay dense; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
@@ -84,15 +75,12 @@ impl SparseArgs {
         SparseParams {
             sparsity: self.sparsity(),
             pattern: self.pattern,
-            shape: self.sparsity_schedule,
-            begin: self.sparsity_begin,
-            end: self.sparsity_end,
-            every: self.sparsity_every,
             distribution: self.distribution,
             dense: self.dense.clone(),
             all: self.all_layers,
             regrow: self.regrow,
             keep_zeros: self.keep_zeros,
+            ..self.rise.params()
         }
     }
 
@@ -104,6 +92,11 @@ impl SparseArgs {
         console: &Console,
     ) -> Result<Option<Box<dyn Plugin>>> {
         if !self.is_used() {
+            if self.params() != SparseParams::default() {
+                let message = "how to prune is given, but not how much";
+                return Err(Error::new(ErrorKind::Invalid, "E0010", message)
+                    .hint("say how many weights become zero, such as `--sparsity 80%`"));
+            }
             warn_of_zeros(graph, console)?;
             return Ok(None);
         }
@@ -129,13 +122,17 @@ impl SparseArgs {
         &self,
         original: &Graph,
         trained: &Graph,
+        frozen: &[String],
         failures: &mut Vec<String>,
     ) -> Result<Option<SparsityReport>> {
         if !self.is_used() {
             return Ok(None);
         }
         let params = self.params();
-        let layers = zeros_of(trained, &params)?;
+        let mut layers = zeros_of(trained, &params)?;
+        for layer in layers.iter_mut().filter(|layer| frozen.contains(&layer.weight)) {
+            layer.dense.get_or_insert_with(|| "frozen".to_owned());
+        }
         if self.keep_zeros {
             let before = zeros_of(original, &params)?;
             for (before, after) in before.iter().zip(&layers) {
@@ -148,8 +145,12 @@ impl SparseArgs {
         let (weights, zeros) =
             pruned.fold((0, 0), |(w, z), layer| (w + layer.weights, z + layer.zeros));
         let sparsity = zeros as f64 / weights.max(1) as f64;
-        // Blocks and remainders of N:M groups come as near as they can.
-        if let Some(wanted) = self.sparsity().filter(|wanted| sparsity < wanted - 5e-3) {
+        let is_less = |wanted: &f64| match self.pattern {
+            Pattern::Unstructured => zeros < (wanted * weights as f64).round() as usize,
+            // Blocks and remainders of N:M groups come as near as they can.
+            _ => sparsity < wanted - 5e-3,
+        };
+        if let Some(wanted) = self.sparsity().filter(is_less) {
             failures.push(format!(
                 "sparsity is {}, not {}",
                 units::percent_fine(sparsity),
