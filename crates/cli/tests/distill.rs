@@ -74,6 +74,27 @@ fn distilling_works_with_labels_and_without() {
     assert_eq!(again["result"]["training"]["points"], without["result"]["training"]["points"]);
 }
 
+/// Inputs that have other names belong together by their position, when the teacher is judged too.
+#[test]
+fn a_teacher_may_name_its_input_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = student(folder.path());
+    let [teacher, output] =
+        ["teacher.onnx", "out.onnx"].map(|name| folder.path().join(name).display().to_string());
+    common::changed(VGG, Path::new(&teacher), |graph| {
+        let old = graph.inputs[0];
+        let new = graph.value("picture");
+        graph.declare(new, graph.declared(old).cloned());
+        graph.inputs[0] = new;
+        graph.nodes[0].inputs[0] = Some(new);
+    });
+    let models = ["distill", "--teacher", &teacher, "--student", &student, "--json"];
+    let data = ["--data", DATA, "--eval-data", DATA, "-o", &output];
+    let document = kerf(&[&models[..], &data, &RUN].concat()).success().json();
+    let top1 = &document["result"]["distillation"]["teachers"][0]["top1"];
+    assert!(top1.as_f64().unwrap() > 0.9, "{top1}");
+}
+
 #[test]
 fn features_and_ensembles_are_chosen_by_name() {
     let folder = tempfile::tempdir().unwrap();

@@ -239,6 +239,51 @@ fn the_same_command_replaces_its_own_output_and_no_other() {
     assert_eq!(fs::read_to_string(&output).unwrap(), "of the user");
 }
 
+/// What would fail at the end of a run is refused at its beginning.
+#[test]
+fn held_out_samples_and_batches_are_checked_first() {
+    let job = Job::new();
+    let images = job.path("images-idx3-ubyte.gz");
+    fs::copy(common::root().join(TEST), &images).unwrap();
+    let error = |more: &[&str]| {
+        let run = job.run("out.onnx", &[more, &["--steps", "2"]].concat()).exits(2);
+        assert!(!Path::new(&job.path("out.onnx")).exists());
+        run.stderr
+    };
+    let stderr = error(&["--eval-data", &images]);
+    assert!(stderr.starts_with("error[E0207]: the held-out samples have no labels"), "{stderr}");
+    assert!(stderr.contains("--eval-labels"), "{stderr}");
+    let stderr = error(&["--optimizer", "adamw", "--momentum", "0.5"]);
+    assert!(stderr.starts_with("error[E0406]: AdamW has no momentum"), "{stderr}");
+    let model = job.path("tiny.onnx");
+    common::changed(&model, Path::new(&model), |graph| common::fix_batch(graph, 40));
+    let stderr = error(&["--samples", "30"]);
+    assert!(stderr.starts_with("error[E0205]: the model takes batches of 40"), "{stderr}");
+}
+
+/// Other held-out labels would judge the evaluations of before by other answers.
+#[test]
+fn held_out_labels_are_part_of_a_run() {
+    let job = Job::new();
+    let (images, labels) = (job.path("images-idx3-ubyte.gz"), job.path("labels.npy"));
+    fs::copy(common::root().join(TEST), &images).unwrap();
+    let write = |label: u8| {
+        let head = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000,), }";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(118_u16.to_le_bytes());
+        bytes.extend(format!("{head:<117}\n").bytes());
+        bytes.extend([label; 1000]);
+        fs::write(&labels, bytes).unwrap();
+    };
+    let run = job.path("run");
+    let more = ["--steps", "2", "--eval-data", &images, "--eval-labels", &labels, "--run", &run];
+    write(1);
+    job.run("out.onnx", &more).success();
+    write(2);
+    let refused = job.run("out.onnx", &more).exits(2);
+    assert!(refused.stderr.contains("`eval_labels`"), "{}", refused.stderr);
+}
+
 #[cfg(unix)]
 #[test]
 fn control_c_writes_a_checkpoint_and_says_how_to_go_on() {

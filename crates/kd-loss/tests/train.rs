@@ -185,6 +185,11 @@ fn what_does_not_fit_is_refused() {
     }
     assert_eq!(code(preset(), vec![], &student, true), "E0420");
     assert_eq!(code(preset(), vec![network("lenet", 7, 0.25, 1)], &student, true), "E0420");
+    // The same classes of other images.
+    let input = Some([3, 28, 28]);
+    let options = zoo::Options { classes: 10, input, width: 0.25, ..zoo::Options::default() };
+    let colourful = zoo::architecture("lenet").unwrap().build(&options).unwrap();
+    assert_eq!(code(preset(), vec![colourful], &student, true), "E0420");
     let needy = DistillParams { logits: "dkd".parse().unwrap(), hard_weight: 0.0, ..preset() };
     assert_eq!(code(needy, vec![teacher()], &student, false), "E0422");
     for wrong in ["magic", "dkd:delta=1", "dkd:beta", "dkd:temperature=0", "dkd:weight=-1"] {

@@ -5,7 +5,7 @@
 use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
-use tensor_core::graph::Attributes;
+use tensor_core::graph::{Attributes, Declared, Dim, Graph, Node};
 use tensor_core::measure::{self, Choice, Engine, compare, latency};
 use tensor_core::{ElementType, Result, onnx};
 
@@ -61,6 +61,31 @@ fn engines_agree_on_the_fixture_models() {
         assert!(output.max_relative.unwrap() < 1e-5, "{name}: {output:?}");
         assert!(output.cosine.unwrap() > 1.0 - 1e-9, "{name}: {output:?}");
         assert_eq!(output.top1.unwrap().agreement, 1.0, "{name}");
+    }
+}
+
+/// Numbers that half precision holds exactly come back as they were.
+#[test]
+fn onnx_runtime_is_fed_and_read_in_16_bit_floats() {
+    let Ok(found) = measure::engine(Choice::OnnxRuntime) else { return };
+    for element in [ElementType::F16, ElementType::F32] {
+        let mut graph = Graph::default();
+        graph.ir_version = 8;
+        graph.opsets.insert(String::new(), 17);
+        let [x, y] = ["x", "y"].map(|name| graph.value(name));
+        for value in [x, y] {
+            let dims = Some(vec![Dim::Known(4)]);
+            let element = Some(element);
+            graph.declare(value, Some(Declared { element, dims, ..Declared::default() }));
+        }
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        graph.nodes.push(Node::new("relu", "Relu", &[x], &[y]));
+        let mut runner = found.engine.load(&onnx::encode(&graph).unwrap(), 1).unwrap();
+        let x = Tensor::new(&[0.5_f32, -2.0, 1024.0, 0.125], &Device::Cpu).unwrap();
+        let (name, y) = runner.run(&[("x".to_owned(), x)]).unwrap().remove(0);
+        assert_eq!((name.as_str(), y.dtype()), ("y", DType::F32));
+        assert_eq!(y.to_vec1::<f32>().unwrap(), [0.5, 0.0, 1024.0, 0.125]);
     }
 }
 

@@ -8,7 +8,7 @@ use common::{Attributes, Model, int};
 use tensor_core::graph::Graph;
 use tensor_core::journal::Identity;
 use tensor_core::progress::Silent;
-use tensor_core::train::{Job, Length, Parameters, Params, Role, prepare, scores, train};
+use tensor_core::train::{Job, Length, Parameters, Params, Role, Schedule, prepare, scores, train};
 use tensor_core::{Constant, ElementType, Result, ValueId, data};
 
 const NONE: Attributes = Vec::new();
@@ -117,8 +117,8 @@ fn the_loss_is_taken_before_a_softmax() {
     }
 }
 
-/// One step on eight samples of noise.
-fn step(graph: &Graph, params: Params) -> Result<Graph> {
+/// One step on eight samples of noise, and an evaluation on them where asked for.
+fn step(graph: &Graph, params: Params, evaluates: bool) -> Result<Graph> {
     let options = data::Options { inputs: data::InputSpec::of(graph), ..data::Options::default() };
     let values = common::Draws::new(vec![5, 7]).floats(8 * 6, -1.0, 1.0);
     let samples = Constant::from_f32s(&[8, 6], &values)?;
@@ -127,8 +127,8 @@ fn step(graph: &Graph, params: Params) -> Result<Graph> {
     let job = Job {
         graph,
         data: &set,
-        evaluation: None,
-        params: &Params { length: Length::Steps(1), batch: 4, ..params },
+        evaluation: evaluates.then_some(&set),
+        params: &Params { length: Length::Steps(1), ..params },
         plugins: &mut [],
         folder: None,
         identity: Identity::new(),
@@ -142,16 +142,45 @@ fn random_weights_leave_frozen_ones_alone() {
     let (graph, _) = classifier(&[]);
     let [weight, bias] = [1, 2].map(|input| graph.nodes[0].input(input).unwrap());
     let freeze = vec![graph.name(weight).to_owned()];
-    let params = Params { reinitialize: true, freeze, ..Params::default() };
-    let trained = step(&graph, params).unwrap();
+    let params = Params { reinitialize: true, freeze, batch: 4, ..Params::default() };
+    let trained = step(&graph, params, false).unwrap();
     assert_eq!(trained.initializer(weight), graph.initializer(weight));
     assert_ne!(trained.initializer(bias), graph.initializer(bias));
 }
 
 #[test]
 fn weights_that_left_the_range_of_floats_are_an_error() {
-    let (graph, _) = classifier(&[]);
-    let error = step(&graph, Params { rate: 1e39, ..Params::default() }).unwrap_err();
-    assert_eq!(error.code(), "E0401");
-    assert!(error.message().ends_with("is not finite after the last step"), "{error}");
+    let mut m = Model::new(17);
+    let x = m.input(ElementType::F32, &[4, 6]);
+    let (inner, outer) = (ones(&mut m, &[6, 6]), ones(&mut m, &[6, 3]));
+    let y = m.node("MatMul", &[x, inner], NONE);
+    let y = m.node("MatMul", &[y, outer], NONE);
+    let graph = m.finish(&[y]);
+    let diverge = |rate, evaluates| {
+        let schedule = Schedule::Constant;
+        let params = Params { rate, schedule, batch: 4, ..Params::default() };
+        let error = step(&graph, params, evaluates).unwrap_err();
+        assert_eq!(error.code(), "E0401");
+        error.message().to_owned()
+    };
+    let message = diverge(1e39, false);
+    assert!(message.ends_with("is not finite after the last step"), "{message}");
+    // The weights are finite, their product is not.
+    let message = diverge(1e30, true);
+    assert!(message.starts_with("the loss on the held-out samples is "), "{message}");
+}
+
+/// Its normalization by the statistics of the batch would be a constant.
+#[test]
+fn one_value_per_channel_is_no_batch() {
+    let mut m = Model::new(17);
+    let x = m.input(ElementType::F32, &[4, 6]);
+    let [scale, bias, mean, variance] = [(); 4].map(|()| ones(&mut m, &[6]));
+    let y = m.node("BatchNormalization", &[x, scale, bias, mean, variance], NONE);
+    let weight = ones(&mut m, &[6, 3]);
+    let y = m.node("MatMul", &[y, weight], NONE);
+    let graph = m.finish(&[y]);
+    let error = step(&graph, Params { batch: 1, ..Params::default() }, false).unwrap_err();
+    assert!(error.message().contains("more than one value per channel"), "{error}");
+    step(&graph, Params { batch: 2, ..Params::default() }, false).unwrap();
 }

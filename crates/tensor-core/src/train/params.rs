@@ -196,7 +196,7 @@ mod tests {
     fn every_range_is_checked() {
         Params::default().check().expect("the defaults are fine");
         type Change = fn(&mut Params);
-        let wrong: [(&str, Change); 12] = [
+        let wrong: [(&str, Change); 13] = [
             ("batch", |p| p.batch = 0),
             ("length", |p| p.length = Length::Steps(0)),
             ("rate", |p| p.rate = 0.0),
@@ -208,6 +208,9 @@ mod tests {
             ("clip_norm", |p| p.clip_norm = Some(0.0)),
             ("average", |p| p.average = Some(1.0)),
             ("evaluate_every", |p| p.evaluate_every = Some(0)),
+            ("milestone", |p| {
+                p.schedule = Schedule::Step { milestones: vec![0.75, 0.5], factor: 0.1 };
+            }),
             ("rates", |p| p.rates = vec![("*".to_owned(), f64::INFINITY)]),
         ];
         for (name, change) in wrong {

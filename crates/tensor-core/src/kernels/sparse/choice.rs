@@ -6,8 +6,8 @@ use super::weight::{SparseForm, SparseWeight, kept};
 /// Time of one weight that is kept over that of one weight of the dense kernel.
 ///
 /// From `cargo xtask crossover` on a processor with AVX-512, and with its wider instructions left
-/// unused: the layer whose crossover came last was even at 56 % zeros with AVX-512 (`Quads`: at
-/// 13 %), at 45 % (below 30 %) with AVX2 and below 30 % without either. The figures here ask for
+/// unused: the layer whose crossover came last was even at 60 % zeros with AVX-512 (`Quads`: at
+/// 14 %), at 45 % (below 30 %) with AVX2 and below 30 % without either. The figures here ask for
 /// more zeros than that, as the positions of a layer, which are not known when weights are
 /// analysed, move its crossover by some points.
 fn cost(form: SparseForm) -> f64 {
@@ -16,7 +16,7 @@ fn cost(form: SparseForm) -> f64 {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => (2.0, 1.2),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => (2.5, 1.3),
+        Level::Avx512 => (2.7, 1.3),
     };
     match form {
         SparseForm::Single => single,
@@ -26,14 +26,14 @@ fn cost(form: SparseForm) -> f64 {
 
 /// What a weight that is kept costs more where the kernel has several taps: the dense kernel then
 /// needs fewer products than weights (Winograd's filtering), and patches have to be gathered. The
-/// latest crossover of 3x3 layers was at 74 % zeros without a pattern, that of 1x1 layers at 56 %.
+/// latest crossover of 3x3 layers was at 74 % zeros without a pattern, that of 1x1 layers at 60 %.
 const TAPS_COST: f64 = 2.0;
 
 impl SparseWeight {
     /// The weight in the faster form, if that beats the dense kernel on this processor: judged by
     /// the share of weights that each form multiplies. `depth` counts input
-    /// channels times `taps`, the positions of the kernel. With AVX-512 that is from 60 % zeros
-    /// without a pattern for one tap and 80 % for several, and from 23 % and 62 % in blocks of 4
+    /// channels times `taps`, the positions of the kernel. With AVX-512 that is from 63 % zeros
+    /// without a pattern for one tap and 82 % for several, and from 23 % and 62 % in blocks of 4
     /// outputs.
     ///
     /// # Panics
