@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 }
 
 /// Where the defaults of a command differ from those of the flags that it shares.
-const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
+const DEFAULTS: [(&str, &[(&str, &str)]); 4] = [
     ("train", &[("batch", "128")]),
     ("distill", &[("batch", "128")]),
     (
@@ -40,6 +40,16 @@ const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
             ("batch", "128"),
             ("lr", "0.02"),
             ("epochs", "2"),
+            ("clip_norm", "1"),
+            ("batch_norm", "restore"),
+        ],
+    ),
+    (
+        "gate",
+        &[
+            ("batch", "128"),
+            ("lr", "0.05"),
+            ("epochs", "5"),
             ("clip_norm", "1"),
             ("batch_norm", "restore"),
         ],

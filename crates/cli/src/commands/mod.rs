@@ -5,6 +5,7 @@ mod check;
 mod engine;
 mod eval;
 mod explain;
+mod gate;
 mod groups;
 mod inspect;
 mod latency;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
         mut_arg("teacher", |arg| arg.required(true))
     )]
     Distill(Box<train::TrainArgs>),
+    /// Fewer channels under a budget, switched off while the model trains, then cut without loss
+    Gate(Box<gate::GateArgs>),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -84,6 +87,7 @@ impl Command {
             Self::Prune(args) => &**args,
             Self::Sparsify(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
+            Self::Gate(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,

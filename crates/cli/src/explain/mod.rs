@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The areas; in each file a topic starts with `## CODE: title`.
-const AREAS: [&str; 9] = [
+const AREAS: [&str; 10] = [
     include_str!("general.md"),
     include_str!("model.md"),
     include_str!("data.md"),
@@ -13,6 +13,7 @@ const AREAS: [&str; 9] = [
     include_str!("zoo.md"),
     include_str!("distill.md"),
     include_str!("sparse.md"),
+    include_str!("gate.md"),
 ];
 
 /// The explanation of one code.

@@ -4,7 +4,7 @@ mod blocks;
 mod widths;
 
 pub use blocks::blocked_macs;
-pub use widths::{Resource, Scalable, WidthCost};
+pub use widths::{Resource, Scalable, WidthAxis, WidthCost, WidthTerm};
 
 use crate::graph::Graph;
 use crate::ops::{self, Inputs, NodeCx};

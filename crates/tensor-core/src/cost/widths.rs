@@ -39,27 +39,44 @@ pub struct Scalable {
     pub only: Vec<(ValueId, usize)>,
 }
 
-/// One axis of a constant: `base + sum(per_channel * width)`.
+/// A length as a function of widths: `base + sum(per_channel * width)`.
 #[derive(Debug, Clone, Default)]
-struct Axis {
-    base: f64,
-    parts: Vec<(usize, f64)>,
+pub struct WidthAxis {
+    /// What does not change.
+    pub base: f64,
+    /// Sets, and how often each of their channels counts.
+    pub parts: Vec<(usize, f64)>,
 }
 
+impl WidthAxis {
+    fn at(&self, widths: &[usize]) -> f64 {
+        let parts = self.parts.iter().map(|&(set, each)| each * widths[set] as f64);
+        self.base + parts.sum::<f64>()
+    }
+}
+
+/// A factor times the lengths of axes.
 #[derive(Debug, Clone)]
-struct Term {
-    coefficient: f64,
-    axes: Vec<Axis>,
+pub struct WidthTerm {
+    /// The factor.
+    pub coefficient: f64,
+    /// The axes.
+    pub axes: Vec<WidthAxis>,
 }
 
 /// A resource as a function of widths. Products of axes make it multilinear.
 #[derive(Debug, Clone)]
 pub struct WidthCost {
     constant: f64,
-    terms: Vec<Term>,
+    terms: Vec<WidthTerm>,
 }
 
 impl WidthCost {
+    /// The function with these terms.
+    pub fn of_terms(constant: f64, terms: Vec<WidthTerm>) -> Self {
+        Self { constant, terms }
+    }
+
     /// Sets up the function for widths of the given sets.
     ///
     /// The multiply-accumulates of a convolution are proportional to the elements of its constant
@@ -103,9 +120,9 @@ impl WidthCost {
                     .into_iter()
                     .map(|(set, count)| (set, count as f64 / sets[set].classes.len() as f64))
                     .collect();
-                axes.push(Axis { base: (length - scaled) as f64, parts });
+                axes.push(WidthAxis { base: (length - scaled) as f64, parts });
             }
-            result.terms.push(Term { coefficient, axes });
+            result.terms.push(WidthTerm { coefficient, axes });
         }
         let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
         result.constant = total.of(resource) as f64 - result.at(&full);
@@ -114,12 +131,28 @@ impl WidthCost {
 
     /// The resource at the given widths, one per set.
     pub fn at(&self, widths: &[usize]) -> f64 {
-        let axis = |axis: &Axis| {
-            let parts = axis.parts.iter().map(|&(set, each)| each * widths[set] as f64);
-            axis.base + parts.sum::<f64>()
+        let term = |t: &WidthTerm| {
+            t.coefficient * t.axes.iter().map(|axis| axis.at(widths)).product::<f64>()
         };
-        let term = |t: &Term| t.coefficient * t.axes.iter().map(axis).product::<f64>();
         self.constant + self.terms.iter().map(term).sum::<f64>()
+    }
+
+    /// The derivative by the width of one set, at the given widths: what one channel of it costs
+    /// while the others stay.
+    pub fn slope(&self, widths: &[usize], set: usize) -> f64 {
+        let mut slope = 0.0;
+        for term in &self.terms {
+            for (at, axis) in term.axes.iter().enumerate() {
+                let own = axis.parts.iter().filter(|(part, _)| *part == set);
+                let own: f64 = own.map(|(_, each)| each).sum();
+                if own != 0.0 {
+                    let others = term.axes.iter().enumerate().filter(|(other, _)| *other != at);
+                    let others: f64 = others.map(|(_, axis)| axis.at(widths)).product();
+                    slope += term.coefficient * own * others;
+                }
+            }
+        }
+        slope
     }
 }
 

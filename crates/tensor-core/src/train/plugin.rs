@@ -6,6 +6,8 @@ use crate::rewrite::Edit;
 use crate::run::Array;
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
+use serde_json::Value;
+use std::any::Any;
 use std::collections::BTreeMap;
 
 /// A technique that takes part in [the training loop](super), such as distillation, quantization
@@ -15,11 +17,12 @@ use std::collections::BTreeMap;
 /// [`activation`](Self::activation) while the graph is evaluated, [`loss`](Self::loss) after it and
 /// [`after_step`](Self::after_step) when the weights were updated, and [`finish`](Self::finish) at
 /// the end. Several plug-ins are applied in the order of their list. All methods but
-/// [`name`](Self::name) default to doing nothing.
+/// [`name`](Self::name) default to doing nothing. Whoever made the list may take a plug-in back as
+/// what it is after the run, by [`Any`].
 ///
 /// Everything must be deterministic: what a resumed run computes may depend only on the graph, the
 /// [`Step`], the variables and what [`state`](Self::state) gave.
-pub trait Plugin {
+pub trait Plugin: Any {
     /// A short name, different from that of any other plug-in of the run. Checkpoints, the journal
     /// and errors use it.
     fn name(&self) -> &str;
@@ -117,9 +120,23 @@ pub trait Plugin {
     }
 
     /// Variables beyond the parameters of the graph, such as gates or learned step sizes. The loop
-    /// optimizes and checkpoints them; the list stays the same during a run.
+    /// optimizes those with a rate and checkpoints all; the list stays the same during a run.
     fn variables(&self) -> Vec<Extra> {
         Vec::new()
+    }
+
+    /// The gradient of one of its [variables](Self::variables) that the loop does not optimize,
+    /// before [`after_step`](Self::after_step) of the same step.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn variable_gradient(&mut self, _name: &str, _gradient: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the journal notes about the technique at each evaluation, under its name.
+    fn note(&self) -> Option<Value> {
+        None
     }
 
     /// What a checkpoint must hold beyond the variables, by name.
@@ -226,6 +243,7 @@ pub struct Extra {
     pub var: Var,
     /// Does weight decay apply?
     pub decays: bool,
-    /// Factor of the learning rate.
+    /// Factor of the learning rate; 0 where the loop is not to optimize it, but to
+    /// [hand over](Plugin::variable_gradient) its gradient.
     pub rate: f64,
 }

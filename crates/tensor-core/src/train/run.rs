@@ -348,6 +348,11 @@ impl<'a> Run<'a> {
             let mut entry = json!(point);
             entry["samples_per_second"] =
                 json!(speed(self.feed.plan, self.done - self.from, self.started));
+            for plugin in self.trainer.plugins.iter() {
+                if let Some(note) = plugin.note() {
+                    entry[plugin.name()] = note;
+                }
+            }
             journal.append(&entry)?;
         }
         match evaluation {

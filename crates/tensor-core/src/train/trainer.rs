@@ -4,7 +4,7 @@ use super::checkpoint::Snapshot;
 use super::evaluate::{arrays, as_matrix, correct};
 use super::optimizer::{Optimization, Target, clip_factor, global_norm};
 use super::views::{self, Views, Watched};
-use super::{Mode, Moment, Parameters, Params, Plugin, Step, average, cross_entropy};
+use super::{Extra, Mode, Moment, Parameters, Params, Plugin, Step, average, cross_entropy};
 use crate::data::Batch;
 use crate::graph::{Attribute, Graph};
 use crate::run::{Array, Backend, Gradients, Session, Training};
@@ -33,6 +33,8 @@ pub(super) struct Trainer<'a> {
     targets: Vec<ValueId>,
     frozen: Vec<NodeId>,
     optimization: Optimization,
+    /// Variables that a plug-in, by its place, optimizes itself.
+    own: Vec<(usize, Extra)>,
     /// The moving average of the parameters, in their order.
     average: Option<Vec<Tensor>>,
     label_weight: f64,
@@ -64,15 +66,22 @@ impl<'a> Trainer<'a> {
                 decays: parameter.role == super::Role::Weight,
             })
             .collect();
-        for plugin in plugins.iter() {
-            all.extend(plugin.variables().into_iter().map(|extra| Target {
-                name: format!("{}:{}", plugin.name(), extra.name),
-                var: extra.var,
-                rate: extra.rate,
-                decays: extra.decays,
-            }));
+        let mut own = Vec::new();
+        for (place, plugin) in plugins.iter().enumerate() {
+            for extra in plugin.variables() {
+                if extra.rate == 0.0 {
+                    own.push((place, extra));
+                    continue;
+                }
+                all.push(Target {
+                    name: format!("{}:{}", plugin.name(), extra.name),
+                    var: extra.var,
+                    rate: extra.rate,
+                    decays: extra.decays,
+                });
+            }
         }
-        if all.is_empty() {
+        if all.is_empty() && own.is_empty() {
             return Err(Error::invalid("every parameter is frozen")
                 .code_is("E0402")
                 .hint("leave a layer out of `freeze`, and give none a factor of 0"));
@@ -90,6 +99,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             frozen: parameters.frozen_nodes(graph),
             optimization: Optimization::new(params.optimizer, params.weight_decay, all),
+            own,
             label_weight: plugins.iter().map(|plugin| plugin.label_weight()).product(),
             graph,
             scores,
@@ -202,6 +212,11 @@ impl<'a> Trainer<'a> {
 
     /// Updates the variables along the gradients of the loss.
     fn descend(&mut self, at: Moment, by: Gradients) -> Result<()> {
+        for (plugin, extra) in &self.own {
+            if let Some(gradient) = by.of(extra.var.as_tensor()) {
+                self.plugins[*plugin].variable_gradient(&extra.name, gradient)?;
+            }
+        }
         let mut gradients = Vec::new();
         for target in self.optimization.targets() {
             let gradient = by.of(target.var.as_tensor());

@@ -2,6 +2,7 @@
 
 use super::TrainArgs;
 use crate::commands::Settings;
+use crate::commands::gate::GatesArgs;
 use crate::input;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,7 +14,11 @@ use tensor_core::{Error, Result};
 const DATA: [&str; 7] = ["preprocess", "resize", "crop", "mean", "std", "layout", "samples"];
 
 /// Version, hashes of the inputs, and how samples are prepared.
-pub(super) fn of(args: &TrainArgs, set: &Dataset, held_out: Option<&Dataset>) -> Result<Identity> {
+pub(super) fn of(
+    (args, gates): (&TrainArgs, Option<&GatesArgs>),
+    set: &Dataset,
+    held_out: Option<&Dataset>,
+) -> Result<Identity> {
     let mut identity = Identity::new();
     let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
     add("kerf", json!(env!("CARGO_PKG_VERSION")));
@@ -26,6 +31,9 @@ pub(super) fn of(args: &TrainArgs, set: &Dataset, held_out: Option<&Dataset>) ->
     add("eval_labels", json!(eval_labels));
     add("distillation", args.distill.identity()?);
     add("sparsity", json!(args.sparse));
+    if let Some(gates) = gates {
+        add("gates", json!(gates));
+    }
     let settings = args.settings();
     for name in DATA {
         add(name, settings.get(name).cloned().unwrap_or(Value::Null));

@@ -11,6 +11,7 @@ mod written;
 pub(crate) use args::TrainArgs;
 
 use super::engine::{self, Own};
+use super::gate::{self, Gated, GatesArgs};
 use super::model::file_name;
 use super::{Context, Outcome, Settings, Task, Verdict, provenance, samples};
 use crate::args::Shared;
@@ -53,12 +54,22 @@ impl Task for TrainArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
-        self.train(cx).map_err(|error| self.advise(error, cx))
+        self.perform(None, &self.settings(), cx)
     }
 }
 
 impl TrainArgs {
-    fn train(&self, cx: &Context) -> Result<Outcome> {
+    /// Trains, with gates where there are flags of them. `settings` are those of the command.
+    pub(super) fn perform(
+        &self,
+        gates: Option<&GatesArgs>,
+        settings: &Value,
+        cx: &Context,
+    ) -> Result<Outcome> {
+        self.train(gates, settings, cx).map_err(|error| self.advise(error, cx))
+    }
+
+    fn train(&self, gates: Option<&GatesArgs>, settings: &Value, cx: &Context) -> Result<Outcome> {
         let graph = onnx::read(&self.files.model)?;
         onnx::check_target(&graph, &self.files.output)?;
         let set = self.data.open(&graph, self.shared.seed)?;
@@ -69,7 +80,7 @@ impl TrainArgs {
         let params = self.params(self.data.batch(&graph))?;
         self.data.check_batch(&set, &graph, cx.console)?;
         precision::warn(&graph, &set, &params, cx.console)?;
-        let mut plugins = self.plugins(&graph, &set, &params, cx)?;
+        let mut plugins = self.plugins(&graph, &set, &params, gates, cx)?;
         let job = Job {
             graph: &graph,
             data: &set,
@@ -77,23 +88,43 @@ impl TrainArgs {
             params: &params,
             plugins: &mut plugins,
             folder: self.run.as_deref(),
-            identity: identity::of(self, &set, held_out.as_ref())?,
+            identity: identity::of((self, gates), &set, held_out.as_ref())?,
             progress: &cx.progress,
         };
         if self.shared.dry_run {
             let planned = train::plan(job)?;
-            return Ok(Outcome::answer(
-                text::plan(&file_name(&self.files.model), &params, &planned),
-                json!({ "dry_run": true, "plan": planned }),
-            ));
+            let mut text = text::plan(&file_name(&self.files.model), &params, &planned);
+            let mut result = json!({ "dry_run": true, "plan": planned });
+            if let Some(gates) = gates {
+                let (more, lists) = gate::plan(gates, &plugins)?;
+                text.push_str(&more);
+                result["gates"] = lists;
+            }
+            return Ok(Outcome::answer(text, result));
         }
         let Trained { graph: trained, report } = train::train(job)?;
         let mut failures = Vec::new();
         let frozen = &report.planned.frozen;
         let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures)?;
-        let mut graph = trained;
-        let settings = self.settings();
-        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
+        let (mut graph, mut gated) = match gates {
+            Some(gates) => {
+                let shapes = self.shared.shapes();
+                let (cut, gated) = Gated::new(gates, &plugins, &trained, &shapes, &mut failures)?;
+                (cut, Some(gated))
+            }
+            None => (trained.clone(), None),
+        };
+        let recipe = provenance::write(&mut graph, &self.files, settings, self.shared.seed)?;
+        if let Some(gated) = &mut gated {
+            if !self.no_verify {
+                let samples = (held_out.as_ref().unwrap_or(&set), params.batch);
+                let both = (&trained, self.files.output.as_path());
+                gated.compare(both, samples, &mut failures, (&self.shared, cx))?;
+            }
+            if let Some(folder) = self.run.as_ref().or(self.shared.report.as_ref()) {
+                gated.draw(folder)?;
+            }
+        }
         if let Some(folder) = &self.run {
             written::remember(folder, &self.files.output)?;
         }
@@ -115,6 +146,7 @@ impl TrainArgs {
             text::report(&file_name(&self.files.model), &self.files.output, &report, &params);
         text.push_str(&text::teachers(distillation.as_ref()));
         text.push_str(&sparsity.as_ref().map_or(String::new(), |sparsity| sparsity.text()));
+        text.push_str(&gated.as_ref().map_or(String::new(), Gated::text));
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
@@ -125,6 +157,7 @@ impl TrainArgs {
             "training": report,
             "distillation": distillation,
             "sparsity": sparsity,
+            "gates": gated,
             "verified": verified,
             "failures": failures,
         });
@@ -138,12 +171,24 @@ impl TrainArgs {
         graph: &Graph,
         set: &Dataset,
         params: &Params,
+        gates: Option<&GatesArgs>,
         cx: &Context,
     ) -> Result<Vec<Box<dyn Plugin>>> {
         let distiller =
             self.distill.plugin(set, &self.shared, self.device(), &self.files.output)?;
         let sparsifier = self.sparse.plugin(graph, params.keep == Keep::Best, cx.console)?;
-        Ok(distiller.into_iter().chain(sparsifier).collect())
+        let mut plugins: Vec<_> = distiller.into_iter().chain(sparsifier).collect();
+        if let Some(gates) = gates {
+            if self.sparse.is_used() {
+                let message = "zeros within weights and closed channels cannot be trained at once";
+                return Err(Error::new(ErrorKind::Invalid, "E0443", message).hint(
+                    "make the small model sparse afterwards, with `kerf finetune --sparsity`",
+                ));
+            }
+            let gater = gates.plugin(graph, params, self.shared.shapes())?;
+            plugins.push(Box::new(gater));
+        }
+        Ok(plugins)
     }
 
     /// The samples that accuracy is measured on.

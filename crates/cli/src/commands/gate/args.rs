@@ -1,0 +1,226 @@
+//! Flags of gates.
+
+use crate::alignment;
+use crate::args::{BudgetArgs, describe_budget};
+use crate::{flags, units};
+use clap::{Args, ValueEnum};
+use gates_gdp::train::{Gater, TrainParams};
+use gates_gdp::{EpsSchedule, GateParams, Goal, Penalty, Prox, Rounding};
+use lasso_prune::Limit;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use tensor_core::cost::Resource;
+use tensor_core::train::Params;
+use tensor_core::{Error, ErrorKind, Graph, Result};
+
+/// How channels are switched off.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct GatesArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    method: MethodArgs,
+}
+
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Gates")]
+struct MethodArgs {
+    /// Instead of a budget: a fixed price of the resource, such as 0.001; where it ends is open
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "budget")]
+    price: Option<f64>,
+    /// What `--price` is for
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ResourceArg::Macs, requires = "price")]
+    resource: ResourceArg,
+    /// How gates close: l1 shrinks all of them until the smallest are 0, l0 cuts the smallest off
+    #[arg(long, value_enum, value_name = "NORM", default_value_t = ProxArg::L1)]
+    prox: ProxArg,
+    /// How the shrink is spread: adaptive (less where a channel matters, with its exponent after a
+    /// colon, such as `adaptive:1`) or uniform
+    #[arg(long, value_name = "NAME", default_value = "adaptive")]
+    penalty: PenaltyArg,
+    /// Change of a gate per step by the loss, relative to the mean gradient
+    #[arg(long, value_name = "RATE", default_value_t = GateParams::default().rate)]
+    gate_lr: f64,
+    /// Smoothness of the gates: one value, or begin, end and share of the run
+    #[arg(long, value_name = "EPS", default_value_t = EpsSchedule::default(), value_parser = flags::read::<EpsSchedule>)]
+    eps: EpsSchedule,
+    /// Share of the run before channels close
+    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = units::parse_percentage)]
+    gates_from: f64,
+    /// Share of the run at which the budget is met; the rest recovers
+    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = units::parse_percentage)]
+    gates_until: f64,
+    /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here, or a
+    /// half, quarter, ... of it in layers where that is more than an eighth of the channels
+    #[arg(long, value_name = "N", default_value = "auto")]
+    round_to: RoundTo,
+    /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    keep_channels: Vec<String>,
+}
+
+/// `--resource`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ResourceArg {
+    /// Multiply-accumulates
+    Macs,
+    /// Parameters
+    Parameters,
+}
+
+/// `--prox`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ProxArg {
+    /// Soft threshold
+    L1,
+    /// Hard threshold
+    L0,
+}
+
+/// `--penalty`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(transparent)]
+struct PenaltyArg(Penalty);
+
+impl FromStr for PenaltyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || "expected adaptive, adaptive:EXPONENT or uniform".to_owned();
+        match (text, text.strip_prefix("adaptive:")) {
+            ("adaptive", _) => Ok(Self(GateParams::default().penalty)),
+            ("uniform", _) => Ok(Self(Penalty::Uniform)),
+            (_, Some(power)) => {
+                power.parse().map(|power| Self(Penalty::Adaptive(power))).map_err(|_| refuse())
+            }
+            _ => Err(refuse()),
+        }
+    }
+}
+
+/// `--round-to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RoundTo {
+    /// As the CPU suggests.
+    Auto,
+    /// A number.
+    To(usize),
+}
+
+impl FromStr for RoundTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(n) if (1..=256).contains(&n) => Ok(Self::To(n)),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err("expected `auto` or a number from 1 to 256".to_owned()),
+        }
+    }
+}
+
+impl Serialize for RoundTo {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::To(n) => to.serialize_u64(*n as u64),
+            Self::Auto => to.collect_str(&format_args!("auto: up to {}", alignment::multiple())),
+        }
+    }
+}
+
+impl GatesArgs {
+    /// The resource that is counted.
+    pub(super) fn resource(&self) -> Resource {
+        match (self.budget.budget(), self.method.resource) {
+            (Some(budget), _) => budget.resource,
+            (None, ResourceArg::Macs) => Resource::Macs,
+            (None, ResourceArg::Parameters) => Resource::Parameters,
+        }
+    }
+
+    /// The goal in words.
+    pub(super) fn goal(&self) -> String {
+        match self.budget.budget() {
+            Some(budget) => describe_budget(&budget),
+            None => format!("price {}", self.method.price.unwrap_or_default()),
+        }
+    }
+
+    /// The technique, for a run with these parameters.
+    ///
+    /// # Errors
+    /// `E0010` without a goal; `E0440` when a parameter is out of range; `E0443` when the run is none
+    /// for gates.
+    pub(crate) fn plugin(
+        &self,
+        graph: &Graph,
+        params: &Params,
+        shapes: BTreeMap<String, Vec<usize>>,
+    ) -> Result<Gater> {
+        let method = &self.method;
+        let goal = match (self.budget.budget(), method.price) {
+            (Some(budget), _) => match budget.limit {
+                Limit::Keep(share) => Goal::Keep(share),
+                Limit::AtMost(most) => Goal::AtMost(most),
+            },
+            (None, Some(price)) => Goal::Weight(price),
+            (None, None) => {
+                return Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
+                    "say what to keep: `--macs 50%`, `--params 50%` or `--size 60%`, or an upper \
+                     bound with `--max-macs 1.2G`, `--max-params 500k` or `--max-size 4MiB`",
+                ));
+            }
+        };
+        check_run(params)?;
+        let gates = GateParams {
+            goal,
+            prox: match method.prox {
+                ProxArg::L1 => Prox::Soft,
+                ProxArg::L0 => Prox::Hard,
+            },
+            penalty: method.penalty.0,
+            rate: method.gate_lr,
+            begin: method.gates_from,
+            end: method.gates_until,
+            eps: method.eps,
+            rounding: match method.round_to {
+                RoundTo::To(n) => Rounding::To(n),
+                RoundTo::Auto => Rounding::UpTo(alignment::multiple()),
+            },
+            ..GateParams::default()
+        };
+        Gater::new(TrainParams {
+            gates,
+            resource: self.resource(),
+            exclude: method.keep_channels.clone(),
+            frozen: params.freeze.clone(),
+            shapes,
+            original: Some(graph.clone()),
+        })
+    }
+}
+
+/// Refuses what gives weights of another moment than the gates.
+fn check_run(params: &Params) -> Result<()> {
+    let refuse = |message: &str, hint: &str| {
+        Err(Error::new(ErrorKind::Invalid, "E0443", message).hint(hint.to_owned()))
+    };
+    if params.keep == tensor_core::train::Keep::Best {
+        return refuse(
+            "the most accurate weights may be those before channels closed",
+            "leave out `--keep best`: the last weights are those of the small model",
+        );
+    }
+    if params.average.is_some() {
+        return refuse(
+            "a moving average of the weights does not belong to the gates of the last step",
+            "leave out `--ema`, and average when the small model is fine-tuned",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! From the trained network with gates to the small one, with proof.
+
+use super::args::GatesArgs;
+use super::{plot, text};
+use crate::commands::engine;
+use crate::commands::{Context, samples};
+use crate::report;
+use gates_gdp::model::{Cut, Ungated, cut_zeros};
+use gates_gdp::train::{Gater, History, ListReport};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tensor_core::cost::{self, Resource};
+use tensor_core::data::Dataset;
+use tensor_core::measure::Choice;
+use tensor_core::measure::compare::{self, Comparison};
+use tensor_core::text::counted;
+use tensor_core::train::Plugin;
+use tensor_core::{Error, Graph, Result, files, onnx, run};
+
+/// Largest difference of the cut network from the gated one, relative to the range of the output.
+const LOSSLESS: f64 = 1e-5;
+
+/// Samples that both are compared on.
+const COMPARED: usize = 256;
+
+/// What became of the gates.
+#[derive(Debug, Serialize)]
+pub(crate) struct Gated {
+    goal: String,
+    /// The resource by the term's own count, and as counted in the cut network; absent without
+    /// gates.
+    resource: Counted,
+    /// Every list of gates.
+    lists: Vec<ListReport>,
+    /// Channels without gates.
+    ungated: Vec<Ungated>,
+    /// Channels that were cut.
+    channels_cut: usize,
+    /// Last layers of branches that are gone.
+    branches_cut: Vec<String>,
+    /// Gates over the run.
+    history: History,
+    /// The network with gates against the cut one; absent where no engine could run both.
+    lossless: Option<Lossless>,
+    /// Drawings.
+    plots: Vec<PathBuf>,
+}
+
+/// A resource.
+#[derive(Debug, Serialize)]
+pub(super) struct Counted {
+    /// Its name.
+    pub(super) what: &'static str,
+    /// Of the model that was given.
+    pub(super) original: f64,
+    /// What the resource term counts.
+    pub(super) by_gates: f64,
+    /// What the cut model costs.
+    pub(super) by_model: u64,
+}
+
+/// Two networks that should compute the same.
+#[derive(Debug, Serialize)]
+struct Lossless {
+    engine: String,
+    comparison: Comparison,
+}
+
+/// The plug-in among the others.
+fn gater(plugins: &[Box<dyn Plugin>]) -> Result<&Gater> {
+    let found = plugins.iter().find_map(|plugin| (&**plugin as &dyn Any).downcast_ref::<Gater>());
+    found.ok_or_else(|| Error::internal("the gates are gone"))
+}
+
+/// What `--dry-run` shows, for people and for programs.
+pub(crate) fn plan(args: &GatesArgs, plugins: &[Box<dyn Plugin>]) -> Result<(String, Value)> {
+    let gater = gater(plugins)?;
+    let (lists, ungated) = (gater.lists()?, gater.ungated());
+    let text = text::plan(&args.goal(), &lists, ungated);
+    let lists: Vec<_> = lists.iter().map(|list| &list.list).collect();
+    Ok((text, json!({ "goal": args.goal(), "lists": lists, "ungated": ungated })))
+}
+
+impl Gated {
+    /// Cuts the trained graph; gives the small one.
+    pub(crate) fn new(
+        args: &GatesArgs,
+        plugins: &[Box<dyn Plugin>],
+        trained: &Graph,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        failures: &mut Vec<String>,
+    ) -> Result<(Graph, Self)> {
+        let gater = gater(plugins)?;
+        let Cut { graph, channels, branches } = cut_zeros(trained, shapes)?;
+        let [by_gates, original] = gater.resource()?.unwrap_or_default();
+        let resource = args.resource();
+        let by_model = cost::cost(&graph, &run::infer_declared(&graph, shapes)?)?.of(resource);
+        let what = match resource {
+            Resource::Macs => "MACs",
+            Resource::Parameters => "parameters",
+            Resource::Bytes => "bytes",
+        };
+        let counted = Counted { what, original, by_gates, by_model };
+        if resource == Resource::Macs && (by_model as f64 - by_gates).abs() > 0.5 {
+            failures.push(format!("the cut model has {by_model} MACs, not {by_gates:.0}"));
+        }
+        if let Some(goal) = gater.goal().filter(|goal| by_model as f64 > *goal) {
+            failures.push(format!("the cut model has {by_model} {what}, more than {goal:.0}"));
+        }
+        let gated = Self {
+            goal: args.goal(),
+            resource: counted,
+            lists: gater.lists()?,
+            ungated: gater.ungated().to_vec(),
+            channels_cut: channels,
+            branches_cut: branches,
+            history: gater.history().clone(),
+            lossless: None,
+            plots: Vec::new(),
+        };
+        Ok((graph, gated))
+    }
+
+    /// Runs the network with gates and the cut one in another engine, and compares their outputs.
+    pub(crate) fn compare(
+        &mut self,
+        (gated, cut): (&Graph, &Path),
+        (set, batch): (&Dataset, usize),
+        failures: &mut Vec<String>,
+        (shared, cx): (&crate::args::Shared, &Context),
+    ) -> Result<()> {
+        let engine = engine::foreign(Choice::Auto, cx.console)?;
+        let threads = engine::threads(shared);
+        let size = batch.min(set.len()).max(1);
+        // With labels both are judged on, all of them.
+        let count = if set.has_labels() { set.len() } else { COMPARED };
+        let set = set.first(size.max(count / size * size));
+        let compared = onnx::encode(gated).and_then(|bytes| {
+            let mut before = engine.load(&bytes, threads)?;
+            let mut after = engine.load_file(cut, threads)?;
+            let batches = samples::labelled(&set, size, "compare", &cx.progress);
+            compare::compare(&mut *before, &mut *after, batches)
+        });
+        let comparison = match compared {
+            Err(error) if ["E0302", "E0303"].contains(&error.code()) => {
+                failures.push(format!("gated and cut network could not be compared: {error}"));
+                return Ok(());
+            }
+            compared => compared?,
+        };
+        for output in &comparison.outputs {
+            if !output.within(LOSSLESS, 0.0) {
+                failures.push(format!(
+                    "the cut changes `{}` by {:.1e} of its range, more than {LOSSLESS:.0e}",
+                    output.name,
+                    report::relative(output)
+                ));
+            }
+        }
+        self.lossless = Some(Lossless { engine: engine.name(), comparison });
+        Ok(())
+    }
+
+    /// Draws gates and resource into a folder.
+    pub(crate) fn draw(&mut self, folder: &Path) -> Result<()> {
+        for (name, drawing) in [
+            ("gates-histogram.svg", plot::histogram(&self.history)?),
+            ("gates-layers.svg", plot::layers(&self.lists)?),
+            ("gates-resource.svg", plot::resource(&self.history)?),
+        ] {
+            let path = folder.join(name);
+            files::write_whole(&path, |part| std::fs::write(part, &drawing))?;
+            self.plots.push(path);
+        }
+        Ok(())
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = text::lists(&self.goal, &self.resource, &self.lists);
+        text.push_str(&text::cut(self.channels_cut, &self.branches_cut));
+        if let Some(lossless) = &self.lossless {
+            text.push_str(&format!(
+                "lossless  the cut network gives what the gated one does in {}, within {} ({})\n",
+                lossless.engine,
+                report::distance(&lossless.comparison),
+                counted(lossless.comparison.samples, "sample"),
+            ));
+        }
+        for plot in &self.plots {
+            text.push_str(&format!("plot  {}\n", plot.display()));
+        }
+        text
+    }
+}

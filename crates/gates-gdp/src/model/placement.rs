@@ -1,0 +1,295 @@
+//! Which channels get gates, and which weights the gates scale.
+
+use super::blocks::without_branch;
+use super::weights::weight;
+use crate::Resource;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use tensor_core::channels::{Channels, ClassId, Group, group_id};
+use tensor_core::cost::{self, Scalable, WidthCost};
+use tensor_core::graph::{Graph, Index};
+use tensor_core::run::Facts;
+use tensor_core::text::{matches, near};
+use tensor_core::{Error, Result, ValueId};
+
+/// Channels with gates of their own, one gate per class: the channels of a layer, of a whole
+/// residual stream, of a slice of a concatenation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateList {
+    /// Short name of the group, such as `g07`.
+    pub id: String,
+    /// Name of the first value that carries the channels.
+    pub name: String,
+    /// Number of gates.
+    pub channels: usize,
+    /// Keys of the layers that read them, where the gates are.
+    pub readers: Vec<String>,
+    /// May all gates close? The branch then goes as a whole.
+    pub may_close: bool,
+    /// The class behind each gate.
+    #[serde(skip)]
+    pub classes: Vec<ClassId>,
+}
+
+/// A weight that gates scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// Name of the initializer.
+    pub parameter: String,
+    /// Its id.
+    pub value: ValueId,
+    /// Its axis that meets the channels.
+    pub axis: usize,
+    /// List and place of the gate at each position; `None` where there is none.
+    pub gates: Vec<Option<(usize, usize)>>,
+}
+
+/// Channels without gates, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ungated {
+    /// Short name of the group.
+    pub id: String,
+    /// Name of the first value that carries the channels.
+    pub name: String,
+    /// Their number.
+    pub channels: usize,
+    /// Completes "no gates, as ...".
+    pub reason: String,
+}
+
+/// The gates of a graph.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The lists, in the order of the graph.
+    pub lists: Vec<GateList>,
+    /// The weights that they scale.
+    pub sites: Vec<Site>,
+    /// What has no gates.
+    pub ungated: Vec<Ungated>,
+}
+
+impl Placement {
+    /// Places gates before every layer that sums over channels that may be cut, apart from the groups
+    /// with a name that a pattern in `exclude` or `frozen` matches.
+    ///
+    /// Channels get gates where every layer that reads them has a weight of its own in 32-bit floats;
+    /// all its readers share the gate. Depthwise layers sum over no channels, so that they get none,
+    /// and follow.
+    ///
+    /// # Errors
+    /// `E0407` when a pattern in `exclude` matches nothing; `E0441` when there is no place for a gate.
+    pub fn new(
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        (exclude, frozen): (&[String], &[String]),
+    ) -> Result<Self> {
+        let index = Index::new(graph);
+        let mut placement = Self { lists: Vec::new(), sites: Vec::new(), ungated: Vec::new() };
+        let signatures = signatures(graph, facts, &index, channels);
+        let mut known = BTreeSet::new();
+        let mut is_used = vec![false; exclude.len()];
+        for (number, group) in channels.groups.iter().enumerate() {
+            let names = channels.names(graph, group);
+            let id = group_id(number);
+            let all: BTreeSet<String> = names.all.into_iter().chain([id.clone()]).collect();
+            let mut excluded = None;
+            for (pattern, is_used) in exclude.iter().zip(&mut is_used) {
+                if let Some(name) = all.iter().find(|name| matches(pattern, name)) {
+                    *is_used = true;
+                    excluded.get_or_insert_with(|| format!("`{name}` is excluded"));
+                }
+            }
+            let is_frozen = |name: &&String| frozen.iter().any(|pattern| matches(pattern, name));
+            if let Some(name) = all.iter().find(is_frozen) {
+                excluded.get_or_insert_with(|| format!("`{name}` is frozen"));
+            }
+            known.extend(all);
+            let classes = channels.removable(group);
+            let reason = match (excluded, &group.frozen) {
+                (Some(reason), _) => Some(reason),
+                (None, _) if classes.is_empty() => {
+                    Some(group.frozen.clone().unwrap_or_else(|| "it is empty".to_owned()))
+                }
+                _ => unscalable(graph, &index, channels, group),
+            };
+            match reason {
+                Some(reason) => placement.ungated.push(Ungated {
+                    id,
+                    name: group.root.clone(),
+                    channels: group.classes.len(),
+                    reason,
+                }),
+                None => placement.add(graph, channels, (&id, group), &classes, &signatures),
+            }
+        }
+        if let Some((pattern, _)) = exclude.iter().zip(is_used).find(|(_, is_used)| !is_used) {
+            let names = near(pattern, known.iter().map(String::as_str));
+            return Err(Error::invalid(format!(
+                "no group, layer or parameter is named `{pattern}`"
+            ))
+            .code_is("E0407")
+            .hint(format!("the nearest names are {names}; `kerf groups MODEL` lists the groups")));
+        }
+        if placement.lists.is_empty() {
+            return Err(Error::unsupported("no channels can have gates").code_is("E0441").hint(
+                "gates scale the weights of convolutions and matrix products behind other such layers; `kerf groups MODEL --frozen` says what is in the way",
+            ));
+        }
+        placement.find_sites(graph, &index, channels);
+        placement.find_branches(graph, facts, channels)?;
+        Ok(placement)
+    }
+
+    /// Adds the lists of a group: classes that count alike in every constant have one list.
+    fn add(
+        &mut self,
+        graph: &Graph,
+        channels: &Channels,
+        (id, group): (&str, &Group),
+        classes: &[ClassId],
+        signatures: &BTreeMap<ClassId, Signature>,
+    ) {
+        let mut parts: Vec<(Option<&Signature>, Vec<ClassId>)> = Vec::new();
+        for &class in classes {
+            let signature = signatures.get(&class);
+            match parts.iter_mut().find(|(known, _)| *known == signature) {
+                Some((_, part)) => part.push(class),
+                None => parts.push((signature, vec![class])),
+            }
+        }
+        let readers: BTreeSet<_> =
+            group.readers.iter().map(|&reader| channels.contractions[reader].node).collect();
+        let readers: Vec<String> = readers.into_iter().map(|n| graph.key(n).to_owned()).collect();
+        for (_, classes) in parts {
+            self.lists.push(GateList {
+                id: id.to_owned(),
+                name: group.root.clone(),
+                channels: classes.len(),
+                readers: readers.clone(),
+                may_close: false,
+                classes,
+            });
+        }
+    }
+
+    fn find_sites(&mut self, graph: &Graph, index: &Index, channels: &Channels) {
+        let gates = self.gates();
+        for contraction in &channels.contractions {
+            let Ok(weight) = weight(graph, index, channels, contraction) else { continue };
+            let gates: Vec<_> = weight.classes.iter().map(|c| gates.get(c).copied()).collect();
+            if gates.iter().any(Option::is_some) {
+                self.sites.push(Site {
+                    parameter: graph.name(weight.value).to_owned(),
+                    value: weight.value,
+                    axis: weight.axis,
+                    gates,
+                });
+            }
+        }
+    }
+
+    /// Marks the lists whose branch can go: without it no value has any of their channels.
+    fn find_branches(&mut self, graph: &Graph, facts: &Facts, channels: &Channels) -> Result<()> {
+        for list in &mut self.lists {
+            let own: BTreeSet<ClassId> = list.classes.iter().copied().collect();
+            let is_dead = |class: ClassId| own.contains(&class);
+            let Some((rest, _)) = without_branch(graph, facts, channels, &is_dead)? else {
+                continue;
+            };
+            let made = rest.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+            let left = rest.initializers().iter().chain(made);
+            let has_own = |&&value: &&ValueId| {
+                let mut axes = (0..).map_while(|axis| channels.axis(value, axis));
+                axes.any(|classes| classes.is_some_and(|c| c.iter().any(|&c| is_dead(c))))
+            };
+            list.may_close = !left.into_iter().any(|value| has_own(&value));
+        }
+        Ok(())
+    }
+
+    /// List and place of the gate of each class.
+    fn gates(&self) -> BTreeMap<ClassId, (usize, usize)> {
+        let of = |(list, gates): (usize, &GateList)| {
+            let places = gates.classes.iter().enumerate();
+            places.map(|(place, &class)| (class, (list, place))).collect::<Vec<_>>()
+        };
+        self.lists.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// May each list close?
+    pub fn may_close(&self) -> Vec<bool> {
+        self.lists.iter().map(|list| list.may_close).collect()
+    }
+
+    /// The resource over the numbers of open gates, as a graph with the same weights counts: this one,
+    /// or the one that it was made from for training. Of multiply-accumulates it is exactly what
+    /// [`cost`](tensor_core::cost::cost) gives for the cut graph. Of parameters too, but for branches
+    /// that are gone: their normalization is still counted.
+    ///
+    /// # Errors
+    /// When a node's attributes are invalid.
+    pub fn resource(
+        &self,
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        what: cost::Resource,
+    ) -> Result<Resource> {
+        let mut classes: Vec<BTreeMap<usize, ClassId>> = vec![BTreeMap::new(); self.lists.len()];
+        for site in &self.sites {
+            let value = graph.find(&site.parameter);
+            let own = value.and_then(|value| channels.positions(value, site.axis));
+            for (gate, &class) in site.gates.iter().zip(own.unwrap_or_default()) {
+                if let Some((list, place)) = *gate {
+                    classes[list].insert(place, class);
+                }
+            }
+        }
+        let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| match classes.len()
+            == list.channels
+        {
+            true => Ok(Scalable { classes: classes.into_values().collect(), only: Vec::new() }),
+            false => Err(Error::internal(format!("the graph lacks channels of {}", list.id))),
+        };
+        let sets = self.lists.iter().zip(classes).map(set).collect::<Result<Vec<_>>>()?;
+        let cost = WidthCost::new(graph, facts, channels, &sets, what)?;
+        Ok(Resource::of(cost, self.lists.iter().map(|list| list.channels).collect()))
+    }
+}
+
+/// Why the readers of a group cannot be scaled, if they cannot.
+fn unscalable(graph: &Graph, index: &Index, channels: &Channels, group: &Group) -> Option<String> {
+    let readers = group.readers.iter().map(|&reader| &channels.contractions[reader]);
+    readers.into_iter().find_map(|reader| weight(graph, index, channels, reader).err())
+}
+
+/// Where a class counts in what a model costs: value, axis, and number of positions.
+type Signature = Vec<(ValueId, usize, usize)>;
+
+/// The signature of each class, over constants and the results of matrix products.
+fn signatures(
+    graph: &Graph,
+    facts: &Facts,
+    index: &Index,
+    channels: &Channels,
+) -> BTreeMap<ClassId, Signature> {
+    let mut signatures: BTreeMap<ClassId, Signature> = BTreeMap::new();
+    for value in (0..graph.value_count()).map(ValueId::from_index) {
+        let is_constant = graph.constant(value, index).is_some();
+        let makes_products = |id| ["MatMul", "Gemm"].contains(&graph.node(id).op.as_str());
+        if !is_constant && !index.producer(value).is_some_and(makes_products) {
+            continue;
+        }
+        for axis in 0..facts.dims(value).map_or(0, <[usize]>::len) {
+            let mut counts: BTreeMap<ClassId, usize> = BTreeMap::new();
+            for &class in channels.positions(value, axis).unwrap_or_default() {
+                *counts.entry(class).or_default() += 1;
+            }
+            for (class, count) in counts {
+                signatures.entry(class).or_default().push((value, axis, count));
+            }
+        }
+    }
+    signatures
+}

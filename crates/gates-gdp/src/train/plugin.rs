@@ -1,0 +1,285 @@
+//! The plug-in.
+
+use super::history::{History, open, share};
+use crate::gate::along;
+use crate::model::{GateList, Placement, Ungated};
+use crate::{Gate, GateOptimizer, GateParams};
+use candle_core::{Device, Tensor};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tensor_core::channels::analyze;
+use tensor_core::cost;
+use tensor_core::graph::{Graph, Index};
+use tensor_core::rewrite::Edit;
+use tensor_core::run::{Array, infer};
+use tensor_core::train::{Extra, Moment, Parameters, Plugin};
+use tensor_core::{Error, Result};
+
+/// What is gated, and how.
+#[derive(Debug, Clone)]
+pub struct TrainParams {
+    /// Of the optimizer of the gates.
+    pub gates: GateParams,
+    /// What is counted.
+    pub resource: cost::Resource,
+    /// Groups without gates, by id, root, layer or parameter; `*` matches any text.
+    pub exclude: Vec<String>,
+    /// Names of frozen parameters and layers, whose groups have no gates either.
+    pub frozen: Vec<String>,
+    /// Input shapes that the resource is counted at, where the model leaves them open.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The graph that the resource is counted in, with the same weights, where training adds to it;
+    /// otherwise the one that is trained.
+    pub original: Option<Graph>,
+}
+
+impl Default for TrainParams {
+    fn default() -> Self {
+        Self {
+            gates: GateParams::default(),
+            resource: cost::Resource::Macs,
+            exclude: Vec::new(),
+            frozen: Vec::new(),
+            shapes: BTreeMap::new(),
+            original: None,
+        }
+    }
+}
+
+/// The gates of one list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ListReport {
+    /// The list.
+    #[serde(flatten)]
+    pub list: GateList,
+    /// Open gates.
+    pub open: usize,
+    /// `g(alpha)` by channel.
+    pub values: Vec<f32>,
+}
+
+/// Trains gates with the network.
+pub struct Gater {
+    params: TrainParams,
+    /// From the begin of the run on.
+    gated: Option<Gated>,
+    history: History,
+}
+
+/// A graph with gates.
+struct Gated {
+    placement: Placement,
+    gates: Vec<Gate>,
+    optimizer: GateOptimizer,
+    /// Place in the list of all gates by position, for each site; one past the end where there is no
+    /// gate.
+    places: Vec<Tensor>,
+    gradients: Vec<Option<Tensor>>,
+}
+
+impl Gater {
+    /// With these parameters.
+    ///
+    /// # Errors
+    /// `E0440` when a parameter is out of range.
+    pub fn new(params: TrainParams) -> Result<Self> {
+        params.gates.check()?;
+        Ok(Self { params, gated: None, history: History::default() })
+    }
+
+    /// What happened so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Every list with its gates.
+    ///
+    /// # Errors
+    /// When candle fails.
+    pub fn lists(&self) -> Result<Vec<ListReport>> {
+        let Some(gated) = &self.gated else { return Ok(Vec::new()) };
+        let lists = gated.placement.lists.iter().zip(&gated.gates);
+        lists
+            .map(|(list, gate)| {
+                let (open, values) = (gate.open()?.len(), gate.openness()?);
+                Ok(ListReport { list: list.clone(), open, values })
+            })
+            .collect()
+    }
+
+    /// Channels without gates.
+    pub fn ungated(&self) -> &[Ungated] {
+        self.gated.as_ref().map_or(&[], |gated| &gated.placement.ungated)
+    }
+
+    /// What the resource is with the gates of now, by the term's own count, and with all of them.
+    ///
+    /// # Errors
+    /// When candle fails.
+    pub fn resource(&self) -> Result<Option<[f64; 2]>> {
+        let Some(gated) = &self.gated else { return Ok(None) };
+        let resource = gated.optimizer.resource();
+        Ok(Some([resource.at(&open(&gated.gates)?), resource.at(resource.full())]))
+    }
+
+    /// What the resource may be at the end.
+    pub fn goal(&self) -> Option<f64> {
+        self.gated.as_ref().and_then(|gated| gated.optimizer.goal())
+    }
+}
+
+impl Gated {
+    fn new(params: &TrainParams, graph: &Graph) -> Result<Self> {
+        let facts = infer(graph, &params.shapes)?;
+        let channels = analyze(graph, &facts)?;
+        let left_out = (params.exclude.as_slice(), params.frozen.as_slice());
+        let placement = Placement::new(graph, &facts, &channels, left_out)?;
+        let resource = match &params.original {
+            None => placement.resource(graph, &facts, &channels, params.resource)?,
+            Some(original) => {
+                let facts = infer(original, &params.shapes)?;
+                let channels = analyze(original, &facts)?;
+                placement.resource(original, &facts, &channels, params.resource)?
+            }
+        };
+        let optimizer = GateOptimizer::new(params.gates.clone(), resource, &placement.may_close())?;
+        let eps = params.gates.eps.first;
+        let gates = placement.lists.iter().map(|list| Gate::new(list.channels, eps, &Device::Cpu));
+        let gates = gates.collect::<Result<Vec<_>>>()?;
+        let starts: Vec<usize> = placement
+            .lists
+            .iter()
+            .scan(0, |next, list| Some(std::mem::replace(next, *next + list.channels)))
+            .collect();
+        let end = placement.lists.iter().map(|list| list.channels).sum();
+        let mut places = Vec::new();
+        for site in &placement.sites {
+            let place = |gate: &Option<(usize, usize)>| {
+                gate.map_or(end, |(list, place)| starts[list] + place) as u32
+            };
+            let of: Vec<u32> = site.gates.iter().map(place).collect();
+            places.push(Tensor::new(of, &Device::Cpu)?);
+        }
+        let gradients = vec![None; gates.len()];
+        Ok(Self { placement, gates, optimizer, places, gradients })
+    }
+
+    /// The weight as its gates let it through; `None` when nothing scales it.
+    fn view(&self, name: &str, weight: &Tensor) -> Result<Option<Tensor>> {
+        let sites = self.placement.sites.iter().zip(&self.places);
+        let mut own = sites.filter(|(site, _)| site.parameter == name);
+        let Some((site, places)) = own.next() else { return Ok(None) };
+        let mut all = self.gates.iter().map(Gate::values).collect::<Result<Vec<_>>>()?;
+        all.push(Tensor::ones(1, candle_core::DType::F32, &Device::Cpu)?);
+        let scale = Tensor::cat(&all, 0)?.index_select(places, 0)?;
+        let scale = scale.to_device(weight.device())?;
+        Ok(Some(weight.broadcast_mul(&along(&scale, weight, site.axis)?)?))
+    }
+}
+
+impl Plugin for Gater {
+    fn name(&self) -> &str {
+        "gates"
+    }
+
+    fn begin(&mut self, graph: &Graph, _steps: u64) -> Result<()> {
+        self.gated = Some(Gated::new(&self.params, graph)?);
+        self.history = History::default();
+        Ok(())
+    }
+
+    fn parameter(&self, name: &str, value: &Tensor) -> Result<Option<Tensor>> {
+        self.gated.as_ref().map_or(Ok(None), |gated| gated.view(name, value))
+    }
+
+    fn variables(&self) -> Vec<Extra> {
+        let gates = self.gated.iter().flat_map(|gated| gated.gates.iter().enumerate());
+        let extra = |(list, gate): (usize, &Gate)| Extra {
+            name: list.to_string(),
+            var: gate.alpha().clone(),
+            decays: false,
+            rate: 0.0,
+        };
+        gates.map(extra).collect()
+    }
+
+    fn variable_gradient(&mut self, name: &str, gradient: &Tensor) -> Result<()> {
+        let gated = self.gated.as_mut();
+        let place = name.parse::<usize>().ok();
+        if let (Some(gated), Some(place)) = (gated, place)
+            && let Some(slot) = gated.gradients.get_mut(place)
+        {
+            *slot = Some(gradient.clone());
+        }
+        Ok(())
+    }
+
+    fn after_step(&mut self, at: Moment, _parameters: &Parameters) -> Result<()> {
+        let Some(gated) = &mut self.gated else { return Ok(()) };
+        let gradients = std::mem::replace(&mut gated.gradients, vec![None; gated.gates.len()]);
+        gated.optimizer.step((at.step, at.steps), &mut gated.gates, &gradients)?;
+        let done = at.step + 1;
+        if History::is_due(done, at.steps) {
+            let share = share(&gated.optimizer, &gated.gates)?;
+            self.history.push(done, share, gated.optimizer.weight(), &gated.gates)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self) -> Option<Value> {
+        let gated = self.gated.as_ref()?;
+        let share = share(&gated.optimizer, &gated.gates).ok()?;
+        let values = |gate: &Gate| {
+            let rounded = |value: f32| (f64::from(value) * 1e6).round() / 1e6;
+            gate.openness().map_or(Vec::new(), |v| v.into_iter().map(rounded).collect::<Vec<_>>())
+        };
+        let lists = gated.placement.lists.iter().zip(&gated.gates);
+        let lists: Vec<Value> = lists
+            .map(|(list, gate)| json!({ "id": list.id, "name": list.name, "values": values(gate) }))
+            .collect();
+        Some(json!({ "resource": share, "weight": gated.optimizer.weight(), "lists": lists }))
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let Some(gated) = &self.gated else { return Ok(BTreeMap::new()) };
+        let mut state = gated.optimizer.state(&gated.gates)?;
+        self.history.save(&mut state)?;
+        Ok(state)
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        if let Some(gated) = &mut self.gated {
+            gated.optimizer.load_state(state, &mut gated.gates)?;
+        }
+        self.history = History::load(state)?;
+        Ok(())
+    }
+
+    /// Multiplies the gates into the weights; those of closed gates become exactly 0.
+    fn finish(&self, graph: &Graph) -> Result<Vec<Edit>> {
+        let Some(gated) = &self.gated else { return Ok(Vec::new()) };
+        let index = Index::new(graph);
+        let mut edits = Vec::new();
+        for site in &gated.placement.sites {
+            let value = graph.find(&site.parameter);
+            let found = value.and_then(|value| Some((value, graph.initializer(value)?)));
+            let (value, constant) =
+                found.ok_or_else(|| Error::internal(format!("`{}` is gone", site.parameter)))?;
+            let array = Array::from_constant(constant)?;
+            let Some(scaled) = gated.view(&site.parameter, &array.tensor)? else { continue };
+            // A gate of 0 may meet a negative weight: the zero is to be +0.
+            let scaled = Array::new((scaled.detach() + 0.0)?, array.element)?.to_constant()?;
+            for &(node, input) in index.readers(value) {
+                edits.push(Edit::SetInput { node, input, constant: scaled.clone() });
+            }
+        }
+        Ok(edits)
+    }
+}
+
+impl std::fmt::Debug for Gater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gater({:?})", self.params.gates)
+    }
+}

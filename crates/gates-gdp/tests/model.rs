@@ -1,0 +1,262 @@
+//! Gates in graphs: placement, the resource term against the cost of the cut model, and the cut
+//! against the mask.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use gates_gdp::model::{Cut, Placement, cut_zeros};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tensor_core::channels::{Channels, analyze};
+use tensor_core::cost::{self, cost};
+use tensor_core::graph::{Constant, Graph, Node};
+use tensor_core::run::{Array, Facts, Session, infer};
+use tensor_core::train::prepare;
+use tensor_core::{onnx, zoo};
+
+struct Model {
+    graph: Graph,
+    facts: Facts,
+    channels: Channels,
+    placement: Placement,
+}
+
+impl Model {
+    fn new(graph: &Graph) -> Self {
+        let graph = prepare(graph);
+        let facts = infer(&graph, &BTreeMap::new()).unwrap();
+        let channels = analyze(&graph, &facts).unwrap();
+        let placement = Placement::new(&graph, &facts, &channels, (&[], &[])).unwrap();
+        Self { graph, facts, channels, placement }
+    }
+
+    fn fixture(name: &str) -> Self {
+        let path = format!("../../fixtures/models/{name}_fmnist.onnx");
+        let path =
+            path.replace("_bn_fmnist", "_fmnist_bn").replace("_folded_fmnist", "_fmnist_folded");
+        Self::new(&onnx::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap())
+    }
+
+    fn zoo(name: &str, size: usize, width: f64) -> Self {
+        let channels = if name == "lenet" { 1 } else { 3 };
+        let input = Some([channels, size, size]);
+        let options = zoo::Options { input, width, ..zoo::Options::default() };
+        Self::new(&zoo::architecture(name).unwrap().build(&options).unwrap())
+    }
+
+    /// With the weights behind closed gates zero; gives the numbers of open gates.
+    fn gated(&self, is_open: &mut dyn FnMut(usize, usize) -> bool) -> (Graph, Vec<usize>) {
+        let open: Vec<Vec<bool>> = self
+            .placement
+            .lists
+            .iter()
+            .enumerate()
+            .map(|(at, list)| (0..list.channels).map(|place| is_open(at, place)).collect())
+            .collect();
+        let mut graph = self.graph.clone();
+        for site in &self.placement.sites {
+            let constant = graph.initializer(site.value).unwrap();
+            let dims = constant.dims().to_vec();
+            let inner: usize = dims[site.axis + 1..].iter().product();
+            let mut values = constant.to_f32s().unwrap();
+            for (at, value) in values.iter_mut().enumerate() {
+                if let Some((list, place)) = site.gates[at / inner % dims[site.axis]]
+                    && !open[list][place]
+                {
+                    *value = 0.0;
+                }
+            }
+            graph.set_initializer(site.value, Constant::from_f32s(&dims, &values).unwrap());
+        }
+        let counts = open.iter().map(|list| list.iter().filter(|open| **open).count());
+        (graph, counts.collect())
+    }
+
+    fn counted(&self, what: cost::Resource, open: &[usize]) -> f64 {
+        let Self { graph, facts, channels, placement } = self;
+        placement.resource(graph, facts, channels, what).unwrap().at(open)
+    }
+}
+
+fn total(graph: &Graph, what: cost::Resource) -> u64 {
+    cost(graph, &infer(graph, &BTreeMap::new()).unwrap()).unwrap().of(what)
+}
+
+/// Largest difference of the outputs on random inputs, relative to the largest output.
+fn difference(a: &Graph, b: &Graph, random: &mut ChaCha8Rng) -> f64 {
+    let input = a.inputs[0];
+    let dims = infer(a, &BTreeMap::new()).unwrap().dims(input).unwrap().to_vec();
+    let values: Vec<f32> =
+        (0..dims.iter().product()).map(|_| random.next_u32() as f32 / u32::MAX as f32).collect();
+    let array = Array::from_constant(&Constant::from_f32s(&dims, &values).unwrap()).unwrap();
+    let run = |graph: &Graph| {
+        let session = Session::new(graph).unwrap();
+        session.run(&[(graph.inputs[0], array.clone())]).unwrap()[0].to_f32s().unwrap()
+    };
+    let (a, b) = (run(a), run(b));
+    let most = a.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    let worst = a.iter().zip(&b).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    f64::from(worst / most)
+}
+
+fn cut(graph: &Graph) -> Cut {
+    cut_zeros(graph, &BTreeMap::new()).unwrap()
+}
+
+/// Closes gates at random; the term counts what the cut model costs, and the cut changes nothing.
+fn check(model: &Model, seed: u64, share: f64, runs: bool) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+    let (gated, open) = model.gated(&mut |_, place| place == 0 || draw() < share);
+    let Cut { graph, channels, .. } = cut(&gated);
+    let closed: usize =
+        model.placement.lists.iter().zip(&open).map(|(list, open)| list.channels - open).sum();
+    assert_eq!(channels, closed);
+    for what in [cost::Resource::Macs, cost::Resource::Parameters] {
+        assert_eq!(total(&graph, what) as f64, model.counted(what, &open), "{what:?}");
+    }
+    if runs {
+        let found = difference(&gated, &graph, &mut random);
+        assert!(found < 1e-5, "{found}");
+    }
+}
+
+#[test]
+fn the_term_counts_what_the_cut_fixtures_cost() {
+    for name in ["resnet20_bn", "resnet20_folded", "vgg7_bn", "vgg7_folded"] {
+        let model = Model::fixture(name);
+        for (seed, share) in [(0, 0.9), (1, 0.5), (2, 0.1)] {
+            check(&model, seed, share, true);
+        }
+    }
+}
+
+#[test]
+fn every_architecture_can_be_gated() {
+    for (name, size, width, runs) in [
+        ("lenet", 28, 0.5, true),
+        ("vgg16-bn", 32, 0.125, true),
+        ("resnet50", 64, 0.125, true),
+        ("mobilenet-v1", 64, 0.25, true),
+        ("mobilenet-v2", 64, 0.35, true),
+        ("mobilenet-v1", 224, 1.0, false),
+        ("mobilenet-v2", 224, 1.0, false),
+        ("xception", 96, 0.25, true),
+        ("inception-v3", 96, 0.25, true),
+    ] {
+        let model = Model::zoo(name, size, width);
+        assert!(model.placement.lists.len() >= 3, "{name}");
+        check(&model, 3, 0.6, runs);
+    }
+}
+
+/// One vector per coupled set: a residual stage has one for its stream, and one for each branch.
+#[test]
+fn streams_share_their_gates() {
+    let model = Model::fixture("resnet20_bn");
+    let lists = &model.placement.lists;
+    let found: Vec<(usize, usize, bool)> =
+        lists.iter().map(|list| (list.channels, list.readers.len(), list.may_close)).collect();
+    let branch = |channels: usize| (channels, 1, true);
+    let expected = [
+        (16, 5, false),
+        branch(16),
+        branch(16),
+        branch(16),
+        branch(32),
+        (32, 4, false),
+        branch(32),
+        branch(32),
+        branch(64),
+        (64, 3, false),
+        branch(64),
+        branch(64),
+    ];
+    assert_eq!(found, expected);
+    // Depthwise layers have no gates: no site is a weight with one input per group.
+    let model = Model::zoo("mobilenet-v1", 64, 0.25);
+    for site in &model.placement.sites {
+        assert!(site.gates.len() > 1, "{}", site.parameter);
+    }
+}
+
+/// A branch without channels leaves its constant, also where the convolution pads.
+#[test]
+fn whole_branches_go_exactly() {
+    for (name, branches) in [("resnet20_bn", 9), ("resnet20_folded", 9)] {
+        let model = Model::fixture(name);
+        let may_close = model.placement.may_close();
+        assert_eq!(may_close.iter().filter(|may| **may).count(), branches);
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        // All of them, then one among others.
+        for keep in [usize::MAX, 4] {
+            let (gated, open) = model
+                .gated(&mut |list, _| !(may_close[list] && (keep == usize::MAX || list == keep)));
+            let small = cut(&gated);
+            let count = if keep == usize::MAX { branches } else { 1 };
+            assert_eq!(small.branches.len(), count, "{:?}", small.branches);
+            assert_eq!(
+                total(&small.graph, cost::Resource::Macs) as f64,
+                model.counted(cost::Resource::Macs, &open)
+            );
+            let found = difference(&gated, &small.graph, &mut random);
+            assert!(found < 1e-5, "{found}");
+            let convolutions = small.graph.nodes.iter().filter(|node| node.op == "Conv").count();
+            assert_eq!(convolutions, 21 - 2 * count);
+        }
+    }
+    let model = Model::zoo("mobilenet-v2", 64, 0.35);
+    let may_close = model.placement.may_close();
+    assert_eq!(may_close.iter().filter(|may| **may).count(), 10);
+    let (gated, _) = model.gated(&mut |list, _| !may_close[list]);
+    let small = cut(&gated);
+    assert_eq!(small.branches.len(), 10);
+    let found = difference(&gated, &small.graph, &mut ChaCha8Rng::seed_from_u64(6));
+    assert!(found < 1e-5, "{found}");
+}
+
+/// A channel that something other than a gated layer reads has no gate, and says why.
+#[test]
+fn other_readers_are_respected() {
+    let mut graph = Model::fixture("vgg7_folded").graph;
+    let before = Model::new(&graph).placement.lists.len();
+    // The first activation becomes an output, too: its channels must stay.
+    let first = graph.nodes.iter().find(|node| node.op == "Relu").unwrap().output(0).unwrap();
+    let seen = graph.value("seen");
+    graph.nodes.push(Node::new("see", "Identity", &[first], &[seen]));
+    graph.outputs.push(seen);
+    let model = Model::new(&graph);
+    assert_eq!(model.placement.lists.len(), before - 1);
+    let reasons: Vec<&str> = model.placement.ungated.iter().map(|u| u.reason.as_str()).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("graph output `seen`")), "{reasons:?}");
+    check(&model, 8, 0.5, false);
+    // A weight that two layers share cannot be scaled for one of them.
+    let mut graph = Model::fixture("vgg7_folded").graph;
+    let (second, third) = (graph.nodes[2].clone(), graph.nodes[2].input(1).unwrap());
+    let copy = graph.value("copy");
+    graph.nodes.push(Node::new("twice", "Shape", &[third], &[copy]));
+    graph.validate().unwrap();
+    let model = Model::new(&graph);
+    assert!(
+        model.placement.ungated.iter().any(|u| u.reason.contains("has other readers too")),
+        "{:?} {}",
+        model.placement.ungated,
+        second.op
+    );
+}
+
+#[test]
+fn groups_are_left_out_by_name() {
+    let model = Model::fixture("vgg7_bn");
+    let of = |exclude: &[String], frozen: &[String]| {
+        Placement::new(&model.graph, &model.facts, &model.channels, (exclude, frozen))
+    };
+    let name = model.placement.lists[1].id.clone();
+    let fewer = of(std::slice::from_ref(&name), &[]).unwrap();
+    assert_eq!(fewer.lists.len(), model.placement.lists.len() - 1);
+    assert!(fewer.ungated.iter().any(|u| u.reason == format!("`{name}` is excluded")));
+    let wrong = of(&["no-such-layer".to_owned()], &[]).unwrap_err();
+    assert_eq!(wrong.code(), "E0407");
+    assert!(of(&[], &["no-such-layer".to_owned()]).is_ok());
+    assert_eq!(of(&["*".to_owned()], &[]).unwrap_err().code(), "E0441");
+}
