@@ -138,17 +138,16 @@ impl Gate {
         Ok(())
     }
 
-    /// Puts gates back that were saved.
+    /// Puts gain and `eps` back that were saved; [`alpha`](Self::alpha) is a variable.
     ///
     /// # Errors
     /// `E0440` when the number of channels differs or `eps` is not above 0.
-    pub fn restore(&mut self, alpha: &Tensor, gain: &Tensor, eps: f64) -> Result<()> {
+    pub fn restore(&mut self, gain: &Tensor, eps: f64) -> Result<()> {
         check_eps(eps)?;
-        if alpha.dims() != self.alpha.dims() || gain.dims() != self.alpha.dims() {
-            let message = format!("gates of shape {:?}, not {:?}", alpha.dims(), self.alpha.dims());
+        if gain.dims() != self.alpha.dims() {
+            let message = format!("gains of shape {:?}, not {:?}", gain.dims(), self.alpha.dims());
             return Err(Error::invalid(message).code_is("E0440"));
         }
-        self.alpha.set(alpha)?;
         (self.gain, self.eps) = (gain.detach(), eps);
         Ok(())
     }

@@ -243,8 +243,7 @@ impl GateOptimizer {
             list.square = scale[0];
             let gain = find(format!("{at}/gain"), count, DType::F32)?;
             let gain = gain.to_device(gate.alpha().device())?;
-            let alpha = gate.alpha().as_detached_tensor();
-            gate.restore(&alpha, &gain, scale[1])?;
+            gate.restore(&gain, scale[1])?;
         }
         Ok(())
     }

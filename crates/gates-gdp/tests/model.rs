@@ -2,7 +2,7 @@
 //! against the mask.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use gates_gdp::model::{Cut, Placement, cut_zeros};
+use gates_gdp::model::{Cut, Placement, Selection, cut_zeros};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Model {
         let graph = prepare(graph);
         let facts = infer(&graph, &BTreeMap::new()).unwrap();
         let channels = analyze(&graph, &facts).unwrap();
-        let placement = Placement::new(&graph, &facts, &channels, (&[], &[])).unwrap();
+        let placement = Placement::new(&graph, &facts, &channels, Selection::default()).unwrap();
         Self { graph, facts, channels, placement }
     }
 
@@ -249,7 +249,8 @@ fn other_readers_are_respected() {
 fn groups_are_left_out_by_name() {
     let model = Model::fixture("vgg7_bn");
     let of = |exclude: &[String], frozen: &[String]| {
-        Placement::new(&model.graph, &model.facts, &model.channels, (exclude, frozen))
+        let selection = Selection { exclude, frozen, original: None };
+        Placement::new(&model.graph, &model.facts, &model.channels, selection)
     };
     let name = model.placement.lists[1].id.clone();
     let fewer = of(std::slice::from_ref(&name), &[]).unwrap();

@@ -53,7 +53,8 @@ fn a_convolution_behind_gates() {
     let f32s = |name: &str, dims: &[usize]| tensor(&case[name], dims).to_dtype(DType::F32).unwrap();
     let mut layer = Gate::new(5, case["eps"].as_f64().unwrap(), &Device::Cpu).unwrap();
     let ones = Tensor::ones(5, DType::F32, &Device::Cpu).unwrap();
-    layer.restore(&f32s("alpha", &[5]), &ones, 0.1).unwrap();
+    layer.alpha().set(&f32s("alpha", &[5])).unwrap();
+    layer.restore(&ones, 0.1).unwrap();
     let x = f32s("x", &[2, 5, 6, 6]);
     let weight = Var::from_tensor(&f32s("weight", &[4, 5, 3, 3])).unwrap();
     let upstream = f32s("upstream", &[2, 4, 3, 3]);

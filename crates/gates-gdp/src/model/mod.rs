@@ -10,4 +10,4 @@ mod placement;
 mod weights;
 
 pub use cut::{Cut, cut_zeros};
-pub use placement::{GateList, Placement, Site, Ungated};
+pub use placement::{GateList, Placement, Selection, Site, Ungated};

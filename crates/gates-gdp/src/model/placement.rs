@@ -57,6 +57,17 @@ pub struct Ungated {
     pub reason: String,
 }
 
+/// What a placement leaves out, and how it names groups.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// Groups without gates, by id, root, layer or parameter; `*` matches any text.
+    pub exclude: &'a [String],
+    /// The same, of names that need not be those of groups: of frozen parameters.
+    pub frozen: &'a [String],
+    /// The graph that this one was made from for training: groups have the names that they have there.
+    pub original: Option<(&'a Graph, &'a Channels)>,
+}
+
 /// The gates of a graph.
 #[derive(Debug, Clone)]
 pub struct Placement {
@@ -69,30 +80,36 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Places gates before every layer that sums over channels that may be cut, apart from the groups
-    /// with a name that a pattern in `exclude` or `frozen` matches.
+    /// Places gates before every layer that sums over channels that may be cut, apart from those
+    /// that the selection leaves out.
     ///
     /// Channels get gates where every layer that reads them has a weight of its own in 32-bit floats;
     /// all its readers share the gate. Depthwise layers sum over no channels, so that they get none,
     /// and follow.
     ///
     /// # Errors
-    /// `E0407` when a pattern in `exclude` matches nothing; `E0441` when there is no place for a gate.
+    /// `E0407` when an excluded name matches nothing; `E0441` when there is no place for a gate.
     pub fn new(
         graph: &Graph,
         facts: &Facts,
         channels: &Channels,
-        (exclude, frozen): (&[String], &[String]),
+        selection: Selection,
     ) -> Result<Self> {
+        let Selection { exclude, frozen, original } = selection;
         let index = Index::new(graph);
         let mut placement = Self { lists: Vec::new(), sites: Vec::new(), ungated: Vec::new() };
         let signatures = signatures(graph, facts, &index, channels);
         let mut known = BTreeSet::new();
         let mut is_used = vec![false; exclude.len()];
         for (number, group) in channels.groups.iter().enumerate() {
-            let names = channels.names(graph, group);
-            let id = group_id(number);
-            let all: BTreeSet<String> = names.all.into_iter().chain([id.clone()]).collect();
+            let mut all = channels.names(graph, group).all;
+            let (mut id, mut name) = (group_id(number), group.root.clone());
+            if let Some((graph, labels, number)) = counterpart(graph, channels, group, original) {
+                let group = &labels.groups[number];
+                all.extend(labels.names(graph, group).all);
+                (id, name) = (group_id(number), group.root.clone());
+            }
+            all.insert(id.clone());
             let mut excluded = None;
             for (pattern, is_used) in exclude.iter().zip(&mut is_used) {
                 if let Some(name) = all.iter().find(|name| matches(pattern, name)) {
@@ -116,11 +133,13 @@ impl Placement {
             match reason {
                 Some(reason) => placement.ungated.push(Ungated {
                     id,
-                    name: group.root.clone(),
+                    name,
                     channels: group.classes.len(),
                     reason,
                 }),
-                None => placement.add(graph, channels, (&id, group), &classes, &signatures),
+                None => {
+                    placement.add(graph, channels, (&id, &name, group), &classes, &signatures);
+                }
             }
         }
         if let Some((pattern, _)) = exclude.iter().zip(is_used).find(|(_, is_used)| !is_used) {
@@ -146,7 +165,7 @@ impl Placement {
         &mut self,
         graph: &Graph,
         channels: &Channels,
-        (id, group): (&str, &Group),
+        (id, name, group): (&str, &str, &Group),
         classes: &[ClassId],
         signatures: &BTreeMap<ClassId, Signature>,
     ) {
@@ -164,7 +183,7 @@ impl Placement {
         for (_, classes) in parts {
             self.lists.push(GateList {
                 id: id.to_owned(),
-                name: group.root.clone(),
+                name: name.to_owned(),
                 channels: classes.len(),
                 readers: readers.clone(),
                 may_close: false,
@@ -256,6 +275,24 @@ impl Placement {
         let cost = WidthCost::new(graph, facts, channels, &sets, what)?;
         Ok(Resource::of(cost, self.lists.iter().map(|list| list.channels).collect()))
     }
+}
+
+/// The group of another graph that a parameter of both has in the same place.
+fn counterpart<'a>(
+    graph: &Graph,
+    channels: &Channels,
+    group: &Group,
+    original: Option<(&'a Graph, &'a Channels)>,
+) -> Option<(&'a Graph, &'a Channels, usize)> {
+    let (other, labels) = original?;
+    group.parameters.iter().find_map(|member| {
+        let own = channels.positions(member.value, member.axis)?;
+        let place = own.iter().position(|class| group.classes.contains(class))?;
+        let value = other.find(graph.name(member.value))?;
+        let class = *labels.positions(value, member.axis)?.get(place)?;
+        let number = labels.groups.iter().position(|group| group.classes.contains(&class))?;
+        Some((other, labels, number))
+    })
 }
 
 /// Why the readers of a group cannot be scaled, if they cannot.

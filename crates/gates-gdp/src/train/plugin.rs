@@ -2,7 +2,7 @@
 
 use super::history::{History, open, share};
 use crate::gate::along;
-use crate::model::{GateList, Placement, Ungated};
+use crate::model::{GateList, Placement, Selection, Ungated};
 use crate::{Gate, GateOptimizer, GateParams};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
@@ -133,16 +133,23 @@ impl Gated {
     fn new(params: &TrainParams, graph: &Graph) -> Result<Self> {
         let facts = infer(graph, &params.shapes)?;
         let channels = analyze(graph, &facts)?;
-        let left_out = (params.exclude.as_slice(), params.frozen.as_slice());
-        let placement = Placement::new(graph, &facts, &channels, left_out)?;
-        let resource = match &params.original {
-            None => placement.resource(graph, &facts, &channels, params.resource)?,
-            Some(original) => {
-                let facts = infer(original, &params.shapes)?;
-                let channels = analyze(original, &facts)?;
-                placement.resource(original, &facts, &channels, params.resource)?
-            }
+        let original = params.original.as_ref().map(|graph| {
+            let facts = infer(graph, &params.shapes)?;
+            let channels = analyze(graph, &facts)?;
+            Ok::<_, Error>((graph, facts, channels))
+        });
+        let original = original.transpose()?;
+        let selection = Selection {
+            exclude: &params.exclude,
+            frozen: &params.frozen,
+            original: original.as_ref().map(|(graph, _, channels)| (*graph, channels)),
         };
+        let placement = Placement::new(graph, &facts, &channels, selection)?;
+        let (graph, facts, channels) = match &original {
+            Some((graph, facts, channels)) => (*graph, facts, channels),
+            None => (graph, &facts, &channels),
+        };
+        let resource = placement.resource(graph, facts, channels, params.resource)?;
         let optimizer = GateOptimizer::new(params.gates.clone(), resource, &placement.may_close())?;
         let eps = params.gates.eps.first;
         let gates = placement.lists.iter().map(|list| Gate::new(list.channels, eps, &Device::Cpu));
