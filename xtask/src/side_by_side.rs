@@ -10,10 +10,15 @@ const IMAGES: &str = "fixtures/data/train-1k-images-idx3-ubyte.gz";
 /// Times each command runs.
 const ROUNDS: usize = 3;
 
-/// Ours, by label and flags. The first does what the Python version does.
-const OURS: [(&str, &[&str]); 2] = [
+/// Ours, by label and flags. The first does what the Python version does, the second also exchanges
+/// channels.
+const OURS: [(&str, &[&str]); 3] = [
     (
         "kerf, LASSO, uniform widths, 20 positions",
+        &["--method", "lasso", "--exchanges", "0", "--widths", "uniform", "--positions", "20"],
+    ),
+    (
+        "kerf, the same with exchanges",
         &["--method", "lasso", "--widths", "uniform", "--positions", "20"],
     ),
     ("kerf, the default", &[]),

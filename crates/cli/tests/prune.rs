@@ -96,6 +96,20 @@ fn same_bytes_with_one_and_two_threads() {
 }
 
 #[test]
+fn exchanges_lower_the_error_of_the_first_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    // Later layers see other inputs then, so their errors cannot be compared.
+    let first = |exchanges: &[&str]| -> f64 {
+        let flags =
+            ["--macs", "50%", "--widths", "uniform", "--method", "lasso", "--json", "--force"];
+        let document = prune(VGG, &output, &[&flags[..], exchanges].concat()).success().json();
+        document["result"]["pruning"]["layers"][0]["error"].as_f64().unwrap()
+    };
+    assert!(first(&[]) < 0.99 * first(&["--exchanges", "0"]));
+}
+
+#[test]
 fn an_infeasible_budget_says_what_is_attainable_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");

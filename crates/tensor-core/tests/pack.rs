@@ -158,7 +158,7 @@ proptest! {
 
     /// At random places the size of an index is that of the formula, up to its spread.
     #[test]
-    fn the_formula_holds_at_random(seed in any::<u64>(), density in 0.0..1.0_f64) {
+    fn the_formula_holds_at_random(seed in any::<u64>(), density in 0.001..1.0_f64) {
         const COUNT: u64 = 100_000;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let values = (0..COUNT).map(|_| u32::from(random.random_bool(density)) * 0x3f80_0000);
@@ -166,7 +166,9 @@ proptest! {
         let tensor = &packed.tensors[0];
         prop_assert_eq!(tensor.expected, expected_bytes(COUNT, tensor.nonzeros, 4));
         let difference = tensor.bytes as f64 / tensor.expected - 1.0;
-        prop_assert!(difference.abs() < 0.02, "{tensor:?}: {difference}");
+        // Zeros behind the last value are not stored: a share that varies with mean 1 / (nonzeros + 1).
+        let spread = 0.02 + 10.0 / (tensor.nonzeros + 1) as f64;
+        prop_assert!(difference.abs() < spread, "{tensor:?}: {difference}");
         let (mask, gaps) = index_bytes(COUNT, tensor.nonzeros);
         if tensor.coding != Coding::Dense && (mask / gaps - 1.0).abs() > 0.05 {
             prop_assert_eq!(tensor.coding == Coding::Gaps, gaps < mask);

@@ -139,6 +139,7 @@ pub fn collect(
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.in_node(original.graph.describe(to)))?;
     let (mut response, mut stream) = (Energy::default(), Energy::default());
+    let mut blocks = vec![(Vec::new(), Vec::new()); 2 * shape.groups];
     for start in (0..original.replay.batches()).step_by(WAVE) {
         progress::check(progress)?;
         let end = (start + WAVE).min(original.replay.batches());
@@ -151,22 +152,20 @@ pub fn collect(
             })
             .collect::<Result<_>>()?;
         // Sums over a whole wave pass through memory once.
-        let halves = statistics.iter_mut().flatten().enumerate();
+        let halves = statistics.iter_mut().flatten().zip(&mut blocks).enumerate();
         halves
             .collect::<Vec<_>>()
             .into_par_iter()
-            .try_for_each(|(at, statistics)| {
-                let (mut x, mut y) = (Vec::new(), Vec::new());
-                for (xs, ys) in rows.iter().map(|batch| &batch.rows[at / 2][at % 2]) {
-                    x.extend_from_slice(xs);
-                    y.extend_from_slice(ys);
-                }
-                statistics.push(&x, &y)?;
+            .try_for_each(|(at, (statistics, (x, y)))| {
+                let halves = || rows.iter().map(|batch| &batch.rows[at / 2][at % 2]);
+                join(x, halves().map(|(x, _)| x));
+                join(y, halves().map(|(_, y)| y));
+                statistics.push(x, y)?;
                 if mirrored == 2 {
                     // Without a bias to absorb it, the mean is part of the response: mirrored rows
                     // have mean zero, so that centring changes nothing.
-                    x.iter_mut().chain(&mut y).for_each(|v| *v = -*v);
-                    statistics.push(&x, &y)?;
+                    x.iter_mut().chain(&mut *y).for_each(|v| *v = -*v);
+                    statistics.push(x, y)?;
                 }
                 Ok(())
             })
@@ -189,6 +188,20 @@ pub fn collect(
         _ => 1.0,
     };
     Ok(Collected { statistics, share })
+}
+
+/// Puts all rows behind each other, in place of what `block` holds.
+fn join<'a>(block: &mut Vec<f32>, rows: impl Iterator<Item = &'a Vec<f32>> + Clone) {
+    block.clear();
+    block.reserve(rows.clone().map(Vec::len).sum());
+    rows.for_each(|rows| block.extend_from_slice(rows));
+}
+
+/// Adds a row of `len` zeros and returns it.
+fn next_row(rows: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    let start = rows.len();
+    rows.resize(start + len, 0.0);
+    &mut rows[start..]
 }
 
 /// Sums from which the centred energy of rows follows.
@@ -284,15 +297,17 @@ fn batch_rows(
             let rows = chosen.iter().enumerate().filter(mine).map(|(_, c)| c.len()).sum::<usize>();
             (Vec::with_capacity(rows * p), Vec::with_capacity(rows * n))
         });
-        let (mut row, mut target, mut other) = (vec![0.0; p], vec![0.0; n], vec![0.0; n]);
+        let mut other = vec![0.0; n];
         let places = chosen.iter().enumerate().flat_map(|(s, c)| c.iter().map(move |&at| (s, at)));
         for (sample, position) in places {
-            layer.map.input_row(x.at(sample), position, group, &mut row);
-            layer.map.output_row(y.at(sample), position, group, &mut target);
+            let (xs, ys) = &mut halves[usize::from(is_odd(batch, sample))];
+            layer.map.input_row(x.at(sample), position, group, next_row(xs, p));
+            let target = next_row(ys, n);
+            layer.map.output_row(y.at(sample), position, group, target);
             if let Some(then) = &then {
                 layer.map.output_row(then.at(sample), position, group, &mut other);
                 let sum: Vec<f32> = target.iter().zip(&other).map(|(t, o)| t + o).collect();
-                response.add(&target);
+                response.add(target);
                 stream.add(&sum);
                 if let Some(now) = &now {
                     layer.map.output_row(now.at(sample), position, group, &mut other);
@@ -302,9 +317,6 @@ fn batch_rows(
                         .for_each(|(t, (s, o))| *t = s - o);
                 }
             }
-            let (xs, ys) = &mut halves[usize::from(is_odd(batch, sample))];
-            xs.extend_from_slice(&row);
-            ys.extend_from_slice(&target);
         }
         rows.push(halves);
     }

@@ -3,6 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
+use std::cell::RefCell;
 
 use super::checks::{check_block, check_dimensions, check_same, no_rows};
 use super::panels::{add_gram_panel, add_panel, mirror_lower, panels_of};
@@ -20,6 +21,11 @@ const BLOCKED_ROWS: usize = 1024;
 /// Width of the column panels that threads work on. It does not depend on the thread count, so the
 /// sums are the same for any number of threads.
 const PANEL: usize = 192;
+
+thread_local! {
+    /// Memory for the panels of a block of rows.
+    static PANELS: RefCell<[ColumnPanels; 2]> = RefCell::default();
+}
 
 /// Second moments of `S` rows `x` (length `p`) and `y` (length `n`).
 ///
@@ -174,7 +180,8 @@ impl Moments {
                 }
             }
         });
-        let mut panels = [ColumnPanels::default(), ColumnPanels::default()];
+        // Taken, not borrowed: while it waits below, this thread may push to other moments.
+        let mut panels = PANELS.take();
         for (x, y) in x.chunks(BLOCKED_ROWS * p).zip(y.chunks(BLOCKED_ROWS * n)) {
             panels[0].fill(x, shift_x, sum_x);
             panels[1].fill(y, shift_y, sum_y);
@@ -189,6 +196,7 @@ impl Moments {
                 add_panel(panel, &panels[0], (&panels[factor], j), first);
             });
         }
+        PANELS.set(panels);
     }
 
     fn push_chunk(&mut self, x: &[f64], y: &[f64]) {

@@ -43,6 +43,10 @@ struct MethodArgs {
     /// How channels are chosen: obs, lasso, lasso-cd, lasso-linfa, first-k or max-response
     #[arg(long, value_name = "NAME", default_value = "obs")]
     method: String,
+    /// Most exchanges of single channels after `obs` or a LASSO, each of which lowers the error; 0 for
+    /// the selection as the paper has it
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    exchanges: usize,
     /// Channels per group: `auto`, `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`. A name is
     /// the id or root of a group (`kerf groups`), or a layer or weight: it stands for the channels
     /// that it makes or, where those are not pruned, for those that it reads
@@ -137,7 +141,9 @@ impl PruneArgs {
         }
         let defaults = PruneParams::default();
         let params = PruneParams {
-            selection: SelectionParams::new().method(&self.method.method),
+            selection: SelectionParams::new()
+                .method(&self.method.method)
+                .exchanges(self.method.exchanges),
             budget: budget.unwrap_or(defaults.budget),
             widths,
             round_to: self.method.round_to.channels(),
