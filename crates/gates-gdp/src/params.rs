@@ -66,7 +66,7 @@ impl Rounding {
 /// | `penalty` | adaptive, power 2 | how the shrink is spread | power in `[0, 4]` |
 /// | `rate` | 0.003 | change of a gate per step by the task, relative to the root mean square of its list's gradients | `>= 0` |
 /// | `momentum` | 0.9 | of that change | `[0, 1)` |
-/// | `begin`, `end` | 5 %, 50 % | share of the run in which the resource falls to the goal | `0 <= begin <= end <= 1` |
+/// | `begin`, `end` | 5 %, 35 % | share of the run in which the resource falls to the goal | `0 <= begin <= end <= 1` |
 /// | `curve` | 2 | exponent of the line that it falls along | `>= 1` |
 /// | `eps` | 0.1, then to 0.0001 from 50 % to 75 % | see [`EpsSchedule`] | above 0 |
 /// | `rounding` | no | widths that are multiples | at least 1 |
@@ -103,7 +103,7 @@ impl Default for GateParams {
             rate: 0.003,
             momentum: 0.9,
             begin: 0.05,
-            end: 0.5,
+            end: 0.35,
             curve: 2.0,
             eps: EpsSchedule::default(),
             rounding: Rounding::To(1),

@@ -2,7 +2,7 @@
 //! against the mask.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use gates_gdp::model::{Cut, Placement, Selection, cut_zeros};
+use gates_gdp::model::{Cut, Placement, Selection, close, cut_zeros};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
@@ -53,21 +53,9 @@ impl Model {
             .enumerate()
             .map(|(at, list)| (0..list.channels).map(|place| is_open(at, place)).collect())
             .collect();
-        let mut graph = self.graph.clone();
-        for site in &self.placement.sites {
-            let constant = graph.initializer(site.value).unwrap();
-            let dims = constant.dims().to_vec();
-            let inner: usize = dims[site.axis + 1..].iter().product();
-            let mut values = constant.to_f32s().unwrap();
-            for (at, value) in values.iter_mut().enumerate() {
-                if let Some((list, place)) = site.gates[at / inner % dims[site.axis]]
-                    && !open[list][place]
-                {
-                    *value = 0.0;
-                }
-            }
-            graph.set_initializer(site.value, Constant::from_f32s(&dims, &values).unwrap());
-        }
+        let closed: Vec<Vec<bool>> =
+            open.iter().map(|list| list.iter().map(|open| !open).collect()).collect();
+        let graph = close(&self.graph, &self.placement.sites, &closed).unwrap();
         let counts = open.iter().map(|list| list.iter().filter(|open| **open).count());
         (graph, counts.collect())
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use gates_gdp::model::cut_zeros;
-use gates_gdp::train::{Gater, TrainParams};
+use gates_gdp::train::{Gater, Method, Rival, TrainParams};
 use gates_gdp::{GateParams, Goal, Prox, Rounding};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -177,5 +177,36 @@ fn an_unreachable_goal_is_refused_before_training() {
             panic!("an impossible goal");
         };
         assert_eq!(error.code(), code);
+    }
+}
+
+/// What gates are measured against meets the budget too, but not without loss.
+#[test]
+fn rivals_are_cut_to_the_budget() {
+    let graph = network("resnet20");
+    for method in [Method::Sigmoid, Method::Slimming, Method::Polarization] {
+        let params = TrainParams { gates: keep(0.5), ..TrainParams::default() };
+        let rival = Rival::new(method, method.usual_strength(), 0.02, params).unwrap();
+        let mut plugins: Vec<Box<dyn Plugin>> = vec![Box::new(rival)];
+        let params =
+            Params { length: Length::Steps(8), batch: 50, rate: 0.02, ..Params::default() };
+        let trained = train(Job {
+            graph: &graph,
+            data: &images(&graph).first(400),
+            evaluation: None,
+            params: &params,
+            plugins: &mut plugins,
+            folder: None,
+            identity: Identity::new(),
+            progress: &Silent,
+        });
+        let trained = trained.unwrap().graph;
+        let rival = (&*plugins[0] as &dyn Any).downcast_ref::<Rival>().unwrap();
+        let small = cut_zeros(&rival.close(&trained).unwrap(), &BTreeMap::new()).unwrap().graph;
+        let macs = cost(&small, &infer(&small, &BTreeMap::new()).unwrap()).unwrap().macs as f64;
+        let [found, full] = rival.resource().unwrap();
+        assert_eq!(macs, found, "{method:?}");
+        assert!(found <= 0.5 * full && found > 0.45 * full, "{method:?} {}", found / full);
+        assert_eq!(rival.history().steps.last(), Some(&8));
     }
 }

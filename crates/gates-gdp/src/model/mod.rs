@@ -5,9 +5,11 @@
 //! [`tensor_core::channels`]; [`cut_zeros`] removes what contributes exactly nothing.
 
 mod blocks;
+mod close;
 mod cut;
 mod placement;
 mod weights;
 
+pub use close::close;
 pub use cut::{Cut, cut_zeros};
 pub use placement::{GateList, Placement, Selection, Site, Ungated};

@@ -1,6 +1,5 @@
 //! What happened to the gates over a run.
 
-use crate::{Gate, GateOptimizer};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,11 +16,11 @@ const MOMENTS: u64 = 100;
 pub struct History {
     /// Steps done.
     pub steps: Vec<u64>,
-    /// Share of the resource.
+    /// Share of the resource that is open.
     pub resource: Vec<f64>,
-    /// Weight of the resource term.
+    /// Weight of the penalty.
     pub weight: Vec<f64>,
-    /// Gates by `g(alpha)`: closed ones, then [`BINS`] equal intervals of `[0, 1]`.
+    /// Gates by value: closed ones, then [`BINS`] equal intervals of `[0, 1]`.
     pub histogram: Vec<[u32; BINS + 1]>,
 }
 
@@ -31,29 +30,20 @@ impl History {
         done == steps || done.is_multiple_of(steps.div_ceil(MOMENTS).max(1))
     }
 
-    /// Adds a moment.
-    pub(super) fn push(
-        &mut self,
-        done: u64,
-        share: f64,
-        weight: f64,
-        gates: &[Gate],
-    ) -> Result<()> {
+    /// Adds a moment; values are in `[0, 1]`, exactly 0 where a gate is closed.
+    pub(super) fn push(&mut self, done: u64, share: f64, weight: f64, values: &[Vec<f32>]) {
         let mut histogram = [0; BINS + 1];
-        for gate in gates {
-            for (open, alpha) in gate.openness()?.into_iter().zip(gate.alphas()?) {
-                let bin = match alpha == 0.0 {
-                    true => 0,
-                    false => 1 + ((f64::from(open) * BINS as f64) as usize).min(BINS - 1),
-                };
-                histogram[bin] += 1;
-            }
+        for &value in values.iter().flatten() {
+            let bin = match value == 0.0 {
+                true => 0,
+                false => 1 + ((f64::from(value) * BINS as f64) as usize).min(BINS - 1),
+            };
+            histogram[bin] += 1;
         }
         self.steps.push(done);
         self.resource.push(share);
         self.weight.push(weight);
         self.histogram.push(histogram);
-        Ok(())
     }
 
     /// For a checkpoint.
@@ -96,14 +86,4 @@ impl History {
             false => Err(Error::invalid("the history of the gates is damaged").code_is("E0404")),
         }
     }
-}
-
-/// Numbers of open gates.
-pub(super) fn open(gates: &[Gate]) -> Result<Vec<usize>> {
-    gates.iter().map(|gate| Ok(gate.open()?.len())).collect()
-}
-
-/// The share of the resource that open gates cost.
-pub(super) fn share(optimizer: &GateOptimizer, gates: &[Gate]) -> Result<f64> {
-    Ok(optimizer.resource().share(&open(gates)?))
 }

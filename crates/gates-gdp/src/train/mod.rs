@@ -5,7 +5,10 @@
 //! exactly 0: [`cut_zeros`](crate::model::cut_zeros) makes the small graph of that.
 
 mod history;
+mod place;
 mod plugin;
+mod rival;
 
 pub use history::{BINS, History};
 pub use plugin::{Gater, ListReport, TrainParams};
+pub use rival::{Method, Rival};

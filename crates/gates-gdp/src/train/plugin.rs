@@ -1,18 +1,18 @@
 //! The plug-in.
 
-use super::history::{History, open, share};
+use super::history::History;
+use super::place::{self, Placed};
 use crate::gate::along;
-use crate::model::{GateList, Placement, Selection, Ungated};
+use crate::model::{GateList, Placement, Ungated};
 use crate::{Gate, GateOptimizer, GateParams};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tensor_core::channels::analyze;
 use tensor_core::cost;
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::Edit;
-use tensor_core::run::{Array, infer};
+use tensor_core::run::Array;
 use tensor_core::train::{Extra, Moment, Parameters, Plugin};
 use tensor_core::{Error, Result};
 
@@ -120,7 +120,7 @@ impl Gater {
     pub fn resource(&self) -> Result<Option<[f64; 2]>> {
         let Some(gated) = &self.gated else { return Ok(None) };
         let resource = gated.optimizer.resource();
-        Ok(Some([resource.at(&open(&gated.gates)?), resource.at(resource.full())]))
+        Ok(Some([resource.at(&gated.open()?), resource.at(resource.full())]))
     }
 
     /// What the resource may be at the end.
@@ -131,45 +131,25 @@ impl Gater {
 
 impl Gated {
     fn new(params: &TrainParams, graph: &Graph) -> Result<Self> {
-        let facts = infer(graph, &params.shapes)?;
-        let channels = analyze(graph, &facts)?;
-        let original = params.original.as_ref().map(|graph| {
-            let facts = infer(graph, &params.shapes)?;
-            let channels = analyze(graph, &facts)?;
-            Ok::<_, Error>((graph, facts, channels))
-        });
-        let original = original.transpose()?;
-        let selection = Selection {
-            exclude: &params.exclude,
-            frozen: &params.frozen,
-            original: original.as_ref().map(|(graph, _, channels)| (*graph, channels)),
-        };
-        let placement = Placement::new(graph, &facts, &channels, selection)?;
-        let (graph, facts, channels) = match &original {
-            Some((graph, facts, channels)) => (*graph, facts, channels),
-            None => (graph, &facts, &channels),
-        };
-        let resource = placement.resource(graph, facts, channels, params.resource)?;
+        let Placed { placement, resource, .. } = Placed::new(params, graph)?;
         let optimizer = GateOptimizer::new(params.gates.clone(), resource, &placement.may_close())?;
         let eps = params.gates.eps.first;
         let gates = placement.lists.iter().map(|list| Gate::new(list.channels, eps, &Device::Cpu));
         let gates = gates.collect::<Result<Vec<_>>>()?;
-        let starts: Vec<usize> = placement
-            .lists
-            .iter()
-            .scan(0, |next, list| Some(std::mem::replace(next, *next + list.channels)))
-            .collect();
-        let end = placement.lists.iter().map(|list| list.channels).sum();
-        let mut places = Vec::new();
-        for site in &placement.sites {
-            let place = |gate: &Option<(usize, usize)>| {
-                gate.map_or(end, |(list, place)| starts[list] + place) as u32
-            };
-            let of: Vec<u32> = site.gates.iter().map(place).collect();
-            places.push(Tensor::new(of, &Device::Cpu)?);
-        }
+        let places = placement.sites.iter().map(|site| place::places(&placement, site));
+        let places = places.collect::<Result<_>>()?;
         let gradients = vec![None; gates.len()];
         Ok(Self { placement, gates, optimizer, places, gradients })
+    }
+
+    /// Numbers of open gates.
+    fn open(&self) -> Result<Vec<usize>> {
+        self.gates.iter().map(|gate| Ok(gate.open()?.len())).collect()
+    }
+
+    /// The share of the resource that open gates cost.
+    fn share(&self) -> Result<f64> {
+        Ok(self.optimizer.resource().share(&self.open()?))
     }
 
     /// The weight as its gates let it through; `None` when nothing scales it.
@@ -228,15 +208,16 @@ impl Plugin for Gater {
         gated.optimizer.step((at.step, at.steps), &mut gated.gates, &gradients)?;
         let done = at.step + 1;
         if History::is_due(done, at.steps) {
-            let share = share(&gated.optimizer, &gated.gates)?;
-            self.history.push(done, share, gated.optimizer.weight(), &gated.gates)?;
+            let values = gated.gates.iter().map(Gate::openness).collect::<Result<Vec<_>>>()?;
+            let share = gated.share()?;
+            self.history.push(done, share, gated.optimizer.weight(), &values);
         }
         Ok(())
     }
 
     fn note(&self) -> Option<Value> {
         let gated = self.gated.as_ref()?;
-        let share = share(&gated.optimizer, &gated.gates).ok()?;
+        let share = gated.share().ok()?;
         let values = |gate: &Gate| {
             let rounded = |value: f32| (f64::from(value) * 1e6).round() / 1e6;
             gate.openness().map_or(Vec::new(), |v| v.into_iter().map(rounded).collect::<Vec<_>>())

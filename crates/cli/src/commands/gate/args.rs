@@ -4,14 +4,14 @@ use crate::alignment;
 use crate::args::{BudgetArgs, describe_budget};
 use crate::{flags, units};
 use clap::{Args, ValueEnum};
-use gates_gdp::train::{Gater, TrainParams};
+use gates_gdp::train::{Gater, Method, Rival, TrainParams};
 use gates_gdp::{EpsSchedule, GateParams, Goal, Penalty, Prox, Rounding};
 use lasso_prune::Limit;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use tensor_core::cost::Resource;
-use tensor_core::train::Params;
+use tensor_core::train::{Params, Plugin};
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
 /// How channels are switched off.
@@ -28,6 +28,14 @@ pub(crate) struct GatesArgs {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Gates")]
 struct MethodArgs {
+    /// How channels are trained towards zero: gdp, or what it is measured against: sigmoid gates,
+    /// slimming (L1 on the scales of BatchNormalization) or polarization (a regularizer on them).
+    /// These are no exact zeros, so their weakest channels are cut with loss
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = MethodArg::Gdp)]
+    method: MethodArg,
+    /// Weight of the penalty of the other methods [default: as is usual for the method]
+    #[arg(long, value_name = "WEIGHT")]
+    strength: Option<f64>,
     /// Instead of a budget: a fixed price of the resource, such as 0.001; where it ends is open
     #[arg(long, value_name = "WEIGHT", conflicts_with = "budget")]
     price: Option<f64>,
@@ -51,7 +59,7 @@ struct MethodArgs {
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = units::parse_percentage)]
     gates_from: f64,
     /// Share of the run at which the budget is met; the rest recovers
-    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = units::parse_percentage)]
+    #[arg(long, value_name = "PERCENT", default_value = "35%", value_parser = units::parse_percentage)]
     gates_until: f64,
     /// Channel counts become multiples of N; `auto` is what the runtime's kernels like here, or a
     /// half, quarter, ... of it in layers where that is more than an eighth of the channels
@@ -60,6 +68,31 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     keep_channels: Vec<String>,
+}
+
+/// `--method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum MethodArg {
+    /// Gates with differentiable polarization
+    Gdp,
+    /// Sigmoid gates under an L1 penalty
+    Sigmoid,
+    /// L1 on the scales of BatchNormalization
+    Slimming,
+    /// The polarization regularizer on these scales
+    Polarization,
+}
+
+impl MethodArg {
+    fn rival(self) -> Option<Method> {
+        match self {
+            Self::Gdp => None,
+            Self::Sigmoid => Some(Method::Sigmoid),
+            Self::Slimming => Some(Method::Slimming),
+            Self::Polarization => Some(Method::Polarization),
+        }
+    }
 }
 
 /// `--resource`.
@@ -161,7 +194,7 @@ impl GatesArgs {
         graph: &Graph,
         params: &Params,
         shapes: BTreeMap<String, Vec<usize>>,
-    ) -> Result<Gater> {
+    ) -> Result<Box<dyn Plugin>> {
         let method = &self.method;
         let goal = match (self.budget.budget(), method.price) {
             (Some(budget), _) => match budget.limit {
@@ -194,14 +227,27 @@ impl GatesArgs {
             },
             ..GateParams::default()
         };
-        Gater::new(TrainParams {
+        let train = TrainParams {
             gates,
             resource: self.resource(),
             exclude: method.keep_channels.clone(),
             frozen: params.freeze.clone(),
             shapes,
             original: Some(graph.clone()),
-        })
+        };
+        match (method.method.rival(), method.strength) {
+            (None, None) => Ok(Box::new(Gater::new(train)?)),
+            (None, Some(_)) => Err(Error::new(
+                ErrorKind::Invalid,
+                "E0443",
+                "the weight of the penalty follows from the budget",
+            )
+            .hint("leave out `--strength`, or choose a `--method` that needs it")),
+            (Some(rival), strength) => {
+                let strength = strength.unwrap_or(rival.usual_strength());
+                Ok(Box::new(Rival::new(rival, strength, params.rate, train)?))
+            }
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use super::args::GatesArgs;
 use super::{plot, text};
 use crate::commands::engine;
 use crate::commands::{Context, samples};
-use crate::report;
+use crate::{report, units};
 use gates_gdp::model::{Cut, Ungated, cut_zeros};
-use gates_gdp::train::{Gater, History, ListReport};
+use gates_gdp::train::{Gater, History, ListReport, Rival};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::any::Any;
@@ -43,8 +43,10 @@ pub(crate) struct Gated {
     branches_cut: Vec<String>,
     /// Gates over the run.
     history: History,
+    /// Should the cut change nothing?
+    is_exact: bool,
     /// The network with gates against the cut one; absent where no engine could run both.
-    lossless: Option<Lossless>,
+    cut_against_gated: Option<Compared>,
     /// Drawings.
     plots: Vec<PathBuf>,
 }
@@ -62,23 +64,71 @@ pub(super) struct Counted {
     pub(super) by_model: u64,
 }
 
-/// Two networks that should compute the same.
+/// Two networks.
 #[derive(Debug, Serialize)]
-struct Lossless {
+struct Compared {
     engine: String,
     comparison: Comparison,
 }
 
 /// The plug-in among the others.
-fn gater(plugins: &[Box<dyn Plugin>]) -> Result<&Gater> {
-    let found = plugins.iter().find_map(|plugin| (&**plugin as &dyn Any).downcast_ref::<Gater>());
-    found.ok_or_else(|| Error::internal("the gates are gone"))
+#[derive(Clone, Copy)]
+enum Technique<'a> {
+    Gates(&'a Gater),
+    Rival(&'a Rival),
+}
+
+impl<'a> Technique<'a> {
+    fn find(plugins: &'a [Box<dyn Plugin>]) -> Result<Self> {
+        let found = plugins.iter().find_map(|plugin| {
+            let plugin = &**plugin as &dyn Any;
+            let gates = plugin.downcast_ref::<Gater>().map(Self::Gates);
+            gates.or_else(|| plugin.downcast_ref::<Rival>().map(Self::Rival))
+        });
+        found.ok_or_else(|| Error::internal("the gates are gone"))
+    }
+
+    fn lists(self) -> Result<Vec<ListReport>> {
+        match self {
+            Self::Gates(gater) => gater.lists(),
+            Self::Rival(rival) => Ok(rival.lists()),
+        }
+    }
+
+    fn ungated(self) -> &'a [Ungated] {
+        match self {
+            Self::Gates(gater) => gater.ungated(),
+            Self::Rival(rival) => rival.ungated(),
+        }
+    }
+
+    /// The resource of open channels, and of all.
+    fn resource(self) -> Result<Option<[f64; 2]>> {
+        match self {
+            Self::Gates(gater) => gater.resource(),
+            Self::Rival(rival) => Ok(rival.resource()),
+        }
+    }
+
+    fn goal(self) -> Option<f64> {
+        match self {
+            Self::Gates(gater) => gater.goal(),
+            Self::Rival(rival) => rival.goal(),
+        }
+    }
+
+    fn history(self) -> &'a History {
+        match self {
+            Self::Gates(gater) => gater.history(),
+            Self::Rival(rival) => rival.history(),
+        }
+    }
 }
 
 /// What `--dry-run` shows, for people and for programs.
 pub(crate) fn plan(args: &GatesArgs, plugins: &[Box<dyn Plugin>]) -> Result<(String, Value)> {
-    let gater = gater(plugins)?;
-    let (lists, ungated) = (gater.lists()?, gater.ungated());
+    let technique = Technique::find(plugins)?;
+    let (lists, ungated) = (technique.lists()?, technique.ungated());
     let text = text::plan(&args.goal(), &lists, ungated);
     let lists: Vec<_> = lists.iter().map(|list| &list.list).collect();
     Ok((text, json!({ "goal": args.goal(), "lists": lists, "ungated": ungated })))
@@ -93,9 +143,12 @@ impl Gated {
         shapes: &BTreeMap<String, Vec<usize>>,
         failures: &mut Vec<String>,
     ) -> Result<(Graph, Self)> {
-        let gater = gater(plugins)?;
-        let Cut { graph, channels, branches } = cut_zeros(trained, shapes)?;
-        let [by_gates, original] = gater.resource()?.unwrap_or_default();
+        let technique = Technique::find(plugins)?;
+        let Cut { graph, channels, branches } = match technique {
+            Technique::Gates(_) => cut_zeros(trained, shapes)?,
+            Technique::Rival(rival) => cut_zeros(&rival.close(trained)?, shapes)?,
+        };
+        let [by_gates, original] = technique.resource()?.unwrap_or_default();
         let resource = args.resource();
         let by_model = cost::cost(&graph, &run::infer_declared(&graph, shapes)?)?.of(resource);
         let what = match resource {
@@ -107,18 +160,19 @@ impl Gated {
         if resource == Resource::Macs && (by_model as f64 - by_gates).abs() > 0.5 {
             failures.push(format!("the cut model has {by_model} MACs, not {by_gates:.0}"));
         }
-        if let Some(goal) = gater.goal().filter(|goal| by_model as f64 > *goal) {
+        if let Some(goal) = technique.goal().filter(|goal| by_model as f64 > *goal) {
             failures.push(format!("the cut model has {by_model} {what}, more than {goal:.0}"));
         }
         let gated = Self {
             goal: args.goal(),
             resource: counted,
-            lists: gater.lists()?,
-            ungated: gater.ungated().to_vec(),
+            lists: technique.lists()?,
+            ungated: technique.ungated().to_vec(),
             channels_cut: channels,
             branches_cut: branches,
-            history: gater.history().clone(),
-            lossless: None,
+            history: technique.history().clone(),
+            is_exact: matches!(technique, Technique::Gates(_)),
+            cut_against_gated: None,
             plots: Vec::new(),
         };
         Ok((graph, gated))
@@ -152,7 +206,7 @@ impl Gated {
             compared => compared?,
         };
         for output in &comparison.outputs {
-            if !output.within(LOSSLESS, 0.0) {
+            if self.is_exact && !output.within(LOSSLESS, 0.0) {
                 failures.push(format!(
                     "the cut changes `{}` by {:.1e} of its range, more than {LOSSLESS:.0e}",
                     output.name,
@@ -160,7 +214,7 @@ impl Gated {
                 ));
             }
         }
-        self.lossless = Some(Lossless { engine: engine.name(), comparison });
+        self.cut_against_gated = Some(Compared { engine: engine.name(), comparison });
         Ok(())
     }
 
@@ -182,13 +236,29 @@ impl Gated {
     pub(crate) fn text(&self) -> String {
         let mut text = text::lists(&self.goal, &self.resource, &self.lists);
         text.push_str(&text::cut(self.channels_cut, &self.branches_cut));
-        if let Some(lossless) = &self.lossless {
+        if let Some(compared) = &self.cut_against_gated {
+            let what = if self.is_exact {
+                "lossless  the"
+            } else {
+                "with loss  the weakest channels were cut; the"
+            };
             text.push_str(&format!(
-                "lossless  the cut network gives what the gated one does in {}, within {} ({})\n",
-                lossless.engine,
-                report::distance(&lossless.comparison),
-                counted(lossless.comparison.samples, "sample"),
+                "{what} cut network gives what the gated one does in {}, within {} ({})\n",
+                compared.engine,
+                report::distance(&compared.comparison),
+                counted(compared.comparison.samples, "sample"),
             ));
+            let top1 = compared.comparison.outputs.first().and_then(|output| output.top1);
+            if let Some(top1) = top1
+                && let (Some(before), Some(after)) =
+                    (top1.reference_accuracy, top1.candidate_accuracy)
+            {
+                text.push_str(&format!(
+                    "before the cut  {}, after it {}\n",
+                    units::percent_fine(before),
+                    units::percent_fine(after)
+                ));
+            }
         }
         for plot in &self.plots {
             text.push_str(&format!("plot  {}\n", plot.display()));

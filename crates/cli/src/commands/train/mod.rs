@@ -185,8 +185,7 @@ impl TrainArgs {
                     "make the small model sparse afterwards, with `kerf finetune --sparsity`",
                 ));
             }
-            let gater = gates.plugin(graph, params, self.shared.shapes())?;
-            plugins.push(Box::new(gater));
+            plugins.push(gates.plugin(graph, params, self.shared.shapes())?);
         }
         Ok(plugins)
     }
