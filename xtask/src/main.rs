@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
-//! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | crossover | bench`.
+//! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
+//! gate-ablation | crossover | bench`.
 
 mod alone;
 mod bench;
@@ -8,6 +9,7 @@ mod crossover;
 mod data;
 mod finetune;
 mod fixtures;
+mod gates;
 #[cfg(feature = "tch")]
 mod gradients;
 mod gradual;
@@ -79,6 +81,12 @@ enum Task {
     Margin(margin::Options),
     /// Fine-tune pruned networks by labels and by the original, with several seeds, and write the table
     Finetune(finetune::Options),
+    /// Train gates and what they are measured against, cut, and write table and plot
+    Polarize(gates::Options),
+    /// Gate under budgets, compare with LASSO pruning and fine-tuning, and write the tables
+    Gates(gates::Options),
+    /// Change one part of gates at a time, and write the table
+    GateAblation(gates::Options),
     /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
     /// Run the benchmarks
@@ -104,6 +112,9 @@ fn main() -> Result<()> {
         Task::Gradual(options) => gradual::run(&options),
         Task::LargeSparse(options) => large_sparse::run(&options),
         Task::Hinton(options) => hinton::run(&options),
+        Task::Polarize(options) => gates::polarize(&options),
+        Task::Gates(options) => gates::budget(&options),
+        Task::GateAblation(options) => gates::ablation(&options),
         Task::Crossover(options) => crossover::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

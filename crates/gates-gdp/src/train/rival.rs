@@ -61,13 +61,16 @@ pub struct Rival {
     history: History,
 }
 
+/// The scales that the channels of a list have: parameter, and position by channel.
+type Scales = Vec<(String, Vec<usize>)>;
+
 struct State {
     placement: Placement,
     resource: Resource,
     goal: f64,
     gates: Vec<Var>,
-    /// For each list the scales that its channels have: parameter, and position by channel.
-    scales: Vec<Vec<(String, Vec<usize>)>>,
+    /// The scales of each list.
+    scales: Vec<Scales>,
     values: Vec<Vec<f32>>,
 }
 
@@ -192,7 +195,7 @@ fn sigmoid(alpha: Tensor) -> Result<Tensor> {
 }
 
 /// The scales of normalizations that belong to the channels of each list.
-fn scales(graph: &Graph, placed: &place::Placed) -> Result<Vec<Vec<(String, Vec<usize>)>>> {
+fn scales(graph: &Graph, placed: &place::Placed) -> Result<Vec<Scales>> {
     let parameters = Parameters::of(graph)?;
     let mut scales = Vec::new();
     for list in &placed.placement.lists {
