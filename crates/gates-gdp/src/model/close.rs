@@ -1,8 +1,9 @@
 //! Zeros in place of weights behind closed gates.
 
 use super::Site;
-use tensor_core::graph::{Constant, Graph};
-use tensor_core::{Error, Result};
+use tensor_core::graph::{Constant, Graph, Index};
+use tensor_core::rewrite::Edit;
+use tensor_core::{Error, Result, rewrite};
 
 /// A copy of the graph whose weights are 0 wherever they meet a channel that is `closed`, by list and
 /// place.
@@ -10,7 +11,8 @@ use tensor_core::{Error, Result};
 /// # Errors
 /// When the graph lacks a weight of the sites, or `closed` a list.
 pub fn close(graph: &Graph, sites: &[Site], closed: &[Vec<bool>]) -> Result<Graph> {
-    let mut new = graph.clone();
+    let index = Index::new(graph);
+    let mut edits = Vec::new();
     for site in sites {
         let value = graph.find(&site.parameter);
         let found = value.and_then(|value| Some((value, graph.initializer(value)?)));
@@ -32,7 +34,9 @@ pub fn close(graph: &Graph, sites: &[Site], closed: &[Vec<bool>]) -> Result<Grap
             }
         }
         let zeroed = Constant::from_f32s(dims, &values)?;
-        new.set_initializer(value, zeroed);
+        for &(node, input) in index.readers(value) {
+            edits.push(Edit::SetInput { node, input, constant: zeroed.clone() });
+        }
     }
-    Ok(new)
+    rewrite::apply(graph, &edits)
 }
