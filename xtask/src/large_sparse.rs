@@ -29,6 +29,12 @@ pub(crate) struct Options {
     /// Passes over the training images, for each network
     #[arg(long, default_value_t = 6)]
     epochs: u32,
+    /// Images per step; small networks in short runs learn more from many steps
+    #[arg(long, default_value_t = 32)]
+    batch: u32,
+    /// Peak learning rate
+    #[arg(long, default_value = "0.03")]
+    lr: String,
     /// Networks per row
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -62,11 +68,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         say(&line(&row));
         rows.push(row);
     }
-    let Options { samples, epochs, seeds, precision, .. } = options;
+    let Options { samples, epochs, batch, lr, seeds, precision, .. } = options;
     let mut text = format!(
         "# Large and sparse against small and dense\n\n\
-         Written by `cargo xtask large-sparse --samples {samples} --epochs {epochs} --seeds {seeds} --precision \
-         {precision}`:\nMobileNet-V1 on {samples} training images of Fashion-MNIST, from random weights, the same \
+         Written by `cargo xtask large-sparse --samples {samples} --epochs {epochs} --batch {batch} --lr {lr} \
+         --seeds {seeds} --precision {precision}`:\nMobileNet-V1 on {samples} training images of Fashion-MNIST, from random weights, the same \
          budget for each network.\nSparse ones are pruned while they train, with the defaults of `kerf train \
          --sparsity`. Top-1 on the 10,000 test\nimages for each seed.\n\n\
          | network | values that are not zero | seeds | mean | spread |\n|---|---|---|---|---|\n"
@@ -95,12 +101,14 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
     let images = |name: &str| options.from.join(name).display().to_string();
     let (train, test) = (images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz"));
     let (samples, epochs) = (options.samples.to_string(), options.epochs.to_string());
+    let batch = options.batch.to_string();
     let mut zeros = 0;
     let mut found = Vec::new();
     for seed in 0..options.seeds {
         let seed = seed.to_string();
         let mut command = kerf::command(&["train", MODEL, "--reinit", "--seed", &seed]);
         command.args(["--samples", &samples, "--epochs", &epochs, "--flip", "--shift", "2"]);
+        command.args(["--batch", &batch, "--lr", &options.lr]);
         command.args(["--precision", &options.precision, "--data", &train, "--eval-data", &test]);
         command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]);
         command.args(["-o", "target/large_sparse_trained.onnx"]);
@@ -118,31 +126,66 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
     Ok(Row { is_sparse: sparsity.is_some(), name, nonzero: parameters - zeros, found })
 }
 
-/// Mean accuracies over the values that are not zero, one line for each kind.
+/// Accuracies over the values that are not zero: a point for each seed, a line through the means of
+/// each kind.
 fn draw(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::with_string(text, (800, 500)).into_drawing_area();
     root.fill(&WHITE)?;
     let all = || rows.iter().flat_map(|row| row.found.iter().copied());
     let (low, high) = (all().fold(100.0, f64::min), all().fold(0.0, f64::max));
-    let most = rows.iter().map(|row| row.nonzero).max().unwrap_or(1) as f64;
+    let counts = || rows.iter().map(|row| row.nonzero);
+    let (least, most) = (counts().min().unwrap_or(1) as f64, counts().max().unwrap_or(1) as f64);
     let mut chart = ChartBuilder::on(&root)
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(44)
-        .build_cartesian_2d((most / 50.0..most * 1.2).log_scale(), low - 0.5..high + 0.5)?;
-    chart.configure_mesh().x_desc("values that are not zero").y_desc("top-1, %").draw()?;
+        .build_cartesian_2d((least / 1.3..most * 1.3).log_scale(), low - 0.5..high + 0.5)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels(8)
+        .x_label_formatter(&|count| format!("{:.1} M", count / 1e6))
+        .x_desc("values that are not zero")
+        .y_desc("top-1, %")
+        .draw()?;
     for (i, (name, is_sparse)) in
         [("small, dense", false), ("large, sparse", true)].iter().enumerate()
     {
         let color = Palette99::pick(i).to_rgba();
-        let of = rows.iter().filter(|row| row.is_sparse == *is_sparse);
-        let points: Vec<(f64, f64)> = of.map(|row| (row.nonzero as f64, row.mean())).collect();
+        let of = || rows.iter().filter(|row| row.is_sparse == *is_sparse);
+        let means = of().map(|row| (row.nonzero as f64, row.mean()));
         chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .draw_series(LineSeries::new(means, color.stroke_width(2)))?
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+        let seeds = of().flat_map(|row| row.found.iter().map(|top1| (row.nonzero as f64, *top1)));
+        chart.draw_series(seeds.map(|place| Circle::new(place, 3, color.filled())))?;
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     root.present()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plot_has_a_point_for_each_seed() -> Result<(), Box<dyn std::error::Error>> {
+        let row = |is_sparse, nonzero, found: &[f64]| Row {
+            is_sparse,
+            name: String::new(),
+            nonzero,
+            found: found.to_vec(),
+        };
+        let rows = [row(false, 3_000_000, &[80.9, 78.5]), row(true, 400_000, &[78.6])];
+        let mut text = String::new();
+        draw(&mut text, &rows)?;
+        assert_eq!(text.matches("<circle").count(), 3);
+        Ok(())
+    }
 }

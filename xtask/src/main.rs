@@ -58,7 +58,7 @@ enum Task {
     #[command(subcommand)]
     Fixtures(fixtures::Fixture),
     /// Run every prune of the README's results table and write the table
-    Results,
+    Results(results::Options),
     /// Prune every layer alone, by LASSO and by the baselines
     SingleLayer,
     /// Time pruning against the straightforward Python version
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
         Task::Ci { only } => ci::run(only.as_deref()),
         Task::Tidy => tidy::run(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
-        Task::Results => results::run(),
+        Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
         Task::TrainSpeed(options) => train_speed::run(&options),

@@ -4,7 +4,7 @@ use crate::section;
 use crate::step::{run_cargo, say};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Network, and the shares of multiply-accumulates to keep.
@@ -21,8 +21,17 @@ const COLUMNS: [(&str, &[&str]); 6] = [
     ("the default: rounded too", &[]),
 ];
 
+/// Which networks.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Folder of other `vgg7_fmnist_folded.onnx` and `resnet20_fmnist_folded.onnx`, whose table is
+    /// printed instead of written to the README
+    #[arg(long)]
+    models: Option<PathBuf>,
+}
+
 /// Runs all prunes and rewrites the table.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let test = Path::new("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz");
     if !test.exists() {
         bail!("{} is missing: install the package dataset-fashion-mnist", test.display());
@@ -35,13 +44,15 @@ pub(crate) fn run() -> Result<()> {
     table.push_str(" speed-up of the default |\n|---|---|");
     table.push_str(&"---|".repeat(COLUMNS.len() + 1));
     table.push('\n');
+    let models = options.models.as_deref().unwrap_or(Path::new("fixtures/models"));
     for (network, macs) in ROWS {
+        let model = models.join(format!("{network}_fmnist_folded.onnx"));
         let mut base = String::new();
         let mut cells = String::new();
         let mut speed = String::new();
         for (heading, flags) in COLUMNS {
             let is_default = flags.is_empty();
-            let document = prune(network, macs, test, flags, !is_default)?;
+            let document = prune(&model, macs, test, flags, !is_default)?;
             let cell = cell(&document, &mut base);
             say(&format!("{network} {macs} {heading}: {cell}"));
             cells.push_str(&format!(" {cell} |"));
@@ -51,14 +62,19 @@ pub(crate) fn run() -> Result<()> {
         }
         table.push_str(&format!("| {network}, base {base} | {macs} |{cells} {speed} |\n"));
     }
+    if options.models.is_some() {
+        say(&table);
+        return Ok(());
+    }
     section::write("README.md", "results", &table)
 }
 
 /// One prune; its JSON document, which is an error document when the budget is infeasible.
-fn prune(network: &str, macs: &str, test: &Path, flags: &[&str], quick: bool) -> Result<Value> {
+fn prune(model: &Path, macs: &str, test: &Path, flags: &[&str], quick: bool) -> Result<Value> {
     let mut command = Command::new("target/release/kerf");
     command
-        .args(["prune", &format!("fixtures/models/{network}_fmnist_folded.onnx")])
+        .arg("prune")
+        .arg(model)
         .args(["--data", "fixtures/data/train-1k-images-idx3-ubyte.gz"])
         .args(["--preprocess", "fixtures/preprocess/fmnist.json"])
         .args(["--macs", macs, "-o", "target/results.onnx", "--force", "--json"])

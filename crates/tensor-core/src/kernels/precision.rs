@@ -13,7 +13,7 @@ pub enum Precision {
     #[default]
     F32,
     /// 8 bits of significand (bfloat16), on processors with AMX: several times as fast. Grouped
-    /// convolutions and those of fewer than 8 channels stay in `f32`.
+    /// convolutions, and those of fewer than 8 channels or 16 output positions, stay in `f32`.
     Bf16,
 }
 

@@ -151,7 +151,8 @@ enum OptimizerArg {
 enum PrecisionArg {
     /// 32-bit floats
     F32,
-    /// bfloat16 in ungrouped convolutions of 8 channels or more, about twice as fast; needs AMX
+    /// bfloat16 in ungrouped convolutions of 8 channels and 16 positions or more, about twice as
+    /// fast; needs AMX
     Bf16,
 }
 

@@ -21,7 +21,7 @@ pub(in super::super) fn forward(
     bias: Option<&[f32]>,
     g: &ConvGeometry,
 ) -> Result<Vec<f32>> {
-    assert!(super::available() && super::suits(g), "a convolution for tiles");
+    assert!(super::available() && g.groups == 1, "a convolution for tiles");
     assert!(x.len() == g.input_count() && weight.len() == g.weight_count(), "operands");
     assert!(bias.is_none_or(|bias| bias.len() == g.out_channels), "a value per output channel");
     let plan = &Plan::new(g, weight);

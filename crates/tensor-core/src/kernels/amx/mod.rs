@@ -25,6 +25,9 @@ use std::sync::OnceLock;
 /// Channels below which most of a tile would be empty.
 const MIN_CHANNELS: usize = 8;
 
+/// Positions of an image below which most of a tile would be empty.
+const MIN_POSITIONS: usize = 16;
+
 /// Can this process use tiles of bfloat16?
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -33,5 +36,7 @@ pub(super) fn available() -> bool {
 
 /// Is it a convolution that fills tiles?
 pub(super) fn suits(g: &ConvGeometry) -> bool {
-    g.groups == 1 && g.in_channels >= MIN_CHANNELS && g.out_channels >= MIN_CHANNELS
+    g.groups == 1
+        && g.in_channels.min(g.out_channels) >= MIN_CHANNELS
+        && g.output_area() >= MIN_POSITIONS
 }
