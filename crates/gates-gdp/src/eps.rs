@@ -24,7 +24,7 @@ pub struct EpsSchedule {
 
 impl Default for EpsSchedule {
     fn default() -> Self {
-        Self { first: 0.1, last: 1e-4, from: 0.5, until: 0.75 }
+        Self { first: 0.1, last: 1e-8, from: 0.5, until: 0.75 }
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         for text in ["0.1", "0.1:0.0001@50%-75%", "0.01:0.1@0%-100%"] {
             assert_eq!(text.parse::<EpsSchedule>().unwrap().to_string(), text);
         }
-        assert_eq!("0.1:0.0001".parse::<EpsSchedule>().unwrap(), EpsSchedule::default());
+        assert_eq!("0.1:1e-8".parse::<EpsSchedule>().unwrap(), EpsSchedule::default());
         for wrong in ["", "0", "-1", "x", "0.1:", "0.1:0@0%-1%", "1@5", "1:2@9%-3%", "1@0-1", "NaN"]
         {
             assert_eq!(wrong.parse::<EpsSchedule>().unwrap_err().code(), "E0440", "{wrong}");

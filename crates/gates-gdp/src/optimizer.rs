@@ -24,7 +24,8 @@ const DECAY: f64 = 0.99;
 /// network, `A_u` the [coefficient](Resource::relaxation) of the resource term at the numbers of
 /// open gates of now, and `lambda` the smallest weight for which the step ends on the
 /// [line](Controller) to the goal: it needs no tuning, and is 0 once the goal is reached. Closed gates
-/// lose their momentum and stay closed.
+/// lose their momentum and stay closed. When the goal is reached and `eps` falls, open gates go to 1
+/// while their gain keeps what they do, and the loss moves only the weights.
 #[derive(Debug, Clone)]
 pub struct GateOptimizer {
     params: GateParams,
@@ -125,7 +126,10 @@ impl GateOptimizer {
             return Err(Error::invalid(message).code_is("E0440"));
         }
         self.done += 1;
-        let rate = self.params.rate * (1.0 - step as f64 / steps.max(1) as f64);
+        let rate = match self.is_settled(step, steps) {
+            true => 0.0,
+            false => self.params.rate * (1.0 - step as f64 / steps.max(1) as f64),
+        };
         let mut alphas = Vec::new();
         for ((state, gate), gradient) in self.lists.iter_mut().zip(&*gates).zip(gradients) {
             let mut values = gate.alphas()?;
@@ -172,6 +176,13 @@ impl GateOptimizer {
             gate.set_eps(eps)?;
         }
         Ok(())
+    }
+
+    /// Is the goal reached, and `eps` on its way down? Then gates have decided and the weights alone
+    /// learn: a gate near 0 could otherwise be pushed through it.
+    fn is_settled(&self, step: u64, steps: u64) -> bool {
+        let is_reached = self.line.is_none_or(|line| line.limit(step, steps) <= line.goal);
+        is_reached && self.params.eps.at(step, steps) != self.params.eps.first
     }
 
     /// What the penalty of each gate is divided by.

@@ -68,7 +68,7 @@ impl Rounding {
 /// | `momentum` | 0.9 | of that change | `[0, 1)` |
 /// | `begin`, `end` | 5 %, 35 % | share of the run in which the resource falls to the goal | `0 <= begin <= end <= 1` |
 /// | `curve` | 2 | exponent of the line that it falls along | `>= 1` |
-/// | `eps` | 0.1, then to 0.0001 from 50 % to 75 % | see [`EpsSchedule`] | above 0 |
+/// | `eps` | 0.1, then to 1e-8 from 50 % to 75 % | see [`EpsSchedule`] | above 0 |
 /// | `rounding` | no | widths that are multiples | at least 1 |
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateParams {

@@ -103,6 +103,8 @@ fn runs_end_at_the_goal_and_cut_to_what_the_term_counts() {
         for list in done.gater().lists().unwrap() {
             let closed = list.values.iter().filter(|value| **value == 0.0).count();
             assert_eq!(closed, list.list.channels - list.open);
+            // Polarized: nothing between closed and open.
+            assert!(list.values.iter().all(|value| *value == 0.0 || *value > 0.5), "{list:?}");
         }
     }
 }

@@ -8,15 +8,16 @@ use crate::step::{run_cargo, say};
 use anyhow::Result;
 
 /// What is changed, and the flags.
-const VARIANTS: [(&str, &[&str]); 9] = [
+const VARIANTS: [(&str, &[&str]); 10] = [
     ("as it is", &[]),
     ("polarization regularizer on BatchNormalization", &["--method", "polarization"]),
     ("hard threshold (L0)", &["--prox", "l0"]),
     ("uniform penalty", &["--penalty", "uniform"]),
     ("gates not trained by the loss", &["--gate-lr", "0"]),
     ("eps 0.1 throughout", &["--eps", "0.1"]),
+    ("eps only down to 0.0001", &["--eps", "0.1:0.0001"]),
     ("eps 0.0001 throughout", &["--eps", "0.0001"]),
-    ("eps falls from the begin", &["--eps", "0.1:0.0001@0%-75%"]),
+    ("eps falls from the begin", &["--eps", "0.1:0.00000001@0%-75%"]),
     ("from scratch", &["--reinit", "--lr", "0.15"]),
 ];
 
