@@ -77,9 +77,17 @@ impl GateOptimizer {
             return Err(Error::new(
                 ErrorKind::Infeasible,
                 "E0442",
-                format!("{goal:.0} cannot be met: the gates reach {least:.0} of {total:.0}"),
+                format!(
+                    "a goal of {:.2}% cannot be met: with as few gates open as may be, {:.2}% are \
+                     left ({least:.0} of {total:.0})",
+                    100.0 * goal / total,
+                    100.0 * least / total
+                ),
             )
-            .hint("raise the goal; smaller multiples of channels reach further down"));
+            .hint(
+                "raise the goal; smaller multiples of channels reach further down, and so do fewer \
+                 exclusions",
+            ));
         }
         let line = goal.map(|goal| Controller {
             full: total,
