@@ -3,7 +3,7 @@
 use crate::finetune::{accuracy, summary};
 use crate::step::{run_cargo, say};
 use crate::{kerf, section};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 const MODEL: &str = "fixtures/models/resnet20_fmnist_folded.onnx";
@@ -30,16 +30,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut table = format!(
         "Written by `cargo xtask gradual --precision {precision} --seeds {seeds}`: `kerf finetune --epochs 3 --lr 0.05 \
          --sparsity ...` on\nthe folded resnet20 of the fixtures, which is the teacher too. Top-1 on the 10,000 test \
-         images for each seed.\n\n| zeros | seeds | mean | spread |\n|---|---|---|---|\n"
+         images for each seed; lost is what the mean has less than the original.\n\n\
+         | zeros | seeds | mean | spread | lost |\n|---|---|---|---|---|\n"
     );
+    let original = evaluate(options)?;
+    let row = format!("| none, the original | | {original:.2} | | |");
+    say(&row);
+    table.push_str(&row);
+    table.push('\n');
     for sparsity in SPARSITIES {
         let found = (0..*seeds).map(|seed| train(options, sparsity, seed));
-        let row = format!("| {sparsity} | {} |", summary(&found.collect::<Result<Vec<_>>>()?));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let lost = original - found.iter().sum::<f64>() / found.len().max(1) as f64;
+        let row = format!("| {sparsity} | {} | {lost:.2} |", summary(&found));
         say(&row);
         table.push_str(&row);
         table.push('\n');
     }
     section::write("benches/sparsity.md", "gradual", &table)
+}
+
+/// Accuracy of the original in percent.
+fn evaluate(options: &Options) -> Result<f64> {
+    let test = options.from.join("t10k-images-idx3-ubyte.gz").display().to_string();
+    let mut command = kerf::command(&["eval", MODEL, "--data", &test]);
+    let report = kerf::json(command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]))?;
+    let top1 = report["result"]["accuracy"]["top1"].as_f64();
+    top1.map(|top1| 100.0 * top1).context("the report has no accuracy")
 }
 
 /// Accuracy in percent.

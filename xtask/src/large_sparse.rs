@@ -55,6 +55,11 @@ impl Row {
     fn mean(&self) -> f64 {
         self.found.iter().sum::<f64>() / self.found.len().max(1) as f64
     }
+
+    fn spread(&self) -> f64 {
+        let most = self.found.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        most - self.found.iter().copied().fold(f64::INFINITY, f64::min)
+    }
 }
 
 /// Trains all networks, writes the table and the plot.
@@ -81,11 +86,42 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         text.push_str(&line(row));
         text.push('\n');
     }
+    text.push('\n');
+    for row in rows.iter().filter(|row| row.is_sparse) {
+        text.push_str(&verdict(row, &rows)?);
+        text.push('\n');
+    }
     text.push_str("\n![Accuracy over values that are not zero](large_sparse.svg)\n");
     std::fs::write(TABLE, text).with_context(|| format!("writing {TABLE}"))?;
     let mut picture = String::new();
     draw(&mut picture, &rows).map_err(|error| anyhow!("drawing: {error}"))?;
     std::fs::write(PLOT, picture).with_context(|| format!("writing {PLOT}"))
+}
+
+/// A sparse network against the dense ones of as many values: the line between the means of its two
+/// neighbours, over the logarithm of the count, or the nearest one where a neighbour is missing.
+fn verdict(sparse: &Row, rows: &[Row]) -> Result<String> {
+    let dense = || rows.iter().filter(|row| !row.is_sparse);
+    let below = dense().filter(|row| row.nonzero <= sparse.nonzero).max_by_key(|row| row.nonzero);
+    let above = dense().filter(|row| row.nonzero >= sparse.nonzero).min_by_key(|row| row.nonzero);
+    let (below, above) = below.or(above).zip(above.or(below)).context("no dense network")?;
+    let place = |count: u64| (count.max(1) as f64).ln();
+    let length = place(above.nonzero) - place(below.nonzero);
+    let share = match length > 0.0 {
+        true => (place(sparse.nonzero) - place(below.nonzero)) / length,
+        false => 0.0,
+    };
+    let expected = below.mean() + share * (above.mean() - below.mean());
+    let difference = sparse.mean() - expected;
+    let spread = [sparse, below, above].map(Row::spread).into_iter().fold(0.0, f64::max);
+    let side = if difference < 0.0 { "below" } else { "above" };
+    let size = if difference.abs() > spread { "more" } else { "not more" };
+    Ok(format!(
+        "* {}: {:.2} points {side} dense networks of as many values ({expected:.2} %), {size} than the larger \
+         spread of {spread:.2}.",
+        sparse.name,
+        difference.abs()
+    ))
 }
 
 fn line(row: &Row) -> String {
@@ -116,7 +152,9 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
             command.args(["--sparsity", sparsity]);
         }
         let report = kerf::run(&mut command)?;
-        zeros = report["result"]["sparsity"]["zeros"].as_u64().unwrap_or(0);
+        if sparsity.is_some() {
+            zeros = report["result"]["sparsity"]["zeros"].as_u64().context("no zeros")?;
+        }
         found.push(accuracy(&report)?);
     }
     let name = match sparsity {
@@ -173,6 +211,38 @@ fn draw(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sparse_is_judged_at_equal_counts() -> Result<()> {
+        let row = |is_sparse, nonzero, found: &[f64]| Row {
+            is_sparse,
+            name: "it".to_owned(),
+            nonzero,
+            found: found.to_vec(),
+        };
+        // Between 100 and 10,000 values, 1,000 are half way on a logarithmic scale.
+        let rows = [row(false, 10_000, &[80.0, 80.0]), row(false, 100, &[69.0, 71.0])];
+        for (found, expected) in [
+            (
+                [78.0, 79.0],
+                "3.50 points above dense networks of as many values (75.00 %), more than",
+            ),
+            (
+                [74.0, 74.0],
+                "1.00 points below dense networks of as many values (75.00 %), not more",
+            ),
+        ] {
+            let text = verdict(&row(true, 1000, &found), &rows)?;
+            assert!(text.contains(expected) && text.contains("spread of 2.00"), "{text}");
+        }
+        let few = verdict(&row(true, 10, &[70.0]), &rows)?;
+        assert!(
+            few.contains("0.00 points above dense networks of as many values (70.00 %)"),
+            "{few}"
+        );
+        assert!(verdict(&row(true, 10, &[70.0]), &[]).is_err());
+        Ok(())
+    }
 
     #[test]
     fn the_plot_has_a_point_for_each_seed() -> Result<(), Box<dyn std::error::Error>> {

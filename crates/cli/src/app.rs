@@ -107,6 +107,7 @@ fn perform(
     let named = named_files(matches);
     let read: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
+    output::check_apart(&task.outputs())?;
     for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
         output::check(target, &read)?;
     }

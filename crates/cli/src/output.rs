@@ -1,7 +1,7 @@
 //! Where results may be written. Everything that can be known is checked before work starts.
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Something that a command will write.
@@ -16,6 +16,36 @@ pub(crate) enum Target<'a> {
     },
     /// A folder, made when missing.
     Folder(&'a Path),
+}
+
+/// Checks that no file is written twice.
+///
+/// # Errors
+/// `E0022` with its path when one is.
+pub(crate) fn check_apart(targets: &[Target]) -> Result<()> {
+    let files: Vec<&Path> = targets
+        .iter()
+        .filter_map(|target| match target {
+            Target::File { path, .. } => Some(*path),
+            Target::Folder(_) => None,
+        })
+        .collect();
+    for (at, path) in files.iter().enumerate() {
+        if files[..at].iter().any(|other| real(other) == real(path)) {
+            return Err(unwritable(path, "two outputs have this path"));
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, also before there is a file.
+fn real(path: &Path) -> PathBuf {
+    let beside = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    fs::canonicalize(path).ok().or_else(beside).unwrap_or_else(|| path.to_owned())
 }
 
 /// Checks that a target can be written and is none of the inputs.

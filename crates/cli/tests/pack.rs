@@ -86,6 +86,20 @@ fn a_model_with_sparse_initializers_is_read_like_the_dense_one() {
 }
 
 #[test]
+fn without_zeros_nothing_becomes_sparse() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let pack = |model: &str| {
+        let run =
+            kerf(&["pack", model, "--format", "onnx-sparse", "-o", &path("o.onnx"), "--force"]);
+        run.success()
+    };
+    let run = pack(RESNET);
+    assert!(run.stdout.contains("0 tensors became sparse"), "{}", run.stdout);
+    assert!(run.stderr.contains("no tensor has enough zeros"), "{}", run.stderr);
+}
+
+#[test]
 fn the_executor_times_sparse_against_dense() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("sparse.onnx");

@@ -48,3 +48,33 @@ fn the_table_shows_the_run() {
     let wrong = kerf(&["schedule", "--sparsity", "80%", "--sparsity-begin", "90%", "--json"]);
     assert_eq!(wrong.exits(2).json()["error"]["code"], "E0430");
 }
+
+#[test]
+fn a_file_is_not_written_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.svg").display().to_string();
+    let other = folder.path().join(".").join("s.svg").display().to_string();
+    let flags =
+        ["schedule", "--sparsity", "80%", "-o", &path, "--csv", &other, "--force", "--json"];
+    for _ in 0..2 {
+        let error = &kerf(&flags).exits(2).json()["error"];
+        assert_eq!(error["code"], "E0022");
+        assert!(
+            error["message"].as_str().unwrap().contains("two outputs have this path"),
+            "{error}"
+        );
+        // Not there at first; then a file that has to stay as it is.
+        assert!(!fs::exists(&path).unwrap() || fs::read(&path).unwrap() == b"kept");
+        fs::write(&path, "kept").unwrap();
+    }
+}
+
+#[test]
+fn updates_are_at_least_a_step_apart() {
+    for wrong in ["0", "0ep", "0%", "0.0epochs"] {
+        let flags = ["schedule", "--sparsity", "80%", "--sparsity-every", wrong, "--json"];
+        let run = kerf(&flags).exits(2);
+        assert_eq!(run.json()["error"]["code"], "E0010", "{wrong}");
+        assert!(run.stderr.contains("at least a step apart"), "{}", run.stderr);
+    }
+}

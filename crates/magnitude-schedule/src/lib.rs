@@ -64,7 +64,7 @@ pub mod train;
 pub use distribution::{Distribution, LayerSize, split};
 pub use layers::{Prunable, prunable};
 pub use layout::{Grid, Layout};
-pub use mask::{Mask, MaskStats};
+pub use mask::Mask;
 pub use masks::{LayerWeight, masks, masks_of_counts};
 pub use pattern::Pattern;
 pub use schedule::{Interval, Parameter, PolynomialSchedule, SHAPES, Schedule, Shape, ShapeChoice};

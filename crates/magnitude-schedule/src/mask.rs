@@ -3,7 +3,6 @@
 use crate::candidates::Candidates;
 use crate::{Layout, Pattern};
 use candle_core::{DType, Device, Tensor};
-use serde::Serialize;
 use tensor_core::{Error, Result};
 
 /// Which weights of a tensor stay: one bit per weight.
@@ -24,23 +23,6 @@ use tensor_core::{Error, Result};
 pub struct Mask {
     dims: Vec<usize>,
     keep: Vec<bool>,
-}
-
-/// A mask in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct MaskStats {
-    /// All weights.
-    pub weights: usize,
-    /// Masked ones.
-    pub zeros: usize,
-    /// `zeros / weights`.
-    pub sparsity: f64,
-    /// Outputs without any weight.
-    pub empty_outputs: usize,
-    /// Most masked weights of an output.
-    pub most_in_output: usize,
-    /// Fewest masked weights of an output.
-    pub least_in_output: usize,
 }
 
 impl Mask {
@@ -146,36 +128,6 @@ impl Mask {
         self.check_dims(&other.dims)?;
         let keep = self.keep.iter().zip(&other.keep).map(|(a, b)| *a && *b).collect();
         Ok(Self { dims: self.dims.clone(), keep })
-    }
-
-    /// Keeps what either mask keeps.
-    ///
-    /// # Errors
-    /// When the shapes differ.
-    pub fn or(&self, other: &Self) -> Result<Self> {
-        self.check_dims(&other.dims)?;
-        let keep = self.keep.iter().zip(&other.keep).map(|(a, b)| *a || *b).collect();
-        Ok(Self { dims: self.dims.clone(), keep })
-    }
-
-    /// The mask in numbers, for a weight of that layout.
-    ///
-    /// # Errors
-    /// `E0432` when the layout does not fit the shape.
-    pub fn stats(&self, layout: Layout) -> Result<MaskStats> {
-        let grid = layout.grid(&self.dims)?;
-        let zeros = |row: usize| {
-            (0..grid.columns()).filter(|&column| !self.keep[grid.place(row, column)]).count()
-        };
-        let by_output: Vec<usize> = (0..grid.rows()).map(zeros).collect();
-        Ok(MaskStats {
-            weights: self.keep.len(),
-            zeros: self.zeros(),
-            sparsity: self.sparsity(),
-            empty_outputs: by_output.iter().filter(|&&zeros| zeros == grid.columns()).count(),
-            most_in_output: by_output.iter().copied().max().unwrap_or(0),
-            least_in_output: by_output.iter().copied().min().unwrap_or(0),
-        })
     }
 
     fn check_dims(&self, dims: &[usize]) -> Result<()> {

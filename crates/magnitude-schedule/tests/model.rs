@@ -6,6 +6,7 @@ use magnitude_schedule::{Distribution, Mask, Pattern};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tensor_core::data::{self, InputSpec, Options, Preprocess};
+use tensor_core::graph::Constant;
 use tensor_core::progress::Silent;
 use tensor_core::run::Array;
 use tensor_core::{ErrorKind, Graph, onnx};
@@ -138,4 +139,55 @@ fn wrong_requests_are_named() {
     assert_eq!(wrong.check().unwrap_err().code(), "E0430");
     let wrong = SparsifyParams { pattern: Pattern::NM(2, 4), sparsity: 0.6, ..Default::default() };
     assert_eq!(wrong.check().unwrap_err().code(), "E0431");
+}
+
+/// The reason is that of the layers at hand, not what any model needs.
+#[test]
+fn why_nothing_can_be_sparsified_is_told() {
+    let (_, batches) = subject(4);
+    let mut graph = onnx::read(&fixture("models/resnet20_fmnist_folded.onnx")).unwrap();
+    let refused = |graph: &Graph, dense: &[&str]| {
+        let dense = dense.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let params = SparsifyParams { dense, ..SparsifyParams::default() }.check().unwrap();
+        let none = BTreeMap::new();
+        let error = sparsify(graph, &none, batches.clone(), &params, &Silent).unwrap_err();
+        assert_eq!(error.code(), "E0432");
+        (error.to_string(), error.hint_text().unwrap().to_owned())
+    };
+    let (message, hint) = refused(&graph, &["*"]);
+    assert!(message.contains("others: named by `*`"), "{message}");
+    assert!(hint.contains("name fewer as dense"), "{hint}");
+    for value in graph.initializers().to_vec() {
+        let constant = graph.initializer(value).unwrap();
+        if constant.dims().len() > 1 {
+            let halves = vec![0; 2 * constant.dims().iter().product::<usize>()];
+            let dims = constant.dims().to_vec();
+            let halves =
+                Constant::from_bytes(tensor_core::ElementType::F64, dims, halves.repeat(4));
+            graph.set_initializer(value, halves.unwrap());
+        }
+    }
+    let (message, hint) = refused(&graph, &[]);
+    assert!(message.contains("others: its weight is no constant of 32-bit floats"), "{message}");
+    assert_eq!(hint, "convert the model to 32-bit floats");
+}
+
+#[test]
+fn too_many_zeros_by_error_name_what_is_attainable() {
+    let (graph, batches) = subject(4);
+    let params =
+        |sparsity| SparsifyParams { sparsity, spread: Spread::Error, ..SparsifyParams::default() };
+    let run = |sparsity| {
+        let params = params(sparsity).check().unwrap();
+        sparsify(&graph, &BTreeMap::new(), batches.clone(), &params, &Silent)
+    };
+    let error = run(0.995).unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("E0140", ErrorKind::Infeasible));
+    assert!(error.message().starts_with("a sparsity of 99.5% is not attainable"), "{error}");
+    assert!(error.message().contains("keeps the most: "), "{error}");
+    let text = error.to_string() + error.hint_text().unwrap();
+    assert!(!text.contains("budget") && !text.contains("round_to"), "{text}");
+    // What is named can be had.
+    let percent = text.split("allows ").nth(1).unwrap().split('%').next().unwrap();
+    run(percent.parse::<f64>().unwrap() / 100.0).unwrap();
 }

@@ -82,6 +82,78 @@ fn onnx_runtime_gives_the_same_outputs() {
     assert_eq!(outputs[0], outputs[1]);
 }
 
+/// A model that adds a weight of some float type to its input; the weight is an initializer or the
+/// tensor of a Constant node.
+fn adds(weight: Message, in_node: bool) -> Vec<u8> {
+    let cast = node("", "Cast", &["w"], &["c"])
+        .sub(5, &Message::new().text(1, "to").int(3, FLOAT).int(20, 2));
+    let add = node("", "Add", &["x", "c"], &["y"]);
+    let (x, y) = ([value_info("x", FLOAT, &[400])], [value_info("y", FLOAT, &[400])]);
+    let attribute = Message::new().text(1, "value").sub(5, &weight).int(20, 4);
+    match in_node {
+        true => {
+            let constant = node("", "Constant", &[], &["w"]).sub(5, &attribute);
+            model(&graph(&[constant, cast, add], &[], &x, &y))
+        }
+        false => model(&graph(&[cast, add], &[weight], &x, &y)),
+    }
+}
+
+/// Of all float types, raw or as numbers, from initializers and Constant nodes; ONNX Runtime reads
+/// each and gives the same outputs.
+#[test]
+fn every_kind_of_weight_becomes_sparse() {
+    let ones = |one: &[u8]| -> Vec<u8> {
+        (0..400)
+            .flat_map(|i| one.iter().map(move |byte| if i % 40 == 7 { *byte } else { 0 }))
+            .collect()
+    };
+    let raw =
+        |element: i64, one: &[u8]| tensor_head(element, &[400]).text(8, "w").bytes(9, &ones(one));
+    let typed = tensor_head(FLOAT, &[400]).text(8, "w").bytes(4, &ones(&1_f32.to_le_bytes()));
+    let kinds = [
+        raw(FLOAT, &1_f32.to_le_bytes()),
+        raw(10, &0x3c00_u16.to_le_bytes()),
+        raw(16, &0x3f80_u16.to_le_bytes()),
+        raw(11, &1_f64.to_le_bytes()),
+        typed,
+    ];
+    let found = measure::engine(Choice::OnnxRuntime).ok();
+    for (kind, weight) in kinds.into_iter().enumerate() {
+        for in_node in [false, true] {
+            let dense = adds(weight.clone(), in_node);
+            let sparse = onnx::to_sparse(&dense).unwrap();
+            assert_eq!((sparse.converted, sparse.kept.len()), (1, 0), "{kind}");
+            assert!(sparse.bytes.len() + 200 < dense.len(), "{kind}: {}", sparse.bytes.len());
+            let again = onnx::decode(&sparse.bytes, None).unwrap();
+            assert_eq!(again.nodes.len(), 2);
+            let read = again.initializer(again.find("w").unwrap()).unwrap();
+            assert_eq!(read.dims(), [400]);
+            let Some(found) = &found else { continue };
+            let x = Tensor::zeros(400, candle_core::DType::F32, &Device::Cpu).unwrap();
+            let mut engine = found.engine.load(&sparse.bytes, 1).unwrap();
+            let y = engine.run(&[("x".to_owned(), x)]).unwrap().remove(0).1;
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let expected = |i: usize| if i % 40 == 7 { 1.0 } else { 0.0 };
+            assert!(y.iter().enumerate().all(|(i, &y)| y == expected(i)), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn what_has_to_stay_is_named() {
+    let weight = tensor_head(FLOAT, &[400]).text(8, "x").bytes(9, &[0; 1600]);
+    let (x, y) = ends();
+    let body = graph(&[node("", "Relu", &["x"], &["y"])], &[weight], &x, &y);
+    let kept = onnx::to_sparse(&model(&body)).unwrap().kept;
+    assert_eq!((kept[0].name.as_str(), kept[0].reason), ("x", "is the default value of an input"));
+    let value = tensor_head(FLOAT, &[400]).bytes(9, &[0; 1600]);
+    let attribute = Message::new().text(1, "value").sub(5, &value).int(20, 4);
+    let body = graph(&[node("", "Constant", &[], &["y"]).sub(5, &attribute)], &[], &x, &y);
+    let kept = onnx::to_sparse(&model(&body)).unwrap().kept;
+    assert_eq!((kept[0].name.as_str(), kept[0].reason), ("y", "is an output of the model"));
+}
+
 const I64: i64 = 7;
 
 /// A model whose only initializer is sparse.
@@ -136,6 +208,9 @@ fn what_does_not_fit_is_refused() {
         (&[2, 3], integers(&[2, 3], &[0, 1, 0, 1, 0, 0]), "indices of shape [2, 3]"),
         (&[-2, 3], integers(&[2], &[1, 2]), "has shape [-2, 3]"),
         (&[0], integers(&[2], &[0, 0]), "index 0"),
+        (&[2, 3], integers(&[2], &[4, 4]), "initializer `w` has the same index twice: 4"),
+        (&[2, 3], integers(&[2], &[4, 1]), "initializer `w` has indices out of order: 4 before 1"),
+        (&[2, 3], integers(&[2, 2], &[1, 0, 0, 2]), "indices out of order: 3 before 2"),
     ] {
         let error = read(&with_sparse(dims, &values, &indices)).unwrap_err();
         assert_eq!(error.code(), "E0101", "{error}");

@@ -249,7 +249,7 @@ fn lying(change: impl FnOnce(&mut Value, &mut Value)) -> Error {
 #[test]
 fn lies_are_named() {
     type Lie = (&'static str, fn(&mut Value, &mut Value));
-    let lies: [Lie; 14] = [
+    let lies: [Lie; 17] = [
         ("outside the model or overlaps", |plan, _| {
             plan["tensors"][1]["offset"] = plan["tensors"][0]["offset"].clone();
         }),
@@ -259,10 +259,24 @@ fn lies_are_named() {
         ("overflows", |plan, _| plan["tensors"][0]["count"] = json!(u64::MAX / 2)),
         ("overflows", |plan, _| plan["tensors"][0]["offset"] = json!(u64::MAX)),
         ("its parts make", |plan, _| plan["tensors"][1]["count"] = json!(1)),
-        ("do not fit", |plan, _| {
-            // Consistent with itself, but the index is for less.
+        ("more than packing saves", |plan, _| {
+            // Consistent with itself, but the file is too small for so much.
             plan["tensors"][1]["count"] = json!(600 + (1_u64 << 40));
             plan["bytes"] = json!(plan["bytes"].as_u64().unwrap() + (1 << 42));
+        }),
+        ("the model inside", |plan, _| {
+            plan["tensors"][1]["count"] = json!(600 + (1_u64 << 20));
+            plan["bytes"] = json!(plan["bytes"].as_u64().unwrap() + (1 << 22));
+        }),
+        ("is not 1200 elements F16", |plan, _| {
+            plan["tensors"][1]["count"] = json!(1200);
+            plan["tensors"][1]["element"] = json!(10);
+        }),
+        ("do not fit", |plan, header| {
+            // The index of gaps as a bit mask.
+            plan["tensors"][1]["coding"] = json!("mask");
+            header["1.mask"] = header["1.gaps"].take();
+            drop(header.as_object_mut().unwrap().remove("1.gaps"));
         }),
         ("outside the model or overlaps", |plan, _| plan["bytes"] = json!(3)),
         ("elements", |plan, _| plan["tensors"][0]["element"] = json!(7)),
@@ -282,6 +296,59 @@ fn lies_are_named() {
         let error = lying(lie);
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
+}
+
+/// A packed file around an index of gaps without a value, each byte of which stands for 30 zeros.
+fn zeros(gaps: usize, element: i64, width: usize, skeleton: &[u8]) -> Vec<u8> {
+    let (count, base) = (30 * gaps, skeleton.len());
+    let plan = json!({
+        "version": 1,
+        "bytes": count * width + base,
+        "sha256": "",
+        "tensors": [{"name": "w", "offset": base, "element": element, "count": count, "coding": "gaps"}],
+    });
+    let dtype = if width == 8 { "F64" } else { "F32" };
+    let header = json!({
+        "__metadata__": { METADATA: plan.to_string() },
+        "0.values": { "dtype": dtype, "shape": [0], "data_offsets": [0, 0] },
+        "0.gaps": { "dtype": "U8", "shape": [gaps], "data_offsets": [0, gaps] },
+        "skeleton": { "dtype": "U8", "shape": [base], "data_offsets": [gaps, gaps + base] },
+    });
+    let header = header.to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend(vec![0xff; gaps]);
+    file.extend(skeleton);
+    file
+}
+
+/// Zeros of 64 bits in gaps are 240 times as large as their index. The first file has no model for
+/// them, the second is too small for what it asks; 120 times is what zeros of 32 bits save.
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let error = pack::unpack(&zeros(3_000_000, 11, 8, &[])).unwrap_err();
+    assert!(error.to_string().contains("more than packing saves"), "{error}");
+    let error = pack::unpack(&zeros(3_000_000, 1, 4, &[])).unwrap_err();
+    assert!(error.to_string().contains("the model inside"), "{error}");
+    assert_eq!(error.code(), "E0171");
+}
+
+/// What packs to more than a file may ask for is packed in another way.
+#[test]
+fn all_zeros_of_any_width_come_back() {
+    for (element, width, coding) in [(1, 4, Coding::Gaps), (11, 8, Coding::Mask)] {
+        let count = (66 << 20) / width;
+        let packed = packed(&model_with(&vec![0; count * width], element, count));
+        assert_eq!(packed.tensors[0].coding, coding);
+        assert!(packed.bytes.len() * 60 < count * width);
+    }
+}
+
+/// A shape that does not fit the data is no tensor to cut; the bytes stay.
+#[test]
+fn data_of_another_length_than_the_shape_stay() {
+    let packed = packed(&model_with(&words(vec![0; 4000]), 1, 3000));
+    assert!(packed.tensors.is_empty());
 }
 
 #[test]

@@ -20,8 +20,18 @@ pub(crate) struct RiseArgs {
     #[arg(long, value_name = "WHEN", default_value = "50%", value_parser = flags::read::<When>)]
     sparsity_end: When,
     /// From one update to the next [default: a hundredth of the way]
-    #[arg(long, value_name = "WHEN", value_parser = flags::read::<When>)]
+    #[arg(long, value_name = "WHEN", value_parser = read_distance)]
     sparsity_every: Option<When>,
+}
+
+/// Reads the distance of two updates, which is not zero.
+fn read_distance(text: &str) -> Result<When, String> {
+    match flags::read(text)? {
+        When::Step(0) | When::Epoch(0.0) | When::Share(0.0) => {
+            Err("updates should be at least a step apart".to_owned())
+        }
+        distance => Ok(distance),
+    }
 }
 
 impl RiseArgs {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tensor_core::graph::Index;
 use tensor_core::pack::{self, Coding, Packed, PackedTensor};
 use tensor_core::text::counted;
 use tensor_core::{Error, Result, ValueId, files, onnx};
@@ -100,33 +101,47 @@ impl PackArgs {
             "packed_zstd": compressed(&sparse.bytes)?,
             "zstd_level": ZSTD_LEVEL,
         });
+        let kept =
+            sparse.kept.iter().map(|kept| format!("dense    `{}` {}\n", kept.name, kept.reason));
         let text = format!(
-            "{} became sparse: {} bytes are {} ({})\nwrote {}\n",
-            counted(sparse.converted, "initializer"),
+            "{} became sparse: {} bytes are {} ({})\n{}wrote {}\n",
+            counted(sparse.converted, "tensor"),
             model.len(),
             sparse.bytes.len(),
             units::share(sparse.bytes.len() as u64, model.len() as u64),
+            kept.collect::<String>(),
             self.output.display()
         );
-        let result =
-            json!({ "output": self.output, "sizes": sizes, "converted": sparse.converted });
+        let result = json!({
+            "output": self.output,
+            "sizes": sizes,
+            "converted": sparse.converted,
+            "kept": sparse.kept,
+        });
         let mut outcome = Outcome::answer(text, result);
-        outcome.hint = (sparse.converted == 0)
-            .then(|| "sparse initializers are smaller from two thirds of zeros on".to_owned());
+        outcome.hint = (sparse.converted == 0 && sparse.kept.is_empty()).then(|| {
+            "no tensor has enough zeros: sparse ones are smaller from two thirds of zeros on, with \
+             16-bit floats from 80%"
+                .to_owned()
+        });
         Ok(outcome)
     }
 }
 
-/// Do two model files hold the same weights?
-fn is_same(a: &[u8], b: &[u8]) -> Result<bool> {
-    let (a, b) = (onnx::decode(a, None)?, onnx::decode(b, None)?);
-    let same = |&value: &ValueId| {
-        let other = b.find(a.name(value)).and_then(|value| b.initializer(value));
-        a.initializer(value).zip(other).is_some_and(|(a, b)| {
+/// Do two model files hold the same weights, where those of Constant nodes may have become
+/// initializers?
+fn is_same(dense: &[u8], sparse: &[u8]) -> Result<bool> {
+    let (dense, sparse) = (onnx::decode(dense, None)?, onnx::decode(sparse, None)?);
+    let index = Index::new(&dense);
+    let is_known = |&value: &ValueId| {
+        let other = dense.find(sparse.name(value)).and_then(|value| dense.constant(value, &index));
+        sparse.initializer(value).zip(other).is_some_and(|(a, b)| {
             (a.element(), a.dims(), a.bytes()) == (b.element(), b.dims(), b.bytes())
         })
     };
-    Ok(a.initializers().len() == b.initializers().len() && a.initializers().iter().all(same))
+    let moved = sparse.initializers().len().checked_sub(dense.initializers().len());
+    Ok(sparse.initializers().iter().all(is_known)
+        && moved.is_some_and(|moved| sparse.nodes.len() + moved == dense.nodes.len()))
 }
 
 /// Bytes before and after.

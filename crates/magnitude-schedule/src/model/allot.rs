@@ -12,6 +12,7 @@ use tensor_core::budget::{Choice, allocate};
 use tensor_core::calibrate::{Replay, Walk, collect};
 use tensor_core::graph::Index;
 use tensor_core::progress::{self, Progress};
+use tensor_core::{Error, ErrorKind};
 
 /// Zeros of each layer, none for those that stay dense.
 pub(super) fn allot(scope: &Scope, replay: Replay, progress: &dyn Progress) -> Result<Vec<usize>> {
@@ -69,6 +70,18 @@ fn by_error(
     (pruned, sizes): (&[usize], &[LayerSize]),
     progress: &dyn Progress,
 ) -> Result<Vec<usize>> {
+    let weights: usize = sizes.iter().map(LayerSize::weights).sum();
+    let capacity: usize = sizes.iter().map(|size| size.capacity).sum();
+    let wanted = ((scope.params.sparsity * weights as f64).round() as usize).min(capacity);
+    let most: usize = sizes.iter().map(|size| removed(size, STEPS)).sum();
+    if wanted > most {
+        let names = pruned.iter().map(|&at| scope.layers[at].weight.key.as_str());
+        return Err(infeasible(
+            scope.params.sparsity,
+            most as f64 / weights as f64,
+            names.zip(sizes),
+        ));
+    }
     progress.stage("error curves", pruned.len());
     let mut choices = Vec::new();
     for (&at, size) in pruned.iter().zip(sizes) {
@@ -89,9 +102,6 @@ fn by_error(
         });
         progress.item(&layer.weight.key);
     }
-    let weights: usize = sizes.iter().map(LayerSize::weights).sum();
-    let capacity: usize = sizes.iter().map(|size| size.capacity).sum();
-    let wanted = ((scope.params.sparsity * weights as f64).round() as usize).min(capacity);
     let cost = |kept: &[usize]| kept.iter().sum::<usize>() as f64;
     let picks = allocate(&choices, cost, (weights - wanted) as f64)?;
     let mut counts: Vec<usize> =
@@ -105,6 +115,27 @@ fn by_error(
         spare -= back;
     }
     Ok(counts)
+}
+
+/// More zeros were asked for than the last steps of all layers give.
+fn infeasible<'a>(
+    wanted: f64,
+    most: f64,
+    layers: impl Iterator<Item = (&'a str, &'a LayerSize)>,
+) -> Error {
+    let kept = |size: &LayerSize| size.weights() - removed(size, STEPS);
+    let binding = layers.max_by_key(|(_, size)| kept(size)).map_or(String::new(), |(key, size)| {
+        format!(", where `{key}` keeps the most: {} of {}", kept(size), size.weights())
+    });
+    // Rounded down: what is named can be had.
+    let most = (most * 1000.0).floor() / 10.0;
+    let message = format!(
+        "a sparsity of {}% is not attainable by the errors of the layers: each keeps a hundredth of \
+         its weights or more, which allows {most:.1}%{binding}",
+        (wanted * 1e5).round() / 1e3
+    );
+    Error::new(ErrorKind::Infeasible, "E0140", message)
+        .hint("ask for fewer zeros, or spread them in another way, such as `global`")
 }
 
 /// Weights that go in a step; the last step takes all but one per hundred, or what the pattern lets.

@@ -46,7 +46,7 @@ const NETWORKS: usize = 2;
 /// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
 ///
 /// # Errors
-/// `E0144` without data, `E0432` when there is no layer to prune, `E0433` when a weight is not finite,
+/// `E0140` when the error curves leave too few zeros, `E0144` without data, `E0432` when there is no layer to prune, `E0433` when a weight is not finite,
 /// `E0434` when a name is unknown, `E0435` when the statistics are singular.
 pub fn sparsify(
     graph: &Graph,
@@ -62,12 +62,9 @@ pub fn sparsify(
     let folded = rewrite::apply(graph, &fold_batch_norm(graph)?)?;
     let folded_batch_norms = graph.nodes.len() - folded.nodes.len();
     let facts = run::infer(&folded, shapes)?;
-    let layers = find_layers(&folded, &facts, &params.dense, params.all)?;
-    if layers.iter().all(|layer| layer.weight.dense.is_some()) {
-        return Err(Error::unsupported("no layer can be sparsified")
-            .code_is("E0432")
-            .hint("it takes convolutions or matrix products with constant weights"));
-    }
+    let found = find_layers(&folded, &facts, &params.dense, params.all)?;
+    found.check()?;
+    let layers = found.layers;
     let replay = Replay::new(&folded, batches, params.memory / NETWORKS)?;
     let samples = replay.samples();
     let scope = Scope { graph: &folded, facts: &facts, layers: &layers, params };

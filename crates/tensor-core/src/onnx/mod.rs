@@ -49,8 +49,9 @@ mod typed;
 mod wire;
 mod write;
 
+pub(crate) use payload::payloads_without;
 pub use payload::{Payload, payloads};
-pub use sparse::{SparseModel, to_sparse};
+pub use sparse::{Kept, SparseModel, to_sparse};
 pub use test_data::{tensor_from_bytes, tensor_to_bytes};
 
 use crate::graph::Graph;

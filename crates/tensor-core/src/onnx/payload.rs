@@ -17,7 +17,8 @@ pub struct Payload {
     pub range: Range<usize>,
 }
 
-/// Payloads of all float tensors of a model, wherever in the file they are, in file order.
+/// Payloads of all float tensors of a model, wherever in the file they are, in file order: those in
+/// one piece whose length is that of their shape.
 ///
 /// # Errors
 /// `E0100` when the bytes are not ONNX, `E0170` when a tensor has its data in another file.
@@ -27,13 +28,30 @@ pub fn payloads(model: &[u8]) -> Result<Vec<Payload>> {
         return Err(Error::invalid("the file is empty").code_is("E0100"));
     }
     wire::check_model(model).map_err(hint)?;
+    payloads_without(model, &[])
+}
+
+/// As [`payloads`], of a model file from which `cuts` are missing: ranges of the whole file,
+/// ascending and apart, of which nothing but the lengths is known. Nothing has to be checked before.
+///
+/// # Errors
+/// `E0100` when what is left is no ONNX around the cuts, `E0170` as [`payloads`].
+pub(crate) fn payloads_without(rest: &[u8], cuts: &[Range<usize>]) -> Result<Vec<Payload>> {
+    let mut holes = Vec::with_capacity(cuts.len());
+    let mut missing = 0_usize;
+    for cut in cuts {
+        holes.push((cut.clone(), missing));
+        missing = missing.saturating_add(cut.len());
+    }
+    let source = Source { bytes: rest, holes };
     let mut found = Vec::new();
-    visit(model, 0, Kind::Model, &mut found)?;
+    source.visit(0..rest.len().saturating_add(missing), Kind::Model, 0, &mut found)?;
     Ok(found)
 }
 
 /// Fields of `TensorProto`.
 mod tensor {
+    pub(super) const DIMS: u64 = 1;
     pub(super) const DATA_TYPE: u64 = 2;
     pub(super) const FLOAT_DATA: u64 = 4;
     pub(super) const NAME: u64 = 8;
@@ -49,76 +67,134 @@ enum Field {
     Other,
 }
 
-/// Calls `each` for the fields of a message that starts at `base`. The depth of nesting and all
-/// lengths were checked before.
-fn fields(
-    message: &[u8],
-    base: usize,
-    mut each: impl FnMut(u64, Field) -> Result<()>,
-) -> Result<()> {
-    let bad = |problem: String| {
-        Error::invalid(format!("not a readable ONNX file: {problem}")).code_is("E0100")
-    };
-    let mut rest = message;
-    while !rest.is_empty() {
-        let key = wire::varint(&mut rest).map_err(bad)?;
-        let field = match key & 7 {
-            0 => Field::Number(wire::varint(&mut rest).map_err(bad)?),
-            2 => {
-                let length = wire::varint(&mut rest).map_err(bad)?;
-                let length = usize::try_from(length).unwrap_or(usize::MAX);
-                let start = base + message.len() - rest.len();
-                wire::take(&mut rest, length).map_err(bad)?;
-                Field::Bytes(start..start + length)
-            }
-            wide => {
-                wire::take(&mut rest, if wide == 1 { 8 } else { 4 }).map_err(bad)?;
-                Field::Other
-            }
-        };
-        each(key >> 3, field)?;
-    }
-    Ok(())
+/// A file with holes. Places are those in the whole file.
+struct Source<'a> {
+    bytes: &'a [u8],
+    /// Ranges that are missing, and the bytes that are missing before each.
+    holes: Vec<(Range<usize>, usize)>,
 }
 
-fn visit(message: &[u8], base: usize, kind: Kind, found: &mut Vec<Payload>) -> Result<()> {
-    if kind == Kind::Tensor {
-        found.extend(payload(message, base)?);
-        return Ok(());
-    }
-    fields(message, base, |number, field| match (field, kind.field(number)) {
-        (Field::Bytes(range), Some((_, child))) if child.has_messages() => {
-            visit(&message[range.start - base..range.end - base], range.start, child, found)
+impl<'a> Source<'a> {
+    /// The bytes of a range, when no hole is in it.
+    fn get(&self, range: Range<usize>) -> Option<&'a [u8]> {
+        let before = self.holes.partition_point(|(hole, _)| hole.end <= range.start);
+        if self.holes.get(before).is_some_and(|(hole, _)| hole.start < range.end) {
+            return None;
         }
-        _ => Ok(()),
-    })
-}
+        let last = before.checked_sub(1).and_then(|last| self.holes.get(last));
+        let missing = last.map_or(0, |(hole, missing)| missing + hole.len());
+        self.bytes.get(range.start.checked_sub(missing)?..range.end.checked_sub(missing)?)
+    }
 
-/// The payload of one tensor, if it is of floats and in one piece.
-fn payload(message: &[u8], base: usize) -> Result<Option<Payload>> {
-    let (mut code, mut name, mut data, mut is_external) = (0, String::new(), None, false);
-    fields(message, base, |number, field| {
-        match (number, field) {
-            (tensor::DATA_TYPE, Field::Number(number)) => code = number,
-            (tensor::NAME, Field::Bytes(range)) => {
-                let text = &message[range.start - base..range.end - base];
-                name = String::from_utf8_lossy(text).into_owned();
+    /// A number that starts at `at`, which moves behind it.
+    fn number(&self, at: &mut usize, end: usize) -> Result<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let octet = self.get(*at..*at + 1).filter(|_| *at < end).and_then(<[u8]>::first);
+            let octet = *octet.ok_or_else(|| bad("it ends in the middle of a number"))?;
+            *at += 1;
+            value |= u64::from(octet & 0x7f) << shift;
+            if octet & 0x80 == 0 {
+                return Ok(value);
             }
-            (tensor::RAW_DATA | tensor::FLOAT_DATA, Field::Bytes(range)) => data = Some(range),
-            (tensor::EXTERNAL_DATA, _) => is_external = true,
-            _ => {}
+        }
+        Err(bad("a number has more than 64 bits"))
+    }
+
+    /// Calls `each` for the fields of a message.
+    fn fields(
+        &self,
+        message: Range<usize>,
+        mut each: impl FnMut(u64, Field) -> Result<()>,
+    ) -> Result<()> {
+        let Range { start: mut at, end } = message;
+        while at < end {
+            let key = self.number(&mut at, end)?;
+            let (length, is_bytes) = match key & 7 {
+                0 => {
+                    let number = self.number(&mut at, end)?;
+                    each(key >> 3, Field::Number(number))?;
+                    continue;
+                }
+                1 => (8, false),
+                2 => (usize::try_from(self.number(&mut at, end)?).unwrap_or(usize::MAX), true),
+                5 => (4, false),
+                other => return Err(bad(format!("wire type {other} is not used in ONNX"))),
+            };
+            if length > end - at {
+                return Err(bad(format!("{length} bytes are announced, {} are left", end - at)));
+            }
+            let range = at..at + length;
+            at += length;
+            each(key >> 3, if is_bytes { Field::Bytes(range) } else { Field::Other })?;
         }
         Ok(())
-    })?;
-    if is_external {
-        return Err(Error::unsupported(format!("tensor `{name}` has its data in another file"))
+    }
+
+    fn visit(
+        &self,
+        message: Range<usize>,
+        kind: Kind,
+        depth: usize,
+        found: &mut Vec<Payload>,
+    ) -> Result<()> {
+        if depth > wire::MAX_DEPTH {
+            return Err(bad(format!("messages nest deeper than {}", wire::MAX_DEPTH)));
+        }
+        if kind == Kind::Tensor {
+            found.extend(self.payload(message)?);
+            return Ok(());
+        }
+        self.fields(message, |number, field| match (field, kind.field(number)) {
+            (Field::Bytes(range), Some((_, child))) if child.has_messages() => {
+                self.visit(range, child, depth + 1, found)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// The payload of one tensor, if it is of floats, in one piece and as long as its shape says.
+    fn payload(&self, message: Range<usize>) -> Result<Option<Payload>> {
+        let (mut code, mut name, mut data, mut is_external) = (0, String::new(), None, false);
+        // The number of elements; `None` where no memory holds them.
+        let mut count = Some(1_usize);
+        let times = |count: Option<usize>, dim: u64| {
+            count.and_then(|count| count.checked_mul(usize::try_from(dim).ok()?))
+        };
+        self.fields(message, |number, field| {
+            match (number, field) {
+                (tensor::DIMS, Field::Number(dim)) => count = times(count, dim),
+                (tensor::DIMS, Field::Bytes(Range { start: mut at, end })) => {
+                    while at < end {
+                        count = times(count, self.number(&mut at, end)?);
+                    }
+                }
+                (tensor::DATA_TYPE, Field::Number(number)) => code = number,
+                (tensor::NAME, Field::Bytes(range)) => {
+                    let text = self.get(range).unwrap_or_default();
+                    name = String::from_utf8_lossy(text).into_owned();
+                }
+                (tensor::RAW_DATA | tensor::FLOAT_DATA, Field::Bytes(range)) => data = Some(range),
+                (tensor::EXTERNAL_DATA, _) => is_external = true,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if is_external {
+            return Err(Error::unsupported(format!(
+                "tensor `{name}` has its data in another file"
+            ))
             .code_is("E0170")
             .hint("save the model with its weights inside, such as by `onnx.save_model`"));
+        }
+        let element = ElementType::from_onnx(i32::try_from(code).unwrap_or_default());
+        let width = element.size().filter(|_| element.is_float());
+        let length = width.zip(count).and_then(|(width, count)| count.checked_mul(width));
+        let data = data.filter(|range| Some(range.len()) == length);
+        Ok(data.map(|range| Payload { name, element, range }))
     }
-    let element = ElementType::from_onnx(i32::try_from(code).unwrap_or_default());
-    let is_whole = |range: &Range<usize>| match element.size() {
-        Some(size) if element.is_float() => range.len().is_multiple_of(size),
-        _ => false,
-    };
-    Ok(data.filter(is_whole).map(|range| Payload { name, element, range }))
+}
+
+fn bad(problem: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("not a readable ONNX file: {problem}")).code_is("E0100")
 }

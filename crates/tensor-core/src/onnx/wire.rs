@@ -8,7 +8,7 @@
 use crate::{Error, Result};
 
 /// Nested messages that `prost` decodes, counting the model itself.
-const MAX_DEPTH: usize = 100;
+pub(super) const MAX_DEPTH: usize = 100;
 
 /// A graph may take this many bytes of memory per byte of file, beyond the base.
 const MEMORY_PER_BYTE: usize = 32;
@@ -220,7 +220,7 @@ impl Scan {
     }
 }
 
-pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, String> {
+fn varint(rest: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, tail) = rest.split_first().ok_or("it ends in the middle of a number")?;
@@ -233,7 +233,7 @@ pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, String> {
     Err("a number has more than 64 bits".to_owned())
 }
 
-pub(super) fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
     let Some((body, tail)) = rest.split_at_checked(length) else {
         return Err(format!("{length} bytes are announced, {} are left", rest.len()));
     };

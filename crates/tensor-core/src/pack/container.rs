@@ -2,7 +2,7 @@
 
 use super::plan::Coding;
 use super::{mask, relative};
-use crate::onnx::Payload;
+use crate::onnx::{Payload, payloads_without};
 use crate::{ElementType, Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,13 @@ use std::collections::HashMap;
 
 /// The key of the metadata that makes a `safetensors` file a packed model.
 pub const METADATA: &str = "kerf.pack";
+
+/// Bytes that a model may have beyond what its packed file justifies.
+const MODEL_BASE: u64 = 64 << 20;
+
+/// Bytes of the model for each of the packed file: an index of gaps alone, as all zeros have it,
+/// stands for 120 times its size in 32-bit floats.
+pub(super) const MODEL_PER_BYTE: usize = 128;
 
 const VERSION: u32 = 1;
 const SKELETON: &str = "skeleton";
@@ -111,7 +118,9 @@ pub(super) fn write(model: &[u8], entries: &[Entry]) -> Result<Vec<u8>> {
 /// The bytes of the model file that was packed.
 ///
 /// # Errors
-/// `E0171` when the file is no packed model, is damaged or contradicts itself.
+/// `E0171` when the file is no packed model, is damaged or contradicts itself, and when the model is
+/// larger than such a file justifies or than memory. Sizes are checked against the tensors of the
+/// model inside before memory is taken.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     let damaged = |error| bad(format!("no readable `safetensors` file: {error}"));
     let (length, header) = SafeTensors::read_metadata(packed).map_err(damaged)?;
@@ -137,7 +146,15 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     }
     let mut skeleton = part(&parts, SKELETON, Dtype::U8)?;
     check_sizes(&plan, skeleton.len())?;
+    check_budget(&plan, packed.len())?;
+    check_tensors(&plan, skeleton)?;
     let mut model = Vec::new();
+    let bytes = usize::try_from(plan.bytes).unwrap_or(usize::MAX);
+    model.try_reserve_exact(bytes).map_err(|_| {
+        Error::unsupported(format!("no memory for a model of {bytes} bytes"))
+            .code_is("E0171")
+            .hint("unpack it where there is more memory")
+    })?;
     for (place, cut) in plan.tensors.iter().enumerate() {
         // The sizes were checked: cut ranges are in order and the skeleton fills what is between.
         let between = usize::try_from(cut.offset).unwrap_or(usize::MAX).checked_sub(model.len());
@@ -146,7 +163,7 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
             .ok_or_else(|| overlap(&cut.name))?;
         skeleton = rest;
         model.extend_from_slice(head);
-        model.extend_from_slice(&decode(&parts, place, cut)?);
+        decode(&parts, (place, cut), &mut model)?;
     }
     model.extend_from_slice(skeleton);
     if model.len() as u64 != plan.bytes || sha256(&model) != plan.sha256 {
@@ -179,23 +196,66 @@ fn check_sizes(plan: &Plan, skeleton: usize) -> Result<()> {
     Ok(())
 }
 
+/// Checks that the model is not far larger than its packed file justifies.
+fn check_budget(plan: &Plan, packed: usize) -> Result<()> {
+    let most = (packed as u64).saturating_mul(MODEL_PER_BYTE as u64).saturating_add(MODEL_BASE);
+    if plan.bytes > most {
+        return Err(bad(format!(
+            "its {packed} bytes ask for {}, more than packing saves",
+            plan.bytes
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that the cuts are the data of float tensors of the model, as long as their shapes say.
+fn check_tensors(plan: &Plan, skeleton: &[u8]) -> Result<()> {
+    let mut cuts = Vec::with_capacity(plan.tensors.len());
+    for cut in &plan.tensors {
+        let length = cut.count.saturating_mul(width(cut)?.1 as u64);
+        let start = usize::try_from(cut.offset).ok();
+        let end = usize::try_from(cut.offset.saturating_add(length)).ok();
+        let (Some(start), Some(end)) = (start, end) else { return Err(overlap(&cut.name)) };
+        cuts.push(start..end);
+    }
+    let tensors = payloads_without(skeleton, &cuts)
+        .map_err(|error| bad(format!("the model inside: {}", error.message())))?;
+    let mut tensors = tensors.into_iter();
+    for (cut, range) in plan.tensors.iter().zip(cuts) {
+        // Both are in file order.
+        let element = ElementType::from_onnx(cut.element);
+        if !tensors.any(|tensor| tensor.range == range && tensor.element == element) {
+            return Err(bad(format!(
+                "`{}` is not {} elements {element:?} in the model inside",
+                cut.name, cut.count
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn width(cut: &Cut) -> Result<(Dtype, usize)> {
     let element = ElementType::from_onnx(cut.element);
     let known = dtype(element).zip(element.size());
     known.ok_or_else(|| bad(format!("`{}` has elements {element:?}", cut.name)))
 }
 
-fn decode(parts: &SafeTensors, place: usize, cut: &Cut) -> Result<Vec<u8>> {
+/// Appends the elements of a cut to the model, which has the room.
+fn decode(parts: &SafeTensors, (place, cut): (usize, &Cut), model: &mut Vec<u8>) -> Result<()> {
     let (dtype, width) = width(cut)?;
     let values = part(parts, &values_name(place), dtype)?;
     let index = part(parts, &index_name(place, cut.coding), Dtype::U8)?;
-    let count = usize::try_from(cut.count).unwrap_or(usize::MAX);
-    let dense = match cut.coding {
-        Coding::Mask => mask::decode(index, values, count, width),
-        Coding::Gaps => relative::decode(index, values, count, width),
+    let start = model.len();
+    let length = usize::try_from(cut.count).ok().and_then(|count| count.checked_mul(width));
+    let stop = length.and_then(|length| start.checked_add(length));
+    model.resize(stop.ok_or_else(|| overlap(&cut.name))?, 0);
+    let dense = &mut model[start..];
+    let done = match cut.coding {
+        Coding::Mask => mask::decode(index, values, dense, width),
+        Coding::Gaps => relative::decode(index, values, dense, width),
         Coding::Dense => return Err(bad(format!("`{}` is dense and cut out", cut.name))),
     };
-    dense.ok_or_else(|| bad(format!("index and values of `{}` do not fit", cut.name)))
+    done.ok_or_else(|| bad(format!("index and values of `{}` do not fit", cut.name)))
 }
 
 fn part<'a>(parts: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<&'a [u8]> {

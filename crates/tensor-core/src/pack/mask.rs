@@ -9,8 +9,9 @@ pub(super) fn encode(dense: &[u8], width: usize) -> Vec<u8> {
     dense.chunks(8 * width).map(octet).collect()
 }
 
-/// The elements again; `None` when bits and values do not fit `count` elements.
-pub(super) fn decode(mask: &[u8], values: &[u8], count: usize, width: usize) -> Option<Vec<u8>> {
+/// Writes the elements that are not zero into zeros; `None` when bits and values do not fit `dense`.
+pub(super) fn decode(mask: &[u8], values: &[u8], dense: &mut [u8], width: usize) -> Option<()> {
+    let count = dense.len() / width;
     if mask.len() != count.div_ceil(8) {
         return None;
     }
@@ -20,14 +21,13 @@ pub(super) fn decode(mask: &[u8], values: &[u8], count: usize, width: usize) -> 
     if ones.checked_mul(width)? != values.len() || spare != 0 {
         return None;
     }
-    let mut dense = vec![0; count.checked_mul(width)?];
     let mut values = values.chunks_exact(width);
     for (i, element) in dense.chunks_exact_mut(width).enumerate() {
         if mask[i / 8] >> (i % 8) & 1 == 1 {
             element.copy_from_slice(values.next()?);
         }
     }
-    Some(dense)
+    Some(())
 }
 
 /// Bits in use of the last octet, 1 to 8.

@@ -99,8 +99,12 @@ fn encode(payload: Payload, model: &[u8]) -> Result<(PackedTensor, Option<Entry>
         values.extend_from_slice(element);
     }
     let (mask, gaps) = (mask::encode(dense, width), relative::encode(dense, width));
-    let (coding, index) =
-        if gaps.len() < mask.len() { (Coding::Gaps, gaps) } else { (Coding::Mask, mask) };
+    // Unpacking refuses files that ask for more, which 64-bit zeros in gaps alone would do.
+    let is_fair = dense.len() <= container::MODEL_PER_BYTE * (values.len() + gaps.len());
+    let (coding, index) = match gaps.len() < mask.len() && is_fair {
+        true => (Coding::Gaps, gaps),
+        false => (Coding::Mask, mask),
+    };
     let negative = values.chunks_exact(width).filter(|element| is_negative_zero(element)).count();
     let (elements, nonzeros) = (dense.len() / width, values.len() / width);
     let packed = values.len() + index.len();

@@ -29,14 +29,11 @@ pub(super) fn encode(dense: &[u8], width: usize) -> Vec<u8> {
     packed
 }
 
-/// The elements again; `None` when indices and values do not fit `count` elements.
-pub(super) fn decode(gaps: &[u8], values: &[u8], count: usize, width: usize) -> Option<Vec<u8>> {
+/// Writes the elements that are not zero into zeros; `None` when indices and values do not fit
+/// `dense`.
+pub(super) fn decode(gaps: &[u8], values: &[u8], dense: &mut [u8], width: usize) -> Option<()> {
     let halves = gaps.len().checked_mul(2)?;
-    // Whatever the indices say, they cannot reach further; so `count` is no lie about memory.
-    if count > halves.checked_mul(LONGEST)?.checked_add(LONGEST)? {
-        return None;
-    }
-    let mut dense = vec![0; count.checked_mul(width)?];
+    let count = dense.len() / width;
     let mut values = values.chunks_exact(width);
     let mut at = 0;
     for half in 0..halves {
@@ -55,13 +52,19 @@ pub(super) fn decode(gaps: &[u8], values: &[u8], count: usize, width: usize) -> 
         }
     }
     let is_whole = values.next().is_none() && values.remainder().is_empty();
-    (is_whole && at <= count && count - at < LONGEST).then_some(dense)
+    (is_whole && at <= count && count - at < LONGEST).then_some(())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    /// Elements of a byte each.
+    fn decoded(gaps: &[u8], values: &[u8], count: usize) -> Option<Vec<u8>> {
+        let mut dense = vec![0; count];
+        decode(gaps, values, &mut dense, 1).map(|()| dense)
+    }
 
     #[test]
     fn gaps_of_every_length() {
@@ -73,7 +76,7 @@ mod tests {
                 let packed = encode(&dense, 1);
                 let indices = 1 + gap / LONGEST + tail / LONGEST;
                 assert_eq!(packed.len(), indices.div_ceil(2));
-                assert_eq!(decode(&packed, &[7], dense.len(), 1), Some(dense), "{gap} {tail}");
+                assert_eq!(decoded(&packed, &[7], dense.len()), Some(dense), "{gap} {tail}");
             }
         }
     }
@@ -82,11 +85,10 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let packed = encode(&[0, 0, 5, 0, 6], 1);
         assert_eq!(packed, [2 | 1 << 4]);
-        assert!(decode(&packed, &[5], 5, 1).is_none());
-        assert!(decode(&packed, &[5, 6, 7], 5, 1).is_none());
-        assert!(decode(&packed, &[5, 6], 4, 1).is_none());
-        assert!(decode(&packed, &[5, 6], 5 + LONGEST, 1).is_none());
-        assert!(decode(&packed, &[5, 6], usize::MAX, 1).is_none());
-        assert!(decode(&packed, &[5, 6], 5, 1).is_some());
+        assert!(decoded(&packed, &[5], 5).is_none());
+        assert!(decoded(&packed, &[5, 6, 7], 5).is_none());
+        assert!(decoded(&packed, &[5, 6], 4).is_none());
+        assert!(decoded(&packed, &[5, 6], 5 + LONGEST).is_none());
+        assert!(decoded(&packed, &[5, 6], 5).is_some());
     }
 }

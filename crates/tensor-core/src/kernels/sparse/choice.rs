@@ -6,8 +6,8 @@ use super::weight::{SparseForm, SparseWeight, kept};
 /// Time of one weight that is kept over that of one weight of the dense kernel.
 ///
 /// From `cargo xtask crossover` on a processor with AVX-512, and with its wider instructions left
-/// unused: the layer whose crossover came last was even at 60 % zeros with AVX-512 (`Quads`: at
-/// 14 %), at 45 % (below 30 %) with AVX2 and below 30 % without either. The figures here ask for
+/// unused: the 1x1 layer whose crossover came last was even at 60 % zeros with AVX-512 (`Quads`: at
+/// 22 %), at 45 % (below 30 %) with AVX2 and below 30 % without either. The figures here ask for
 /// more zeros than that, as the positions of a layer, which are not known when weights are
 /// analysed, move its crossover by some points.
 fn cost(form: SparseForm) -> f64 {
@@ -26,7 +26,7 @@ fn cost(form: SparseForm) -> f64 {
 
 /// What a weight that is kept costs more where the kernel has several taps: the dense kernel then
 /// needs fewer products than weights (Winograd's filtering), and patches have to be gathered. The
-/// latest crossover of 3x3 layers was at 74 % zeros without a pattern, that of 1x1 layers at 60 %.
+/// latest crossover of 3x3 layers was at 73 % zeros without a pattern, that of 1x1 layers at 60 %.
 const TAPS_COST: f64 = 2.0;
 
 impl SparseWeight {
