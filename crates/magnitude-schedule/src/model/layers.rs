@@ -1,5 +1,6 @@
 //! The layers of a model that can be sparsified or refitted.
 
+use super::params::SparsifyParams;
 use crate::{Prunable, prunable};
 use tensor_core::calibrate::{LinearMap, Place, shortcut};
 use tensor_core::graph::{Graph, Index};
@@ -56,35 +57,77 @@ impl Layer {
     }
 }
 
-/// All layers in execution order, with those that stay dense.
-pub(super) fn find_layers(
+/// The weights of a graph, each in execution order.
+pub(super) struct Found {
+    /// What can be sparsified or refitted, with what stays dense all the same.
+    pub(super) layers: Vec<Layer>,
+    /// What stays as it is; each says why it is dense.
+    pub(super) left: Vec<Prunable>,
+}
+
+/// All layers.
+pub(super) fn find_layers(graph: &Graph, facts: &Facts, params: &SparsifyParams) -> Result<Found> {
+    let index = Index::new(graph);
+    let mut found = Found { layers: Vec::new(), left: Vec::new() };
+    for mut weight in prunable(graph, params.pattern, &params.dense, params.all)? {
+        // What several nodes share cannot fit them all.
+        let users = users(graph, &index, weight.value);
+        let reason = match users {
+            0 | 1 => "cannot be sampled".to_owned(),
+            _ => format!("shared by {users} nodes"),
+        };
+        match sampled(graph, facts, &index, &weight)?.filter(|_| users < 2) {
+            Some((input, output, map)) => {
+                let shortcut = shortcut(graph, facts, &index, weight.node, output);
+                found.layers.push(Layer { weight, input, output, map, shortcut });
+            }
+            None => {
+                weight.dense.get_or_insert(reason);
+                found.left.push(weight);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Data, response and rows of a node; none where it cannot be sampled, such as behind an unknown
+/// operator.
+fn sampled(
     graph: &Graph,
     facts: &Facts,
-    dense: &[String],
-    all: bool,
-) -> Result<Vec<Layer>> {
-    let index = Index::new(graph);
-    let mut layers = Vec::new();
-    for weight in prunable(graph, dense, all)? {
-        let id = weight.node;
-        let cx = NodeCx::new(graph, id);
-        let data = usize::from(weight.input == 0);
-        let Some(operator) = ops::lookup(&cx.node.domain, &cx.node.op) else { continue };
-        let (Some(input), Some(output)) = (cx.node.input(data), cx.node.output(0)) else {
-            continue;
-        };
-        // Behind an unknown operator nothing can be sampled; what several nodes share cannot fit
-        // them all.
-        let is_known = facts.get(input).is_some() && facts.get(output).is_some();
-        let is_shared = index.readers(weight.value).len() > 1;
-        if !is_known || is_shared || Stored::find(graph, &index, id, weight.input).is_none() {
-            continue;
-        }
-        let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
-        let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
-        let Some(map) = map else { continue };
-        let shortcut = shortcut(graph, facts, &index, id, output);
-        layers.push(Layer { weight, input, output, map, shortcut });
+    index: &Index,
+    weight: &Prunable,
+) -> Result<Option<(ValueId, ValueId, Box<dyn LinearMap>)>> {
+    let id = weight.node;
+    let cx = NodeCx::new(graph, id);
+    let data = usize::from(weight.input == 0);
+    let (Some(operator), Some(input), Some(output)) =
+        (ops::lookup(&cx.node.domain, &cx.node.op), cx.node.input(data), cx.node.output(0))
+    else {
+        return Ok(None);
+    };
+    let is_known = facts.get(input).is_some() && facts.get(output).is_some();
+    if !is_known || Stored::find(graph, index, id, weight.input).is_none() {
+        return Ok(None);
     }
-    Ok(layers)
+    let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
+    let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
+    Ok(map.map(|map| (input, output, map)))
+}
+
+/// Number of nodes that use a weight, directly or behind a change of its type or shape.
+fn users(graph: &Graph, index: &Index, value: ValueId) -> usize {
+    let mut count = 0;
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        for &(id, input) in index.readers(value) {
+            let node = graph.node(id);
+            let passes = ["Cast", "Identity", "Transpose"].contains(&node.op.as_str());
+            match passes && node.domain.is_empty() && input == 0 {
+                true => open.extend(node.outputs.iter().flatten()),
+                false => count += 1,
+            }
+        }
+    }
+    count
 }
