@@ -90,14 +90,17 @@ pub(super) fn find_layers(graph: &Graph, facts: &Facts, params: &SparsifyParams)
     Ok(found)
 }
 
-/// Data, response and rows of a node; none where it cannot be sampled, such as behind an unknown
+/// Data, response and rows of a node.
+type Sampled = (ValueId, ValueId, Box<dyn LinearMap>);
+
+/// What is sampled of a node; none where it cannot be sampled, such as behind an unknown
 /// operator.
 fn sampled(
     graph: &Graph,
     facts: &Facts,
     index: &Index,
     weight: &Prunable,
-) -> Result<Option<(ValueId, ValueId, Box<dyn LinearMap>)>> {
+) -> Result<Option<Sampled>> {
     let id = weight.node;
     let cx = NodeCx::new(graph, id);
     let data = usize::from(weight.input == 0);
