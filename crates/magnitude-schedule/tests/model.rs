@@ -187,7 +187,8 @@ fn shared_weights_are_left_and_listed() {
     // The second and third convolution.
     assert_eq!(dims(&graph, convs[1]), dims(&graph, convs[2]));
     graph.nodes[convs[2]].inputs[1] = graph.nodes[convs[1]].inputs[1];
-    let done = run_on(&graph, SparsifyParams { sparsity: 0.5, ..SparsifyParams::default() });
+    let method = Method::Magnitude;
+    let done = run_on(&graph, SparsifyParams { sparsity: 0.5, method, ..Default::default() });
     let layers = &done.report.layers;
     assert_eq!(layers[1].dense.as_deref(), Some("shared by 2 nodes"));
     assert_eq!(layers[1].key, graph.key(graph.node_ids().nth(convs[1]).unwrap()));
@@ -199,8 +200,8 @@ fn shared_weights_are_left_and_listed() {
 
 #[test]
 fn rows_of_the_outputs_stay() {
-    let pattern = Pattern::Rows;
-    let done = run(SparsifyParams { sparsity: 0.5, pattern, ..SparsifyParams::default() });
+    let (pattern, method) = (Pattern::Rows, Method::Magnitude);
+    let done = run(SparsifyParams { sparsity: 0.5, pattern, method, ..Default::default() });
     let last = done.report.layers.last().unwrap();
     assert_eq!((last.dense.as_deref(), last.zeros), (Some("makes the outputs"), 0));
 }
