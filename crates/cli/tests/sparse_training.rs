@@ -5,8 +5,11 @@ mod common;
 
 use common::{PREPROCESS, TRAIN, VGG, kerf};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use tensor_core::Constant;
+use tensor_core::graph::Node;
 
 /// A small network; with few samples and steps.
 fn arguments<'a>(model: &'a str, output: &'a str) -> Vec<&'a str> {
@@ -62,6 +65,38 @@ fn pruning_ends_at_the_sparsity_and_a_later_run_keeps_every_zero() {
     assert!(filled.stderr.contains("--keep-zeros"), "{}", filled.stderr);
 }
 
+/// The weights of a written model by name, and their dimensions.
+fn weights(path: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let graph = tensor_core::onnx::read(Path::new(path)).unwrap();
+    let named = graph.initializers().iter().filter_map(|&value| {
+        let constant = graph.initializer(value).unwrap();
+        let values = constant.to_f32s().ok().filter(|_| constant.dims().len() > 1)?;
+        Some((graph.name(value).to_owned(), (constant.dims().to_vec(), values)))
+    });
+    named.collect()
+}
+
+/// Blocks of `height x width` outputs and inputs of a tap that are zero, part of them, or not at all;
+/// the dimensions are `[outputs, inputs, kernel...]`.
+fn blocks(dims: &[usize], values: &[f32], height: usize, width: usize) -> Vec<(usize, usize)> {
+    let (outputs, inputs) = (dims[0], dims[1]);
+    let taps: usize = dims[2..].iter().product();
+    let mut found = Vec::new();
+    for first in (0..outputs).step_by(height) {
+        for tap in 0..taps {
+            for start in (0..inputs).step_by(width) {
+                let rows = first..(first + height).min(outputs);
+                let columns = start..(start + width).min(inputs);
+                let size = rows.len() * columns.len();
+                let places = rows.flat_map(|o| columns.clone().map(move |i| (o, i)));
+                let zero = |&(o, i): &(usize, usize)| values[(o * inputs + i) * taps + tap] == 0.0;
+                found.push((places.filter(zero).count(), size));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn patterns_and_regrowth_are_exact_too() {
     let folder = tempfile::tempdir().unwrap();
@@ -69,13 +104,145 @@ fn patterns_and_regrowth_are_exact_too() {
     let output = folder.path().join("o.onnx").display().to_string();
     for extra in [
         &["--pattern", "2:4", "--sparsity-schedule", "linear"][..],
+        &["--pattern", "2:4", "--regrow", "0.3", "--sparsity-every", "1"],
         &["--sparsity", "70%", "--regrow", "0.3", "--sparsity-every", "1"],
         &["--sparsity", "60%", "--distribution", "layerwise", "--sparsity-schedule", "linear"],
         &["--sparsity", "60%", "--distribution", "global", "--ema", "0.9"],
         &["--sparsity", "50%", "--pattern", "block:4x4", "--dense", "*2*"],
     ] {
-        kerf(&[&arguments(&model, &output)[..], extra].concat()).success();
+        let document = kerf(&[&arguments(&model, &output)[..], extra].concat()).success().json();
+        let report = &document["result"]["sparsity"];
+        let written = weights(&output);
+        // What came back begins at zero, and stays there behind units that are never active.
+        let may_be_more = extra.contains(&"--regrow");
+        let (mut all, mut zero) = (0, 0);
+        for layer in report["layers"].as_array().unwrap() {
+            let (dims, values) = &written[layer["weight"].as_str().unwrap()];
+            let zeros = values.iter().filter(|value| value.to_bits() == 0).count();
+            assert_eq!(layer["zeros"], zeros, "{extra:?} {layer}");
+            if !layer["dense"].is_null() {
+                assert_eq!(zeros, 0, "{extra:?} {layer}");
+                continue;
+            }
+            (all, zero) = (all + values.len(), zero + zeros);
+            match extra[1] {
+                "2:4" => {
+                    for (zeros, size) in blocks(dims, values, 1, 4) {
+                        let is_right = zeros == size / 2 || may_be_more && zeros > size / 2;
+                        assert!(is_right, "{zeros} of {size} {extra:?} {layer}");
+                    }
+                }
+                "50%" => {
+                    for (zeros, size) in blocks(dims, values, 4, 4) {
+                        assert!(zeros == 0 || zeros == size, "{zeros} of {size} in {layer}");
+                    }
+                    assert!(zeros.abs_diff(values.len() / 2) <= 8, "{layer}");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((&report["weights"], &report["zeros"]), (&all.into(), &zero.into()));
+        let wanted = extra[1].strip_suffix('%').map(|percent| percent.parse::<f64>().unwrap());
+        if let Some(percent) = wanted.filter(|percent| *percent > 50.0) {
+            let wanted = (percent / 100.0 * all as f64).round() as usize;
+            let most = if may_be_more { wanted + all / 100 } else { wanted };
+            assert!((wanted..=most).contains(&zero), "{zero} {wanted} {extra:?}");
+        }
     }
+}
+
+/// Three fifths of the matrices and kernels of that name become zero.
+fn with_holes(model: &str, folder: &Path, names: &[&str]) -> String {
+    let path = folder.join("holes.onnx").display().to_string();
+    common::changed(model, Path::new(&path), |graph| {
+        for value in graph.initializers().to_vec() {
+            let constant = graph.initializer(value).unwrap();
+            let is_named = names.iter().any(|name| graph.name(value).contains(name));
+            if constant.dims().len() < 2 || !is_named {
+                continue;
+            }
+            let is_hole = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 16 < 39_321;
+            let values = constant.to_f32s().unwrap().into_iter().enumerate();
+            let values: Vec<f32> =
+                values.map(|(i, value)| if is_hole(i) { 0.0 } else { value }).collect();
+            let constant = Constant::from_f32s(constant.dims(), &values).unwrap();
+            graph.set_initializer(value, constant);
+        }
+    });
+    path
+}
+
+/// Zeros of a written model that are none in another one.
+fn refilled(before: &str, after: &str) -> usize {
+    let after = weights(after);
+    let both = weights(before).into_iter().map(|(name, (_, values))| (values, &after[&name].1));
+    both.map(|(before, after)| {
+        before.iter().zip(after).filter(|&(before, after)| *before == 0.0 && *after != 0.0).count()
+    })
+    .sum()
+}
+
+#[test]
+fn kept_zeros_are_not_refilled_and_more_than_asked_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_holes(&lenet(folder.path()), folder.path(), &["conv2", "fc1", "fc2"]);
+    let output = folder.path().join("o.onnx").display().to_string();
+    for (extra, warning) in [
+        (&["--pattern", "2:4", "--regrow", "0.3", "--sparsity-every", "1"][..], "already has more"),
+        (&["--sparsity", "40%"], "of `fc1` are zero, not 40"),
+        (&["--sparsity", "70%", "--pattern", "block:1x4"], "come on top"),
+        (&["--sparsity", "70%", "--regrow", "0.3", "--sparsity-every", "1"], ""),
+    ] {
+        let run = kerf(&[&arguments(&model, &output)[..], &["--keep-zeros"], extra].concat());
+        let run = run.success();
+        assert_eq!(refilled(&model, &output), 0, "{extra:?}");
+        assert!(run.stderr.contains(warning), "{extra:?}: {}", run.stderr);
+        assert_eq!(run.stderr.contains("are zero, not"), !warning.is_empty(), "{}", run.stderr);
+    }
+    kerf(&arguments(&model, &output)).success();
+    assert!(refilled(&model, &output) > 1000);
+}
+
+/// A stack of matrices is no weight that is pruned; its zeros stay all the same.
+#[test]
+fn zeros_of_weights_that_are_never_pruned_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (plain, output) = (path("plain.onnx"), path("o.onnx"));
+    common::changed(&lenet(folder.path()), Path::new(&plain), |graph| {
+        let input = graph.inputs[0];
+        let scores = graph.outputs[0];
+        graph.nodes.clear();
+        for value in graph.initializers().to_vec() {
+            graph.remove_initializer(value);
+        }
+        let names = ["shape", "stack", "rows", "hidden", "relu", "axis", "flat", "last"];
+        let [shape, stack, rows, hidden, relu, axis, flat, last] =
+            names.map(|name| graph.value(name));
+        let random = |dims: &[usize]| {
+            let count: usize = dims.iter().product();
+            let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32;
+            let values: Vec<f32> = (0..count).map(|i| value(i) / 1.6e8 - 0.05).collect();
+            Constant::from_f32s(dims, &values).unwrap()
+        };
+        graph.set_initializer(shape, Constant::from_i64s(&[3], &[0, 1, 784]).unwrap());
+        graph.set_initializer(axis, Constant::from_i64s(&[1], &[1]).unwrap());
+        graph.set_initializer(stack, random(&[1, 784, 16]));
+        graph.set_initializer(last, random(&[16, 10]));
+        graph.nodes.extend([
+            Node::new("rows", "Reshape", &[input, shape], &[rows]),
+            Node::new("hidden", "MatMul", &[rows, stack], &[hidden]),
+            Node::new("relu", "Relu", &[hidden], &[relu]),
+            Node::new("flat", "Squeeze", &[relu, axis], &[flat]),
+            Node::new("last", "MatMul", &[flat, last], &[scores]),
+        ]);
+    });
+    let model = with_holes(&plain, folder.path(), &["stack"]);
+    kerf(&[&arguments(&model, &output)[..], &["--keep-zeros"]].concat()).success();
+    assert_eq!(refilled(&model, &output), 0);
+    let filled = kerf(&arguments(&model, &output)).success();
+    assert!(filled.stderr.contains("--keep-zeros"), "{}", filled.stderr);
+    assert!(refilled(&model, &output) > 1000);
 }
 
 #[test]

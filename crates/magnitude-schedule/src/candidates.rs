@@ -61,6 +61,11 @@ impl Candidates {
         self.order.iter().map(|&(score, unit)| (score, self.size(unit as usize)))
     }
 
+    /// Weights of the units that are masked already; of an N:M group no more than it may lose.
+    pub(crate) fn masked(&self) -> usize {
+        self.units().take_while(|&(score, _)| score == MASKED).map(|(_, size)| size).sum()
+    }
+
     /// Which weights stay when `count` of them go, or as near to that as whole units allow; rather
     /// fewer than more.
     pub(crate) fn without(&self, count: usize) -> Vec<bool> {
@@ -145,6 +150,13 @@ fn blocks_across(grid: &Grid, width: usize) -> (usize, usize) {
     (grid.taps(), grid.inputs().div_ceil(width))
 }
 
+/// Blocks down: they do not reach from one group of rows into the next. Of each group so many, and
+/// its rows.
+fn blocks_down(grid: &Grid, height: usize) -> (usize, usize) {
+    let rows = grid.rows() / grid.groups();
+    (rows.div_ceil(height), rows)
+}
+
 /// The rows and columns of a block.
 fn extent(
     grid: &Grid,
@@ -153,7 +165,10 @@ fn extent(
 ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
     let (taps, per_tap) = blocks_across(grid, width);
     let (down, across) = (unit / (taps * per_tap), unit % (taps * per_tap));
-    let rows = down * height..((down + 1) * height).min(grid.rows());
+    let (per_group, group_rows) = blocks_down(grid, height);
+    let (group, down) = (down / per_group, down % per_group);
+    let first = group * group_rows;
+    let rows = first + down * height..first + ((down + 1) * height).min(group_rows);
     if taps == 1 && per_tap == 1 {
         return (rows, 0..grid.columns());
     }
@@ -167,7 +182,7 @@ fn extent(
 /// of nothing else as masked.
 fn blocks(grid: &Grid, sides: (usize, usize), score: impl Fn(usize) -> f32) -> Vec<(f32, u32)> {
     let (taps, per_tap) = blocks_across(grid, sides.1);
-    let count = grid.rows().div_ceil(sides.0) * taps * per_tap;
+    let count = grid.groups() * blocks_down(grid, sides.0).0 * taps * per_tap;
     (0..count)
         .map(|unit| {
             let (rows, columns) = extent(grid, sides, unit);

@@ -1,6 +1,7 @@
 //! Which weights of a graph are pruned.
 
-use crate::Layout;
+use crate::outputs::makes_outputs;
+use crate::{Layout, Pattern};
 use std::collections::BTreeSet;
 use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::text::{matches, near};
@@ -27,13 +28,19 @@ pub struct Prunable {
 
 /// The constant weights of `Conv`, `ConvTranspose`, `Gemm` and `MatMul`, in execution order.
 ///
-/// Dense stay, as in the paper, the first convolution and depthwise ones, unless `all` is set, and
-/// those of which the name, or a layer that reads them, matches one of the patterns (`*` stands for
+/// Dense stay, as in the paper, the first convolution and depthwise ones, with [`Pattern::Rows`] what
+/// makes the outputs of the graph (without a row a class could never be predicted), all these unless
+/// `all` is set, and those of which the name, or a layer that reads them, matches one of the patterns (`*` stands for
 /// any text).
 ///
 /// # Errors
 /// `E0434` when a pattern matches nothing.
-pub fn prunable(graph: &Graph, dense: &[String], all: bool) -> Result<Vec<Prunable>> {
+pub fn prunable(
+    graph: &Graph,
+    pattern: Pattern,
+    dense: &[String],
+    all: bool,
+) -> Result<Vec<Prunable>> {
     let index = Index::new(graph);
     let mut found: Vec<Prunable> = Vec::new();
     let mut is_first = true;
@@ -55,6 +62,9 @@ pub fn prunable(graph: &Graph, dense: &[String], all: bool) -> Result<Vec<Prunab
                 () if all => None,
                 () if opens => Some("the first convolution".to_owned()),
                 () if is_depthwise => Some("depthwise".to_owned()),
+                () if pattern == Pattern::Rows && makes_outputs(graph, &index, id) => {
+                    Some("makes the outputs".to_owned())
+                }
                 () => None,
             };
             found.push(Prunable {
@@ -97,13 +107,14 @@ fn slots(graph: &Graph, id: NodeId) -> Result<Vec<(usize, Layout)>> {
     let int = |name: &str, default: i64| {
         node.attributes.int(name, default).map_err(|error| error.in_node(graph.describe(id)))
     };
+    let groups = || Ok::<_, Error>(usize::try_from(int("group", 1)?).unwrap_or(1));
     let inputs_first = Layout::InputsFirst { groups: 1 };
     Ok(match node.op.as_str() {
-        "Conv" => vec![(1, Layout::OutputsFirst)],
-        "ConvTranspose" => {
-            let groups = usize::try_from(int("group", 1)?).unwrap_or(1);
-            vec![(1, Layout::InputsFirst { groups })]
-        }
+        "Conv" => match groups()? {
+            1 => vec![(1, Layout::OutputsFirst)],
+            groups => vec![(1, Layout::GroupedOutputsFirst { groups })],
+        },
+        "ConvTranspose" => vec![(1, Layout::InputsFirst { groups: groups()? })],
         "Gemm" if int("transB", 0)? != 0 => vec![(1, Layout::OutputsFirst)],
         "Gemm" => vec![(1, inputs_first)],
         "MatMul" => vec![(0, Layout::OutputsFirst), (1, inputs_first)],
@@ -138,8 +149,8 @@ fn stored(
     let is_transpose = producer.op == "Transpose" && producer.domain.is_empty() && is_matrix;
     let value = fits(producer.input(0).filter(|_| is_transpose)?)?;
     let swapped = match layout {
-        Layout::OutputsFirst => Layout::InputsFirst { groups: 1 },
         Layout::InputsFirst { .. } => Layout::OutputsFirst,
+        _ => Layout::InputsFirst { groups: 1 },
     };
     // A matrix has two orders of its axes; the identity is no Transpose that anyone writes.
     let keeps = producer.attributes.ints("perm").ok().flatten().is_some_and(|p| p == [0, 1]);

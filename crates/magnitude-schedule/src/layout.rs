@@ -8,6 +8,11 @@ pub enum Layout {
     /// `[outputs, inputs per group, kernel...]`: `Conv`, a `Gemm` with `transB`, candle's `Linear`.
     #[default]
     OutputsFirst,
+    /// The same of a `Conv` with several groups, each with its share of the outputs.
+    GroupedOutputsFirst {
+        /// Groups of outputs.
+        groups: usize,
+    },
     /// `[inputs, outputs per group, kernel...]`: `MatMul` and a plain `Gemm` with one group,
     /// `ConvTranspose`.
     InputsFirst {
@@ -24,6 +29,7 @@ pub enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     layout: Layout,
+    groups: usize,
     outputs: usize,
     inputs: usize,
     taps: usize,
@@ -48,13 +54,18 @@ impl Layout {
             return refused("is too large");
         }
         let taps = kernel.iter().product();
-        match self {
-            Self::OutputsFirst => Ok(Grid { layout: self, outputs: first, inputs: second, taps }),
-            Self::InputsFirst { groups } if groups > 0 && first % groups == 0 => {
-                Ok(Grid { layout: self, outputs: second * groups, inputs: first / groups, taps })
-            }
-            Self::InputsFirst { groups } => refused(&format!("does not have {groups} groups")),
+        let groups = match self {
+            Self::OutputsFirst => 1,
+            Self::GroupedOutputsFirst { groups } | Self::InputsFirst { groups } => groups,
+        };
+        if groups == 0 || first % groups != 0 {
+            return refused(&format!("does not have {groups} groups"));
         }
+        let (outputs, inputs) = match self {
+            Self::OutputsFirst | Self::GroupedOutputsFirst { .. } => (first, second),
+            Self::InputsFirst { .. } => (second * groups, first / groups),
+        };
+        Ok(Grid { layout: self, groups, outputs, inputs, taps })
     }
 }
 
@@ -62,6 +73,11 @@ impl Grid {
     /// Number of rows: outputs.
     pub fn rows(&self) -> usize {
         self.outputs
+    }
+
+    /// Groups of rows that see other inputs than the rest; blocks lie within one.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// Number of columns: taps times inputs.
@@ -88,7 +104,9 @@ impl Grid {
     pub fn place(&self, row: usize, column: usize) -> usize {
         let (tap, input) = (column / self.inputs, column % self.inputs);
         match self.layout {
-            Layout::OutputsFirst => (row * self.inputs + input) * self.taps + tap,
+            Layout::OutputsFirst | Layout::GroupedOutputsFirst { .. } => {
+                (row * self.inputs + input) * self.taps + tap
+            }
             Layout::InputsFirst { groups } => {
                 let per_group = self.outputs / groups;
                 let (group, output) = (row / per_group, row % per_group);
@@ -125,6 +143,7 @@ mod tests {
     fn every_weight_has_one_place() {
         for (layout, dims) in [
             (Layout::OutputsFirst, vec![4, 3, 3, 2]),
+            (Layout::GroupedOutputsFirst { groups: 2 }, vec![4, 3, 3, 2]),
             (Layout::InputsFirst { groups: 3 }, vec![6, 2, 2, 2]),
         ] {
             let grid = layout.grid(&dims).unwrap();
@@ -138,6 +157,8 @@ mod tests {
     fn wrong_shapes_are_refused() {
         assert!(Layout::OutputsFirst.grid(&[4]).is_err());
         assert!(Layout::InputsFirst { groups: 4 }.grid(&[6, 1]).is_err());
+        assert!(Layout::GroupedOutputsFirst { groups: 4 }.grid(&[6, 1]).is_err());
+        assert!(Layout::GroupedOutputsFirst { groups: 0 }.grid(&[6, 1]).is_err());
         assert!(Layout::OutputsFirst.grid(&[usize::MAX, 2]).is_err());
     }
 }

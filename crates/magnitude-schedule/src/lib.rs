@@ -22,7 +22,8 @@
 //!
 //! Masked weights take no gradient and stay zero, so plain masks only grow; weights that come back
 //! are an option of the training plug-in. Counts are exact to one weight, ties keep the lower index.
-//! The first convolution and depthwise ones stay dense, as in the paper.
+//! The first convolution and depthwise ones stay dense, as in the paper; of rows, what makes the
+//! outputs.
 //!
 //! # Parts
 //!
@@ -56,6 +57,7 @@ mod layout;
 mod mask;
 mod masks;
 pub mod model;
+mod outputs;
 mod pattern;
 mod schedule;
 #[cfg(feature = "train")]

@@ -18,8 +18,8 @@ pub enum Pattern {
     /// multiple of `m`, the last `r` of each tap keep `n r / m` of theirs, rounded up.
     NM(usize, usize),
     /// `Block(outputs, inputs)`: rectangles of so many rows and consecutive inputs of a tap stay or
-    /// go as a whole; those at the edges may be smaller. A weight's count of zeros is then met as
-    /// closely as whole blocks allow.
+    /// go as a whole, within a group of a convolution; those at the edges may be smaller. A weight's
+    /// count of zeros is then met as closely as whole blocks allow.
     Block(usize, usize),
     /// All weights of an output.
     Rows,

@@ -61,6 +61,20 @@ fn remainders_go_in_proportion() {
     assert_eq!(mask.zeros(), 2);
 }
 
+/// Of two groups of three outputs blocks of two rows are {0, 1}, {2}, {3, 4} and {5}.
+#[test]
+fn blocks_lie_within_a_group() {
+    let weight = tensor(&[5.0, 5.0, 1.0, 1.0, 1.0, 5.0], &[6, 1, 1, 1]);
+    let layout = Layout::GroupedOutputsFirst { groups: 2 };
+    let mask = Mask::magnitude_in(&weight, layout, 0.5, Pattern::Block(2, 1)).unwrap();
+    assert_eq!(kept(&mask), [0, 1, 5]);
+    // A transposed convolution of the same rows: [inputs of both groups, outputs of one].
+    let weight = tensor(&[5.0, 5.0, 1.0, 1.0, 1.0, 5.0], &[2, 3, 1, 1]);
+    let layout = Layout::InputsFirst { groups: 2 };
+    let mask = Mask::magnitude_in(&weight, layout, 0.5, Pattern::Block(2, 1)).unwrap();
+    assert_eq!(kept(&mask), [0, 1, 5]);
+}
+
 #[test]
 fn wrong_input_is_refused() {
     let weight = tensor(&[1.0, f32::NAN], &[1, 2]);

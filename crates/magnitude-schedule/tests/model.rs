@@ -9,7 +9,7 @@ use tensor_core::data::{self, InputSpec, Options, Preprocess};
 use tensor_core::graph::Constant;
 use tensor_core::progress::Silent;
 use tensor_core::run::Array;
-use tensor_core::{ErrorKind, Graph, onnx};
+use tensor_core::{Constant, ErrorKind, Graph, onnx};
 
 fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
@@ -30,9 +30,13 @@ fn subject(samples: usize) -> (Graph, Vec<Vec<Array>>) {
 }
 
 fn run(params: SparsifyParams) -> Sparsified {
-    let (graph, batches) = subject(64);
+    run_on(&subject(64).0, params)
+}
+
+fn run_on(graph: &Graph, params: SparsifyParams) -> Sparsified {
+    let (_, batches) = subject(64);
     let params = params.check().unwrap();
-    sparsify(&graph, &BTreeMap::new(), batches, &params, &Silent).unwrap()
+    sparsify(graph, &BTreeMap::new(), batches, &params, &Silent).unwrap()
 }
 
 /// Zeros in a weight of the result.
@@ -102,6 +106,105 @@ fn patterns_hold_along_the_inputs() {
             }
         }
     }
+}
+
+/// The network with two fifths of the matrices and kernels at zero, but for the widest.
+fn with_holes() -> Graph {
+    let mut graph = subject(1).0;
+    for value in graph.initializers().to_vec() {
+        let constant = graph.initializer(value).unwrap();
+        let is_wide = (3..9).any(|block| graph.name(value).contains(&format!("layers.{block}")));
+        if constant.dims().len() < 2 || !constant.element().is_float() || is_wide {
+            continue;
+        }
+        let mut values = constant.to_f32s().unwrap();
+        for (i, value) in values.iter_mut().enumerate() {
+            if (i as u32).wrapping_mul(2_654_435_761) >> 16 < 26_214 {
+                *value = 0.0;
+            }
+        }
+        let constant = Constant::from_f32s(constant.dims(), &values).unwrap();
+        graph.set_initializer(value, constant);
+    }
+    graph
+}
+
+/// Zeros of a weight of the original that are none in the result.
+fn refilled(original: &Graph, done: &Graph, name: &str) -> usize {
+    let (before, after) = (mask(original, name), mask(done, name));
+    before.keep().iter().zip(after.keep()).filter(|&(before, after)| !before && *after).count()
+}
+
+#[test]
+fn zeros_stay_and_count() {
+    let graph = with_holes();
+    let rows = |spread, pattern, sparsity| SparsifyParams {
+        sparsity,
+        pattern,
+        spread,
+        // Of these the first has zeros, and is refitted.
+        dense: (2..9).map(|block| format!("layers.{block}.*")).collect(),
+        ..SparsifyParams::default()
+    };
+    let uniform = Spread::By(Distribution::Uniform);
+    for (params, is_exact) in [
+        (rows(uniform, Pattern::Unstructured, 0.6), true),
+        (rows(Spread::Error, Pattern::Unstructured, 0.6), true),
+        (rows(uniform, Pattern::NM(2, 4), 0.5), false),
+        (rows(uniform, Pattern::Block(4, 4), 0.5), false),
+        // Less than there is.
+        (rows(uniform, Pattern::Unstructured, 0.2), false),
+        (
+            SparsifyParams {
+                method: Method::Magnitude,
+                ..rows(uniform, Pattern::Unstructured, 0.6)
+            },
+            true,
+        ),
+    ] {
+        let done = run_on(&graph, params.clone());
+        for layer in &done.report.layers {
+            assert_eq!(refilled(&graph, &done.graph, &layer.weight), 0, "{} {params:?}", layer.key);
+            assert_eq!(mask(&done.graph, &layer.weight).zeros(), layer.zeros, "{}", layer.key);
+            if params.sparsity == 0.2 || layer.dense.is_some() {
+                assert_eq!(layer.zeros, mask(&graph, &layer.weight).zeros(), "{}", layer.key);
+            }
+        }
+        let report = &done.report;
+        let wanted = (params.sparsity * report.weights as f64).round() as usize;
+        assert!(report.zeros >= wanted && (!is_exact || report.zeros == wanted), "{params:?}");
+    }
+}
+
+/// What two nodes read cannot fit both, and is named.
+#[test]
+fn shared_weights_are_left_and_listed() {
+    let mut graph = onnx::read(&fixture("models/resnet20_fmnist_folded.onnx")).unwrap();
+    let dims = |graph: &Graph, at: usize| {
+        let weight = graph.nodes[at].input(1).filter(|_| graph.nodes[at].op == "Conv")?;
+        Some(graph.initializer(weight)?.dims().to_vec())
+    };
+    let convs: Vec<usize> = (0..graph.nodes.len()).filter(|&i| dims(&graph, i).is_some()).collect();
+    // The second and third convolution.
+    assert_eq!(dims(&graph, convs[1]), dims(&graph, convs[2]));
+    graph.nodes[convs[2]].inputs[1] = graph.nodes[convs[1]].inputs[1];
+    let method = Method::Magnitude;
+    let done = run_on(&graph, SparsifyParams { sparsity: 0.5, method, ..Default::default() });
+    let layers = &done.report.layers;
+    assert_eq!(layers[1].dense.as_deref(), Some("shared by 2 nodes"));
+    assert_eq!(layers[1].key, graph.key(graph.node_ids().nth(convs[1]).unwrap()));
+    assert_eq!((layers[1].zeros, layers[1].rows), (0, 0));
+    // The others, in their order: the first convolution before, the fourth after.
+    assert_eq!(layers[2].key, graph.key(graph.node_ids().nth(convs[3]).unwrap()));
+    assert_eq!(done.report.zeros, done.report.weights.div_ceil(2));
+}
+
+#[test]
+fn rows_of_the_outputs_stay() {
+    let (pattern, method) = (Pattern::Rows, Method::Magnitude);
+    let done = run(SparsifyParams { sparsity: 0.5, pattern, method, ..Default::default() });
+    let last = done.report.layers.last().unwrap();
+    assert_eq!((last.dense.as_deref(), last.zeros), (Some("makes the outputs"), 0));
 }
 
 #[test]

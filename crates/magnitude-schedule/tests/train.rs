@@ -2,7 +2,7 @@
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use magnitude_schedule::train::{SparseParams, Sparsifier, When, zeros_of};
+use magnitude_schedule::train::{SparseParams, Sparsifier, When, lost_zeros, zeros_of};
 use magnitude_schedule::{Distribution, Pattern};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::train::{Job, Length, Params, Plugin, Trained, train};
-use tensor_core::{ErrorKind, Graph, Result, zoo};
+use tensor_core::{Constant, ErrorKind, Graph, Result, zoo};
 
 fn network() -> Graph {
     let input = Some([1, 28, 28]);
@@ -27,6 +27,15 @@ fn images() -> Dataset {
 
 fn run(
     params: SparseParams,
+    length: (u64, Option<f64>),
+    watched: (Option<&Path>, &dyn Progress),
+) -> Result<Trained> {
+    run_on(&network(), params, length, watched)
+}
+
+fn run_on(
+    graph: &Graph,
+    params: SparseParams,
     (steps, average): (u64, Option<f64>),
     (folder, progress): (Option<&Path>, &dyn Progress),
 ) -> Result<Trained> {
@@ -35,7 +44,7 @@ fn run(
     let rate = 0.02;
     let params = Params { length, batch: 50, rate, average, ..Params::default() };
     train(Job {
-        graph: &network(),
+        graph,
         data: &images().first(400),
         evaluation: None,
         params: &params,
@@ -120,4 +129,63 @@ fn weights_come_back_where_asked() {
         zeros(&plain.graph) != zeros(&moved.graph)
     });
     assert!(differ);
+}
+
+/// The values of a constant, each changed by its place.
+fn changed(graph: &mut Graph, name: &str, change: impl Fn(usize, f32) -> f32) {
+    let value = graph.find(name).unwrap();
+    let constant = graph.initializer(value).unwrap();
+    let values = constant.to_f32s().unwrap().into_iter().enumerate();
+    let values: Vec<f32> = values.map(|(i, value)| change(i, value)).collect();
+    let constant = Constant::from_f32s(constant.dims(), &values).unwrap();
+    graph.set_initializer(value, constant);
+}
+
+/// The network with three fifths of its matrices and kernels at zero.
+fn with_holes() -> Graph {
+    let mut graph = network();
+    for layer in zeros_of(&graph, &SparseParams::default()).unwrap() {
+        let is_hole = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 16 < 39_321;
+        changed(&mut graph, &layer.weight, |i, value| if is_hole(i) { 0.0 } else { value });
+    }
+    graph
+}
+
+#[test]
+fn kept_zeros_never_come_back() {
+    let graph = with_holes();
+    for params in [
+        SparseParams::default(),
+        SparseParams { regrow: Some(0.5), ..sparse(0.8) },
+        SparseParams { regrow: Some(0.5), pattern: Pattern::NM(2, 4), ..sparse(0.5) },
+        SparseParams { pattern: Pattern::Block(1, 4), ..sparse(0.7) },
+    ] {
+        let params = SparseParams { keep_zeros: true, ..params };
+        let done = run_on(&graph, params.clone(), (12, Some(0.9)), (None, &Silent)).unwrap();
+        assert_eq!(lost_zeros(&graph, &done.graph).unwrap(), [], "{params:?}");
+        let (zeros, weights) = pruned(&done.graph, &params);
+        if params.sparsity == Some(0.8) {
+            assert_eq!(zeros, (0.8 * weights as f64).round() as usize);
+        }
+    }
+    // Without, they do.
+    let done = run_on(&graph, SparseParams::default(), (2, None), (None, &Silent)).unwrap();
+    assert_eq!(lost_zeros(&graph, &done.graph).unwrap().len(), 4);
+}
+
+/// As many zeros elsewhere are not the same zeros.
+#[test]
+fn moved_zeros_are_lost() {
+    let graph = with_holes();
+    let name = zeros_of(&graph, &SparseParams::default()).unwrap()[1].weight.clone();
+    let values = graph.initializer(graph.find(&name).unwrap()).unwrap().to_f32s().unwrap();
+    let zero = values.iter().position(|&value| value == 0.0).unwrap();
+    let other = values.iter().position(|&value| value != 0.0).unwrap();
+    let mut moved = graph.clone();
+    changed(&mut moved, &name, |i, value| match i {
+        _ if i == zero => 1.0,
+        _ if i == other => 0.0,
+        _ => value,
+    });
+    assert_eq!(lost_zeros(&graph, &moved).unwrap(), [(name, 1)]);
 }

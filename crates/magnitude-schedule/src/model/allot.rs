@@ -24,9 +24,11 @@ pub(super) fn allot(scope: &Scope, replay: Replay, progress: &dyn Progress) -> R
         let layer = &scope.layers[at];
         let shape = layer.map.shape();
         let inputs = shape.columns() / shape.taps.max(1);
-        let grid = Layout::OutputsFirst.grid(&[shape.outputs, inputs, shape.taps])?;
+        let layout = Layout::GroupedOutputsFirst { groups: shape.groups };
+        let grid = layout.grid(&[shape.outputs, inputs, shape.taps])?;
         let scores: Vec<f32> = layer.rows(scope.graph, &index)?.into_iter().map(f32::abs).collect();
-        let found = Candidates::new(&scores, grid, scope.params.pattern, None)
+        let nonzero: Vec<bool> = scores.iter().map(|&score| score != 0.0).collect();
+        let found = Candidates::new(&scores, grid, scope.params.pattern, Some(&nonzero))
             .map_err(|error| error.in_node(scope.graph.describe(layer.weight.node)))?;
         // The sides of the kernel; a matrix has none.
         let stored = scope.graph.constant(layer.weight.value, &index);
@@ -47,7 +49,10 @@ pub(super) fn allot(scope: &Scope, replay: Replay, progress: &dyn Progress) -> R
             split_by_magnitude(&candidates, &weights, count)
         }
         Spread::By(distribution) => split(distribution, &sizes, sparsity)?,
-        Spread::Error => by_error(scope, replay, (&pruned, &sizes), progress)?,
+        Spread::Error => {
+            let zeros: Vec<usize> = candidates.iter().map(Candidates::masked).collect();
+            by_error(scope, replay, (&pruned, &sizes, &zeros), progress)?
+        }
     };
     let mut all = vec![0; scope.layers.len()];
     for (&at, count) in pruned.iter().zip(counts) {
@@ -63,17 +68,19 @@ const POINTS: [f64; 9] = [0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 const STEPS: usize = 100;
 
 /// The zeros that cost least of the responses, all layers together: errors relative to the variance
-/// of each response add up.
+/// of each response add up. What is zero already goes in any case.
 fn by_error(
     scope: &Scope,
     mut replay: Replay,
-    (pruned, sizes): (&[usize], &[LayerSize]),
+    (pruned, sizes, zeros): (&[usize], &[LayerSize], &[usize]),
     progress: &dyn Progress,
 ) -> Result<Vec<usize>> {
     let weights: usize = sizes.iter().map(LayerSize::weights).sum();
     let capacity: usize = sizes.iter().map(|size| size.capacity).sum();
     let wanted = ((scope.params.sparsity * weights as f64).round() as usize).min(capacity);
-    let most: usize = sizes.iter().map(|size| removed(size, STEPS)).sum();
+    let wanted = wanted.max(zeros.iter().sum());
+    let most = sizes.iter().zip(zeros).map(|(size, &zeros)| removed(size, STEPS).max(zeros));
+    let most: usize = most.sum();
     if wanted > most {
         let names = pruned.iter().map(|&at| scope.layers[at].weight.key.as_str());
         return Err(infeasible(
@@ -84,7 +91,7 @@ fn by_error(
     }
     progress.stage("error curves", pruned.len());
     let mut choices = Vec::new();
-    for (&at, size) in pruned.iter().zip(sizes) {
+    for ((&at, size), &zeros) in pruned.iter().zip(sizes).zip(zeros) {
         progress::check(progress)?;
         let layer = &scope.layers[at];
         let mut walk = Walk { graph: scope.graph, replay: &mut replay };
@@ -94,7 +101,7 @@ fn by_error(
         let curve = curve(&fit, scope.params.method, size)?;
         // The share of the stream that the layer writes to.
         let weigh = |error: f64| error * collected.share;
-        let kept = |step: usize| size.weights() - removed(size, STEPS - step);
+        let kept = |step: usize| size.weights() - removed(size, STEPS - step).max(zeros);
         choices.push(Choice {
             name: layer.weight.key.clone(),
             widths: (0..=STEPS).map(kept).collect(),
@@ -104,13 +111,20 @@ fn by_error(
     }
     let cost = |kept: &[usize]| kept.iter().sum::<usize>() as f64;
     let picks = allocate(&choices, cost, (weights - wanted) as f64)?;
-    let mut counts: Vec<usize> =
-        picks.iter().zip(sizes).map(|(&pick, size)| removed(size, STEPS - pick)).collect();
+    let mut counts: Vec<usize> = picks
+        .iter()
+        .zip(sizes)
+        .zip(zeros)
+        .map(|((&pick, size), &zeros)| removed(size, STEPS - pick).max(zeros))
+        .collect();
     // The steps overshoot by less than one of them: the layers that lose most give the rest back.
     let mut spare = counts.iter().sum::<usize>().saturating_sub(wanted);
     while spare > 0 {
-        let Some(most) = (0..counts.len()).max_by_key(|&i| counts[i]) else { break };
-        let back = spare.min(counts[most]).min(sizes[most].weights() / STEPS + 1);
+        let Some(most) = (0..counts.len()).max_by_key(|&i| counts[i] - zeros[i]) else { break };
+        let back = spare.min(counts[most] - zeros[most]).min(sizes[most].weights() / STEPS + 1);
+        if back == 0 {
+            break;
+        }
         counts[most] -= back;
         spare -= back;
     }

@@ -8,22 +8,46 @@ pub(super) struct Rows<'a> {
     pub(super) inverse: &'a [f64],
     /// The minimum of the error, one row of `p` weights each.
     pub(super) weights: Vec<&'a [f64]>,
+    /// Columns that are zero already.
+    pub(super) zero: &'a [usize],
     /// Columns of each unit.
     pub(super) units: &'a [Vec<usize>],
     /// The group of each unit and how many units each group may lose; without groups, all.
     pub(super) groups: Option<(&'a [usize], Vec<usize>)>,
 }
 
+/// What the removal of zeros costs: less than that of any weight.
+const ZERO: f64 = -1.0;
+
 /// The units in the order of their removal, each with what the error `(w - w*) H (w - w*)^T` grows by.
 ///
 /// Removing the unit `q` raises the error by `w_q ([H^-1]_qq)^-1 w_q^T`, summed over the rows, when
 /// all weights that stay move to their new optimum; the cheapest unit per weight goes first, of equal
-/// ones the later.
+/// ones the later. Units of nothing but zeros come before, and cost less than nothing; of the others
+/// the columns count that are not zero.
 pub(super) fn eliminate(rows: Rows) -> Vec<(usize, f64)> {
-    let Rows { inverse, weights, units, mut groups } = rows;
+    let Rows { inverse, weights, zero, units, mut groups } = rows;
     let mut state = State::new(inverse, &weights);
+    let mut is_zero = vec![false; inverse.len().isqrt()];
+    for &column in zero {
+        state.remove(column);
+        is_zero[column] = true;
+    }
+    let of_unit = |columns: &Vec<usize>| columns.iter().copied().filter(|&c| !is_zero[c]).collect();
+    let units: Vec<Vec<usize>> = units.iter().map(of_unit).collect();
     let mut is_left = vec![true; units.len()];
     let mut removed = Vec::new();
+    for unit in (0..units.len()).filter(|&unit| units[unit].is_empty()) {
+        is_left[unit] = false;
+        // A group may have more zeros than it can lose.
+        if let Some((of, left)) = &mut groups {
+            match left[of[unit]].checked_sub(1) {
+                Some(fewer) => left[of[unit]] = fewer,
+                None => continue,
+            }
+        }
+        removed.push((unit, ZERO));
+    }
     loop {
         let mut best: Option<(f64, usize)> = None;
         for (unit, columns) in units.iter().enumerate() {
@@ -212,7 +236,7 @@ mod tests {
         let p = h.nrows();
         let flat: Vec<f64> = (0..p * p).map(|i| inverse[(i / p, i % p)]).collect();
         let weights = rows.iter().map(Vec::as_slice).collect();
-        eliminate(Rows { inverse: &flat, weights, units, groups: None })
+        eliminate(Rows { inverse: &flat, weights, zero: &[], units, groups: None })
     }
 
     /// The sum of the steps is the error of the normal equations, at every length.
@@ -254,8 +278,55 @@ mod tests {
         let of = [0, 0, 0, 0, 1, 1, 1, 1];
         let weights = vec![rows[0].as_slice()];
         let groups = Some((&of[..], vec![2, 1]));
-        let removed = eliminate(Rows { inverse: &flat, weights, units: &units, groups });
+        let rows = Rows { inverse: &flat, weights, zero: &[], units: &units, groups };
+        let removed = eliminate(rows);
         let first = removed.iter().filter(|(unit, _)| *unit < 4).count();
         assert_eq!((removed.len(), first), (3, 2));
+    }
+
+    /// Zeros go first, no more of them than a group may lose, and the others as if they had never
+    /// been there.
+    #[test]
+    fn zeros_go_first() {
+        let (h, rows) = problem(8);
+        let units: Vec<Vec<usize>> = (0..8).map(|c| vec![c]).collect();
+        let inverse_of = |columns: &[usize]| {
+            let n = columns.len();
+            let part = Mat::from_fn(n, n, |i, j| h[(columns[i], columns[j])]);
+            let inverse = inverse(part.as_ref()).unwrap();
+            (0..n * n).map(|i| inverse[(i / n, i % n)]).collect::<Vec<f64>>()
+        };
+        let flat = inverse_of(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        let zero = [1, 2, 3, 6];
+        let run = |groups| {
+            let weights = vec![rows[0].as_slice()];
+            eliminate(Rows { inverse: &flat, weights, zero: &zero, units: &units, groups })
+        };
+        let removed = run(None);
+        let first: Vec<usize> = removed[..4].iter().map(|&(unit, _)| unit).collect();
+        assert_eq!(first, zero);
+        // What is left without the zeros: its inverse is of that part alone, its minimum too.
+        let left = [0, 4, 5, 7];
+        let part = Mat::from_fn(4, 4, |i, j| h[(left[i], left[j])]);
+        let right = &h * Mat::from_fn(8, 1, |i, _| rows[0][i]);
+        let right = Mat::from_fn(4, 1, |i, _| right[(left[i], 0)]);
+        let minimum = solve(part.as_ref(), right.as_ref()).unwrap();
+        let minimum: Vec<f64> = (0..4).map(|i| minimum[(i, 0)]).collect();
+        let expected = eliminate(Rows {
+            inverse: &inverse_of(&left),
+            weights: vec![&minimum],
+            zero: &[],
+            units: &units[..4],
+            groups: None,
+        });
+        for (found, expected) in removed[4..].iter().zip(expected) {
+            assert_eq!(found.0, left[expected.0]);
+            // A few operations in f64.
+            assert!((found.1 - expected.1).abs() < 1e-10 * expected.1, "{found:?} {expected:?}");
+        }
+        let removed = run(Some((&[0, 0, 0, 0, 1, 1, 1, 1], vec![2, 2])));
+        let units: Vec<usize> = removed.iter().map(|&(unit, _)| unit).collect();
+        assert_eq!((&units[..3], units.len()), (&[1, 2, 6][..], 4));
+        assert!(units[3] >= 4);
     }
 }

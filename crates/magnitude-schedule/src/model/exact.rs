@@ -86,7 +86,13 @@ impl<'a> Exact<'a> {
                 let weights = outputs.clone().map(|o| minimum.col_as_slice(o)).collect();
                 let groups = groups.as_ref().map(|(of, most)| (of.as_slice(), most.clone()));
                 let inverse = &inverses[group];
-                let removals = eliminate(Rows { inverse, weights, units: &units, groups });
+                let is_zero = |column: &usize| {
+                    let place = |o: usize| (group * n + o) * p + column;
+                    !outputs.clone().any(|o| fit.nonzero[place(o)])
+                };
+                let zero: Vec<usize> = (0..p).filter(is_zero).collect();
+                let removals =
+                    eliminate(Rows { inverse, weights, zero: &zero, units: &units, groups });
                 Block { group, outputs, removals }
             })
             .collect();
@@ -94,11 +100,16 @@ impl<'a> Exact<'a> {
     }
 
     /// Removes the cheapest units of all rows until `count` weights are gone, or as near to it as
-    /// whole units come, and solves for what stays.
+    /// whole units come, and solves for what stays. Zeros that are there already go first; those
+    /// beyond what a group may lose, or within a unit that stays, are left out too.
     pub(super) fn without(&self, count: usize) -> Result<Solved> {
         let fit = self.fit;
         let (p, n) = (fit.shape.columns(), fit.shape.group_outputs());
         let taken = self.taken(count);
+        if fit.nonzero.contains(&false) {
+            let keep = fit.and_nonzero(self.kept(&taken));
+            return Ok(Solved { weights: fit.fitted(&keep)?, keep });
+        }
         let solved = self
             .blocks
             .par_iter()
@@ -116,6 +127,21 @@ impl<'a> Exact<'a> {
             }
         }
         Ok(Solved { weights, keep })
+    }
+
+    /// What stays when each block of rows loses so many units.
+    fn kept(&self, taken: &[usize]) -> Vec<bool> {
+        let (p, n) = (self.fit.shape.columns(), self.fit.shape.group_outputs());
+        let mut keep = vec![true; self.fit.grid.count()];
+        for (block, &taken) in self.blocks.iter().zip(taken) {
+            for &(unit, _) in &block.removals[..taken] {
+                for output in block.outputs.clone() {
+                    let row = &mut keep[(block.group * n + output) * p..][..p];
+                    self.units[unit].iter().for_each(|&column| row[column] = false);
+                }
+            }
+        }
+        keep
     }
 
     /// How many units each block of rows loses: always the cheapest next one.

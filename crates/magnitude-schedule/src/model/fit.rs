@@ -1,12 +1,14 @@
 //! One layer: which weights go, and what the others become.
 
 use super::exact::Exact;
+use super::linear::solve;
 use super::quadratic::Quadratic;
 use super::wide;
 use crate::Pattern;
 use crate::candidates::Candidates;
 use crate::layout::{Grid, Layout};
 use faer::Mat;
+use rayon::prelude::*;
 use tensor_core::calibrate::LinearShape;
 use tensor_core::{Error, Result};
 
@@ -15,6 +17,8 @@ pub(super) struct Fit {
     pub(super) problems: Vec<Quadratic>,
     /// The weight of each group, `p x n`.
     pub(super) original: Vec<Mat<f64>>,
+    /// What is not zero and may stay, `outputs x p`, all groups.
+    pub(super) nonzero: Vec<bool>,
     pub(super) grid: Grid,
     pub(super) shape: LinearShape,
     pub(super) pattern: Pattern,
@@ -45,9 +49,11 @@ impl Fit {
         }
         let group = |g: usize| Mat::from_fn(p, n, |i, j| f64::from(rows[(g * n + j) * p + i]));
         let taps = shape.taps;
-        let grid = Layout::OutputsFirst.grid(&[shape.outputs, p / taps.max(1), taps])?;
+        let layout = Layout::GroupedOutputsFirst { groups: shape.groups };
+        let grid = layout.grid(&[shape.outputs, p / taps.max(1), taps])?;
         let original = (0..shape.groups).map(group).collect();
-        Ok(Self { problems, original, grid, shape, pattern })
+        let nonzero = rows.iter().map(|&value| value != 0.0).collect();
+        Ok(Self { problems, original, nonzero, grid, shape, pattern })
     }
 
     /// Is elimination of one unit at a time affordable?
@@ -56,21 +62,56 @@ impl Fit {
         self.shape.outputs as f64 * p * p * p / 6.0 <= EXACT_WORK
     }
 
-    /// Keeps everything and fits it.
+    /// Keeps everything but what is zero already, and fits it.
     pub(super) fn dense(&self) -> Result<Solved> {
-        let solved = self.problems.iter().zip(&self.original);
-        Ok(Solved {
-            weights: solved
-                .map(|(problem, w)| problem.minimum(w.as_ref()))
-                .collect::<Result<_>>()?,
-            keep: vec![true; self.grid.count()],
-        })
+        let problems = self.problems.iter().zip(&self.original);
+        let weights = if self.nonzero.iter().all(|&keep| keep) {
+            problems.map(|(problem, w)| problem.minimum(w.as_ref())).collect::<Result<_>>()?
+        } else if self.is_exact() {
+            self.fitted(&self.nonzero)?
+        } else {
+            wide::fitted(self, &self.original, &self.nonzero)
+        };
+        Ok(Solved { weights, keep: self.nonzero.clone() })
+    }
+
+    /// The best weights under a mask: `H_KK w_K` is the target there, for the places `K` that each
+    /// output keeps.
+    pub(super) fn fitted(&self, keep: &[bool]) -> Result<Vec<Mat<f64>>> {
+        let (p, n) = (self.shape.columns(), self.shape.group_outputs());
+        let mut fitted = Vec::new();
+        for (g, (problem, original)) in self.problems.iter().zip(&self.original).enumerate() {
+            let (hessian, target) = (problem.hessian(), problem.target(original.as_ref()));
+            let solved = (0..n).into_par_iter().map(|j| {
+                let row = &keep[(g * n + j) * p..][..p];
+                let kept: Vec<usize> = (0..p).filter(|&i| row[i]).collect();
+                let mut column = vec![0.0; p];
+                if kept.is_empty() {
+                    return Ok(column);
+                }
+                let part = Mat::from_fn(kept.len(), kept.len(), |a, b| hessian[(kept[a], kept[b])]);
+                let right = Mat::from_fn(kept.len(), 1, |a, _| target[(kept[a], j)]);
+                let values = solve(part.as_ref(), right.as_ref())?;
+                kept.iter().enumerate().for_each(|(a, &i)| column[i] = values[(a, 0)]);
+                Ok(column)
+            });
+            let columns = solved.collect::<Result<Vec<Vec<f64>>>>()?;
+            fitted.push(Mat::from_fn(p, n, |i, j| columns[j][i]));
+        }
+        Ok(fitted)
+    }
+
+    /// A mask without what is zero already.
+    pub(super) fn and_nonzero(&self, mut keep: Vec<bool>) -> Vec<bool> {
+        keep.iter_mut().zip(&self.nonzero).for_each(|(keep, nonzero)| *keep &= nonzero);
+        keep
     }
 
     /// Masks the smallest magnitudes and leaves the others as they are.
     pub(super) fn magnitude(&self, count: usize) -> Result<Solved> {
         let scores = self.by_row(|g, i, j| self.original[g][(i, j)].abs() as f32);
-        let keep = Candidates::new(&scores, self.grid, self.pattern, None)?.without(count);
+        let candidates = Candidates::new(&scores, self.grid, self.pattern, Some(&self.nonzero))?;
+        let keep = self.and_nonzero(candidates.without(count));
         Ok(Solved { weights: self.masked(&keep), keep })
     }
 

@@ -1,5 +1,6 @@
 //! The layers of a model that can be sparsified or refitted.
 
+use super::params::SparsifyParams;
 use crate::{Prunable, prunable};
 use tensor_core::calibrate::{LinearMap, Place, shortcut};
 use tensor_core::graph::{Graph, Index};
@@ -57,12 +58,12 @@ impl Layer {
     }
 }
 
-/// The layers of a model.
+/// The weights of a graph, each in execution order.
 pub(super) struct Found {
-    /// In execution order, with those that stay dense.
+    /// What can be sparsified or refitted, with what stays dense all the same.
     pub(super) layers: Vec<Layer>,
-    /// Keys of what looks like a layer and is none, and why.
-    skipped: Vec<(String, &'static str)>,
+    /// What stays as it is; each says why it is dense.
+    pub(super) left: Vec<Prunable>,
 }
 
 impl Found {
@@ -74,15 +75,13 @@ impl Found {
         if self.layers.iter().any(|layer| layer.weight.dense.is_none()) {
             return Ok(());
         }
-        let dense = self.layers.iter().map(|layer| {
-            (layer.weight.key.as_str(), layer.weight.dense.as_deref().unwrap_or_default())
-        });
-        let skipped = self.skipped.iter().map(|(key, reason)| (key.as_str(), *reason));
+        let weights = self.layers.iter().map(|layer| &layer.weight).chain(&self.left);
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (key, reason) in dense.chain(skipped) {
+        for weight in weights {
+            let reason = weight.dense.as_deref().unwrap_or_default();
             match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, keys)) => keys.push(key),
-                None => reasons.push((reason, vec![key])),
+                Some((_, keys)) => keys.push(&weight.key),
+                None => reasons.push((reason, vec![&weight.key])),
             }
         }
         let listed = reasons.iter().map(|(reason, keys)| match keys.as_slice() {
@@ -108,46 +107,73 @@ impl Found {
 
 const OTHER_TYPE: &str = "its weight is no constant of 32-bit floats";
 
-/// All layers in execution order, with those that stay dense.
-pub(super) fn find_layers(
+/// All layers.
+pub(super) fn find_layers(graph: &Graph, facts: &Facts, params: &SparsifyParams) -> Result<Found> {
+    let index = Index::new(graph);
+    let mut found = Found { layers: Vec::new(), left: Vec::new() };
+    for mut weight in prunable(graph, params.pattern, &params.dense, params.all)? {
+        // What several nodes share cannot fit them all.
+        let users = users(graph, &index, weight.value);
+        let sampled = match users {
+            0 | 1 => sampled(graph, facts, &index, &weight)?.map_err(str::to_owned),
+            _ => Err(format!("shared by {users} nodes")),
+        };
+        match sampled {
+            Ok((input, output, map)) => {
+                let shortcut = shortcut(graph, facts, &index, weight.node, output);
+                found.layers.push(Layer { weight, input, output, map, shortcut });
+            }
+            Err(reason) => {
+                weight.dense.get_or_insert(reason);
+                found.left.push(weight);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Data, response and rows of a node.
+type Sampled = (ValueId, ValueId, Box<dyn LinearMap>);
+
+/// What is sampled of a node, or why it cannot be sampled.
+fn sampled(
     graph: &Graph,
     facts: &Facts,
-    dense: &[String],
-    all: bool,
-) -> Result<Found> {
-    let index = Index::new(graph);
-    let (mut layers, mut skipped) = (Vec::new(), Vec::new());
-    for weight in prunable(graph, dense, all)? {
-        let id = weight.node;
-        let cx = NodeCx::new(graph, id);
-        let data = usize::from(weight.input == 0);
-        let mut skip = |reason| skipped.push((weight.key.clone(), reason));
-        let operator = ops::lookup(&cx.node.domain, &cx.node.op);
-        let ends = cx.node.input(data).zip(cx.node.output(0));
-        let (Some(operator), Some((input, output))) = (operator, ends) else {
-            skip("without an input or an output");
-            continue;
-        };
-        if Stored::find(graph, &index, id, weight.input).is_none() {
-            skip(OTHER_TYPE);
-            continue;
-        }
-        if facts.get(input).is_none() || facts.get(output).is_none() {
-            skip("behind an unknown operator, where nothing can be sampled");
-            continue;
-        }
-        if index.readers(weight.value).len() > 1 {
-            skip("its weight is shared, and no change of it fits several nodes");
-            continue;
-        }
-        let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
-        let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
-        let Some(map) = map else {
-            skip("no linear function of its input");
-            continue;
-        };
-        let shortcut = shortcut(graph, facts, &index, id, output);
-        layers.push(Layer { weight, input, output, map, shortcut });
+    index: &Index,
+    weight: &Prunable,
+) -> Result<Result<Sampled, &'static str>> {
+    let id = weight.node;
+    let cx = NodeCx::new(graph, id);
+    let data = usize::from(weight.input == 0);
+    let (Some(operator), Some(input), Some(output)) =
+        (ops::lookup(&cx.node.domain, &cx.node.op), cx.node.input(data), cx.node.output(0))
+    else {
+        return Ok(Err("without an input or an output"));
+    };
+    if Stored::find(graph, index, id, weight.input).is_none() {
+        return Ok(Err(OTHER_TYPE));
     }
-    Ok(Found { layers, skipped })
+    if facts.get(input).is_none() || facts.get(output).is_none() {
+        return Ok(Err("behind an unknown operator, where nothing can be sampled"));
+    }
+    let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
+    let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
+    Ok(map.map(|map| (input, output, map)).ok_or("no linear function of its input"))
+}
+
+/// Number of nodes that use a weight, directly or behind a change of its type or shape.
+fn users(graph: &Graph, index: &Index, value: ValueId) -> usize {
+    let mut count = 0;
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        for &(id, input) in index.readers(value) {
+            let node = graph.node(id);
+            let passes = ["Cast", "Identity", "Transpose"].contains(&node.op.as_str());
+            match passes && node.domain.is_empty() && input == 0 {
+                true => open.extend(node.outputs.iter().flatten()),
+                false => count += 1,
+            }
+        }
+    }
+    count
 }

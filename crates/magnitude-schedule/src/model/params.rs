@@ -73,7 +73,7 @@ impl Serialize for Spread {
 /// | `method` | obs | how masks are chosen and weights refitted | |
 /// | `spread` | uniform | how zeros are spread over the layers | not layerwise |
 /// | `dense` | none | layers or weights that stay dense | `*` matches any text |
-/// | `all` | no | prune the first convolution and depthwise ones too | |
+/// | `all` | no | prune also what stays dense by default, see [`prunable`](crate::prunable) | |
 /// | `ridge` | 1e-4 | pull towards the original weights, relative to the mean variance of the inputs | `(0, 1]` |
 /// | `positions` | `None` | sampled output positions per image and layer; `None` chooses by the layer | >= 1 |
 /// | `seed` | 0 | drives the sampling | |
@@ -90,7 +90,7 @@ pub struct SparsifyParams {
     pub spread: Spread,
     /// Layers or weights that stay dense; `*` matches any text.
     pub dense: Vec<String>,
-    /// Prune the first convolution and depthwise ones too.
+    /// Prune also what stays dense by default, see [`prunable`](crate::prunable).
     pub all: bool,
     /// Pull towards the original weights, relative to the mean variance of the inputs.
     pub ridge: f64,

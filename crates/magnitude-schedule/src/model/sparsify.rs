@@ -2,10 +2,11 @@
 
 use super::allot::allot;
 use super::fit::{Fit, Solved};
-use super::layers::{Layer, find_layers};
+use super::layers::{Found, Layer, find_layers};
 use super::params::{Method, SparsifyParams, ValidSparsifyParams};
 use super::quadratic::Quadratic;
 use super::report::{SparseLayer, SparsifyReport};
+use crate::Prunable;
 use faer::Mat;
 use std::collections::BTreeMap;
 use tensor_core::calibrate::{Replay, Sampling, Statistics, Walk, collect};
@@ -13,7 +14,7 @@ use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, Edit, fold_batch_norm};
 use tensor_core::run::{self, Array, Facts};
-use tensor_core::{Error, Result};
+use tensor_core::{Error, NodeId, Result};
 
 /// A sparsified model.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ const NETWORKS: usize = 2;
 /// BatchNormalization is folded first. Then, from shallow to deep, each layer loses its share of
 /// weights and the others are solved by least squares: inputs from the network as it is by then,
 /// responses from the original, so that later layers make up for earlier ones. Layers that stay
-/// dense are refitted too once their input has changed.
+/// dense are refitted too once their input has changed. What is zero already stays zero, and counts.
 ///
 /// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs.
 /// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
@@ -62,14 +63,16 @@ pub fn sparsify(
     let folded = rewrite::apply(graph, &fold_batch_norm(graph)?)?;
     let folded_batch_norms = graph.nodes.len() - folded.nodes.len();
     let facts = run::infer(&folded, shapes)?;
-    let found = find_layers(&folded, &facts, &params.dense, params.all)?;
+    let found = find_layers(&folded, &facts, params)?;
     found.check()?;
-    let layers = found.layers;
+    let Found { layers, left } = found;
     let replay = Replay::new(&folded, batches, params.memory / NETWORKS)?;
     let samples = replay.samples();
     let scope = Scope { graph: &folded, facts: &facts, layers: &layers, params };
     let counts = allot(&scope, replay.clone(), progress)?;
     let (graph, reports) = refit_all(&scope, replay, &counts, progress)?;
+    warn_of_more(&scope, &counts, &reports, progress)?;
+    let reports = with_left(&scope, reports, left)?;
     let pruned = reports.iter().filter(|layer| layer.dense.is_none());
     let (weights, zeros) =
         pruned.fold((0, 0), |(w, z), layer| (w + layer.weights, z + layer.zeros));
@@ -107,6 +110,33 @@ impl Scope<'_> {
     pub(super) fn sampling(&self) -> Sampling {
         Sampling { positions: self.params.positions, seed: self.params.seed }
     }
+}
+
+/// Names the layers that are sparser than asked, because zeros that the model has stay.
+fn warn_of_more(
+    scope: &Scope,
+    counts: &[usize],
+    reports: &[SparseLayer],
+    progress: &dyn Progress,
+) -> Result<()> {
+    /// Whole blocks come this near to what was asked.
+    const NEAR: f64 = 5e-3;
+    let index = Index::new(scope.graph);
+    for ((layer, &count), report) in scope.layers.iter().zip(counts).zip(reports) {
+        let asked = count as f64 / layer.count().max(1) as f64;
+        if report.dense.is_none()
+            && report.sparsity > asked + NEAR
+            && layer.rows(scope.graph, &index)?.contains(&0.0)
+        {
+            progress.warn(&format!(
+                "{:.1}% of `{}` are zero, not {:.1}%: zeros that the model has stay",
+                report.sparsity * 100.0,
+                report.key,
+                asked * 100.0
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The pass from shallow to deep: the graph with its new weights, and a report per layer.
@@ -225,16 +255,42 @@ fn untouched(scope: &Scope, layer: &Layer) -> Result<SparseLayer> {
     Ok(entry(scope, layer, rows.iter().filter(|&&value| value == 0.0).count()))
 }
 
+/// The reports of all weights in execution order, those that were left as they are among them.
+fn with_left(
+    scope: &Scope,
+    reports: Vec<SparseLayer>,
+    left: Vec<Prunable>,
+) -> Result<Vec<SparseLayer>> {
+    let index = Index::new(scope.graph);
+    let places = scope.layers.iter().map(|layer| layer.weight.node);
+    let mut all: Vec<(NodeId, SparseLayer)> = places.zip(reports).collect();
+    for weight in left {
+        let constant = scope
+            .graph
+            .constant(weight.value, &index)
+            .ok_or_else(|| Error::internal("a weight is no constant"))?;
+        let values = constant.to_f32s()?;
+        let zeros = values.iter().filter(|&&value| value == 0.0).count();
+        all.push((weight.node, described(scope, &weight, values.len(), zeros)));
+    }
+    all.sort_by_key(|(node, _)| node.index());
+    Ok(all.into_iter().map(|(_, report)| report).collect())
+}
+
 /// What is known of a layer without statistics.
 fn entry(scope: &Scope, layer: &Layer, zeros: usize) -> SparseLayer {
+    described(scope, &layer.weight, layer.count(), zeros)
+}
+
+fn described(scope: &Scope, weight: &Prunable, weights: usize, zeros: usize) -> SparseLayer {
     SparseLayer {
-        key: layer.weight.key.clone(),
-        op: scope.graph.node(layer.weight.node).op.clone(),
-        weight: layer.weight.name.clone(),
-        weights: layer.count(),
+        key: weight.key.clone(),
+        op: scope.graph.node(weight.node).op.clone(),
+        weight: weight.name.clone(),
+        weights,
         zeros,
-        sparsity: zeros as f64 / layer.count().max(1) as f64,
-        dense: layer.weight.dense.clone(),
+        sparsity: zeros as f64 / weights.max(1) as f64,
+        dense: weight.dense.clone(),
         rows: 0,
         error: 0.0,
         uncompensated_error: 0.0,

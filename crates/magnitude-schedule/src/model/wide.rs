@@ -24,7 +24,7 @@ pub(super) fn without(fit: &Fit, count: usize) -> Result<Solved> {
     let inverses =
         fit.problems.iter().map(Quadratic::inverse_diagonal).collect::<Result<Vec<_>>>()?;
     let mut weights = fit.dense()?.weights;
-    let mut keep = vec![true; fit.grid.count()];
+    let mut keep = fit.nonzero.clone();
     for round in 1..=ROUNDS {
         let left = 1.0 - round as f64 / ROUNDS as f64;
         let gone = (count as f64 * (1.0 - left.powi(3))).round() as usize;
@@ -33,13 +33,23 @@ pub(super) fn without(fit: &Fit, count: usize) -> Result<Solved> {
             .map(|at| score(at / p / n, at % p, at / p % n))
             .fold(f64::MIN_POSITIVE, f64::max);
         let scores = fit.by_row(|g, i, j| (score(g, i, j) / most) as f32);
-        keep = Candidates::new(&scores, fit.grid, fit.pattern, Some(&keep))?.without(gone);
-        for (g, (problem, original)) in fit.problems.iter().zip(&fit.original).enumerate() {
-            let kept = |i: usize, j: usize| keep[(g * n + j) * p + i];
-            weights[g] = descend(problem, original.as_ref(), &weights[g], kept);
-        }
+        let candidates = Candidates::new(&scores, fit.grid, fit.pattern, Some(&keep))?;
+        keep = fit.and_nonzero(candidates.without(gone));
+        weights = fitted(fit, &weights, &keep);
     }
     Ok(Solved { weights, keep })
+}
+
+/// The weights under a mask that conjugate gradients find from others.
+pub(super) fn fitted(fit: &Fit, start: &[Mat<f64>], keep: &[bool]) -> Vec<Mat<f64>> {
+    let (p, n) = (fit.shape.columns(), fit.shape.group_outputs());
+    let groups = fit.problems.iter().zip(&fit.original).zip(start).enumerate();
+    groups
+        .map(|(g, ((problem, original), start))| {
+            let kept = |i: usize, j: usize| keep[(g * n + j) * p + i];
+            descend(problem, original.as_ref(), start, kept)
+        })
+        .collect()
 }
 
 /// Conjugate gradients over the weights that stay, preconditioned by the diagonal, each output for
@@ -148,6 +158,32 @@ mod tests {
             // Fewer rows than columns leave many ways to fit them.
             assert!(rows < P || wide < 2.0 * exact, "{rows} {pattern}: {wide} {exact}");
             assert!(wide < 0.8 * plain, "{rows} {pattern}: {wide} {plain}");
+        }
+    }
+
+    /// Zeros of the weight stay zeros, whether they are fitted exactly or step by step.
+    #[test]
+    fn zeros_stay() {
+        let mut fit = fit(400, Pattern::Unstructured);
+        for at in (0..N * P).step_by(3) {
+            fit.nonzero[at] = false;
+        }
+        fit.original = fit.masked(&fit.nonzero);
+        let count = N * P / 2;
+        for solved in
+            [without(&fit, count).unwrap(), Exact::new(&fit).unwrap().without(count).unwrap()]
+        {
+            assert_eq!(solved.keep.iter().filter(|&&keep| !keep).count(), count);
+            assert!(solved.keep.iter().zip(&fit.nonzero).all(|(keep, nonzero)| !keep || *nonzero));
+        }
+        let exact = fit.dense().unwrap();
+        assert_eq!(exact.keep, fit.nonzero);
+        let steps = fitted(&fit, &fit.original, &fit.nonzero);
+        // Fewer columns than steps are left: both are at the minimum.
+        let difference = (&exact.weights[0] - &steps[0]).norm_l2();
+        assert!(difference < 1e-6 * steps[0].norm_l2(), "{difference}");
+        for (at, nonzero) in fit.nonzero.iter().enumerate() {
+            assert!(*nonzero || exact.weights[0][(at % P, at / P)] == 0.0);
         }
     }
 

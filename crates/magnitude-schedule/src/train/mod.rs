@@ -13,6 +13,8 @@
 mod params;
 mod plugin;
 mod regrow;
+mod zeros;
 
 pub use params::{SparseParams, When};
-pub use plugin::{LayerZeros, Sparsifier, zeros_of};
+pub use plugin::Sparsifier;
+pub use zeros::{LayerZeros, TrainedWeight, lost_zeros, trained_weights, zeros_of};

@@ -78,7 +78,7 @@ impl Serialize for When {
 /// | `every` | a hundredth of the interval | between updates | at least a step |
 /// | `distribution` | uniform | how zeros are spread over the layers | |
 /// | `dense` | none | layers or weights that stay dense | `*` matches any text |
-/// | `all` | no | prune the first convolution and depthwise ones too | |
+/// | `all` | no | prune also what stays dense by default, see [`prunable`](crate::prunable) | |
 /// | `regrow` | none | share of the weights that an update moves at first; falls to 0 by a cosine | `(0, 1)` |
 /// | `keep_zeros` | no | what is zero in the model at the begin stays so | |
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,7 +99,7 @@ pub struct SparseParams {
     pub distribution: Distribution,
     /// Layers or weights that stay dense.
     pub dense: Vec<String>,
-    /// Prune the first convolution and depthwise ones too.
+    /// Prune also what stays dense by default, see [`prunable`](crate::prunable).
     pub all: bool,
     /// Share of the weights that an update moves at first.
     pub regrow: Option<f64>,

@@ -2,11 +2,11 @@
 
 use super::params::SparseParams;
 use super::regrow::{Moving, exchange, moving_share};
+use super::zeros::trained_weights;
 use crate::distribution::split;
 use crate::mask::values;
 use crate::{Distribution, LayerWeight, Layout, Mask, Schedule, masks, masks_of_counts};
 use candle_core::{DType, Device, Tensor};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::Edit;
@@ -48,45 +48,15 @@ impl Layer {
         self.mask = mask;
         Ok(())
     }
-}
 
-/// The zeros of one weight.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LayerZeros {
-    /// Key of the layer.
-    pub key: String,
-    /// Name of the weight.
-    pub weight: String,
-    /// Number of weights.
-    pub weights: usize,
-    /// Exact zeros among them.
-    pub zeros: usize,
-    /// Why it stays dense, if it does.
-    pub dense: Option<String>,
-}
-
-/// The zeros of every prunable weight of a graph, and which of them stay dense under these
-/// parameters.
-///
-/// # Errors
-/// `E0434` when a name is unknown.
-pub fn zeros_of(graph: &Graph, params: &SparseParams) -> Result<Vec<LayerZeros>> {
-    let index = Index::new(graph);
-    let found = crate::prunable(graph, &params.dense, params.all)?;
-    let found = found.into_iter().map(|weight| {
-        let constant = graph
-            .constant(weight.value, &index)
-            .ok_or_else(|| Error::internal("a weight is no constant"))?;
-        let values = constant.to_f32s()?;
-        Ok(LayerZeros {
-            key: weight.key,
-            weight: weight.name,
-            weights: values.len(),
-            zeros: values.iter().filter(|value| **value == 0.0).count(),
-            dense: weight.dense,
-        })
-    });
-    found.collect()
+    /// Keeps zeros, if there are any.
+    fn fix(&mut self, nonzero: Mask) -> Result<()> {
+        if nonzero.zeros() > 0 {
+            self.set(nonzero.clone())?;
+            self.fixed = Some(nonzero);
+        }
+        Ok(())
+    }
 }
 
 impl Sparsifier {
@@ -218,7 +188,8 @@ impl Plugin for Sparsifier {
 
     fn begin(&mut self, graph: &Graph, _steps: u64) -> Result<()> {
         let mut layers = Vec::new();
-        for weight in crate::prunable(graph, &self.params.dense, self.params.all)? {
+        let SparseParams { pattern, dense, all, .. } = &self.params;
+        for weight in crate::prunable(graph, *pattern, dense, *all)? {
             let Some(constant) = graph.initializer(weight.value) else { continue };
             let mut layer = Layer {
                 name: weight.name,
@@ -229,13 +200,27 @@ impl Plugin for Sparsifier {
                 fixed: None,
             };
             if self.params.keep_zeros {
-                let mask = Mask::of_nonzeros(&Array::from_constant(constant)?.tensor)?;
-                if mask.zeros() > 0 {
-                    layer.set(mask.clone())?;
-                    layer.fixed = Some(mask);
-                }
+                layer.fix(Mask::of_nonzeros(&Array::from_constant(constant)?.tensor)?)?;
             }
             layers.push(layer);
+        }
+        if self.params.keep_zeros {
+            for weight in trained_weights(graph)? {
+                let is_known = layers.iter().any(|layer| layer.name == weight.name);
+                if is_known || weight.nonzero.zeros() == 0 {
+                    continue;
+                }
+                let mut layer = Layer {
+                    name: weight.name,
+                    layout: Layout::OutputsFirst,
+                    is_pruned: false,
+                    mask: Mask::full(weight.nonzero.dims()),
+                    view: None,
+                    fixed: None,
+                };
+                layer.fix(weight.nonzero)?;
+                layers.push(layer);
+            }
         }
         if self.params.sparsity.is_some() && !layers.iter().any(|layer| layer.is_pruned) {
             return Err(Error::unsupported("no layer can be pruned")

@@ -24,7 +24,7 @@ pub(super) fn moving_share(alpha: f64, passed: f64) -> f64 {
 }
 
 /// The mask of `zeros` weights after `share` of those that stay were exchanged: the smallest go,
-/// and of all that are gone those with the largest gradients come back.
+/// and of all that are gone those with the largest gradients come back, but none that is fixed.
 pub(super) fn exchange(layer: Moving, zeros: usize, share: f64) -> Result<Mask> {
     let dims = layer.mask.dims();
     let grid = layer.layout.grid(dims)?;
@@ -42,9 +42,14 @@ pub(super) fn exchange(layer: Moving, zeros: usize, share: f64) -> Result<Mask> 
         false => layer.gradient[at].abs() / steepest,
     };
     let scores: Vec<f32> = (0..sizes.len()).map(score).collect();
-    let fixed = layer.fixed.map(Mask::keep);
-    let keep = Candidates::new(&scores, grid, layer.pattern, fixed)?.without(zeros);
-    Mask::new(dims, keep)
+    let Some(fixed) = layer.fixed else {
+        let candidates = Candidates::new(&scores, grid, layer.pattern, None)?;
+        return Mask::new(dims, candidates.without(zeros));
+    };
+    let candidates = Candidates::new(&scores, grid, layer.pattern, Some(fixed.keep()))?;
+    // Fixed zeros beyond what their group may lose come on top of what the pattern takes.
+    let on_top = fixed.zeros() - candidates.masked();
+    Mask::new(dims, candidates.without(zeros.saturating_sub(on_top)))?.and(fixed)
 }
 
 #[cfg(test)]
@@ -73,6 +78,30 @@ mod tests {
         assert_eq!(kept(moved), [0, 1, 2, 3]);
         let moved = exchange(layer(Pattern::NM(2, 4)), 4, 0.25).unwrap();
         assert_eq!(kept(moved), [0, 2, 5, 6]);
+    }
+
+    /// A group has more fixed zeros than it would lose, and the steepest gradients are there.
+    #[test]
+    fn fixed_zeros_never_come_back() {
+        let fixed = [true, false, false, false, true, true, true, true];
+        let fixed = Mask::new(&[1, 8], fixed.to_vec()).unwrap();
+        let mask = [true, false, false, false, true, true, true, false];
+        let mask = Mask::new(&[1, 8], mask.to_vec()).unwrap();
+        for pattern in [Pattern::NM(2, 4), Pattern::Unstructured] {
+            let moving = Moving {
+                weight: &[4.0, 0.0, 0.0, 0.0, 1.0, 3.0, 2.0, 0.0],
+                gradient: &[0.0, 9.0, 8.0, 7.0, 0.0, 0.0, 0.0, 5.0],
+                layout: Layout::OutputsFirst,
+                pattern,
+                mask: &mask,
+                fixed: Some(&fixed),
+            };
+            let moved = exchange(moving, 4, 0.25).unwrap();
+            assert_eq!(moved.and(&fixed).unwrap(), moved, "{pattern}");
+            // The smallest weight made room for what is not fixed.
+            let expected = [true, false, false, false, false, true, true, true];
+            assert_eq!(moved.keep(), expected, "{pattern}");
+        }
     }
 
     #[test]

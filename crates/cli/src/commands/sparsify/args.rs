@@ -52,7 +52,8 @@ struct MethodArgs {
     /// Layers or weights that stay dense; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     dense: Vec<String>,
-    /// Prune the first convolution and depthwise ones too, which stay dense otherwise
+    /// Prune what stays dense otherwise too: the first convolution, depthwise ones, and with
+    /// `--pattern rows` what makes the outputs
     #[arg(long)]
     all_layers: bool,
     #[command(flatten)]

@@ -105,7 +105,7 @@ impl TrainArgs {
         let Trained { graph: trained, report } = train::train(job)?;
         let mut failures = Vec::new();
         let frozen = &report.planned.frozen;
-        let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures)?;
+        let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures, cx.console)?;
         let (mut graph, mut gated) = match gates {
             Some(gates) => {
                 let shapes = self.shared.shapes();

@@ -4,7 +4,9 @@ use crate::args::RiseArgs;
 use crate::console::Console;
 use crate::{flags, units};
 use clap::Args;
-use magnitude_schedule::train::{LayerZeros, SparseParams, Sparsifier, zeros_of};
+use magnitude_schedule::train::{
+    LayerZeros, SparseParams, Sparsifier, lost_zeros, trained_weights, zeros_of,
+};
 use magnitude_schedule::{Distribution, Pattern};
 use serde::Serialize;
 use tensor_core::text::counted;
@@ -33,14 +35,15 @@ pub(super) struct SparseArgs {
     /// Layers or weights that stay dense; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     dense: Vec<String>,
-    /// Prune the first convolution and depthwise ones too, which stay dense otherwise
+    /// Prune what stays dense otherwise too: the first convolution, depthwise ones, and with
+    /// `--pattern rows` what makes the outputs
     #[arg(long)]
     all_layers: bool,
     /// Let each update also move this share of the weights to where the gradient is largest, such as
     /// 0.3; the share falls to 0 until pruning ends
     #[arg(long, value_name = "SHARE")]
     regrow: Option<f64>,
-    /// Keep every zero that the weights of the model have
+    /// Keep every zero that the weights of the model have, also those that are not pruned
     #[arg(long)]
     keep_zeros: bool,
 }
@@ -124,6 +127,7 @@ impl SparseArgs {
         trained: &Graph,
         frozen: &[String],
         failures: &mut Vec<String>,
+        console: &Console,
     ) -> Result<Option<SparsityReport>> {
         if !self.is_used() {
             return Ok(None);
@@ -134,12 +138,11 @@ impl SparseArgs {
             layer.dense.get_or_insert_with(|| "frozen".to_owned());
         }
         if self.keep_zeros {
-            let before = zeros_of(original, &params)?;
-            for (before, after) in before.iter().zip(&layers) {
-                if after.zeros < before.zeros {
-                    failures.push(format!("`{}` lost zeros in training", after.weight));
-                }
+            for (weight, count) in lost_zeros(original, trained)? {
+                let zeros = counted(count, "zero");
+                failures.push(format!("`{weight}` lost {zeros} of the model in training"));
             }
+            warn_of_more(&layers, &zeros_of(original, &params)?, self.sparsity(), console);
         }
         let pruned = layers.iter().filter(|layer| layer.dense.is_none());
         let (weights, zeros) =
@@ -161,13 +164,41 @@ impl SparseArgs {
     }
 }
 
+/// Says which layers are sparser than asked, because the zeros of the model stay.
+fn warn_of_more(
+    layers: &[LayerZeros],
+    before: &[LayerZeros],
+    asked: Option<f64>,
+    console: &Console,
+) {
+    /// Whole blocks come this near to what was asked.
+    const NEAR: f64 = 5e-3;
+    let Some(asked) = asked else { return };
+    for (layer, before) in layers.iter().zip(before) {
+        let share = |zeros: usize| zeros as f64 / layer.weights.max(1) as f64;
+        if layer.dense.is_some() || before.zeros == 0 || share(layer.zeros) <= asked + NEAR {
+            continue;
+        }
+        let why = match share(before.zeros) > asked {
+            true => "the model already has more zeros there than asked",
+            false => "zeros that the model has come on top of what the pattern takes",
+        };
+        console.warn(&format!(
+            "{} of `{}` are zero, not {}: {why}",
+            units::percent(share(layer.zeros)),
+            layer.key,
+            units::percent(asked)
+        ));
+    }
+}
+
 /// Says when a model has many zeros that training would fill.
 fn warn_of_zeros(graph: &Graph, console: &Console) -> Result<()> {
     /// Fewer may be there by chance, such as dead channels.
     const MANY: f64 = 0.1;
-    let layers = zeros_of(graph, &SparseParams::default())?;
-    let weights: usize = layers.iter().map(|layer| layer.weights).sum();
-    let zeros: usize = layers.iter().map(|layer| layer.zeros).sum();
+    let all = trained_weights(graph)?;
+    let weights: usize = all.iter().map(|weight| weight.nonzero.keep().len()).sum();
+    let zeros: usize = all.iter().map(|weight| weight.nonzero.zeros()).sum();
     let share = zeros as f64 / weights.max(1) as f64;
     if share > MANY {
         console.warn(&format!(
