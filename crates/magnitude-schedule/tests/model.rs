@@ -6,7 +6,6 @@ use magnitude_schedule::{Distribution, Mask, Pattern};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tensor_core::data::{self, InputSpec, Options, Preprocess};
-use tensor_core::graph::Constant;
 use tensor_core::progress::Silent;
 use tensor_core::run::Array;
 use tensor_core::{Constant, ErrorKind, Graph, onnx};
