@@ -1,10 +1,10 @@
 //! Pruned networks, fine-tuned by labels and by the original, with several seeds.
 
+use crate::fashion_mnist::FashionMnist;
 use crate::step::{run_cargo, say};
 use crate::{kerf, section};
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// Network, and the share of multiply-accumulates to keep.
 const NETWORKS: [(&str, &str); 2] = [("vgg7", "25%"), ("resnet20", "50%")];
@@ -14,26 +14,17 @@ const PRUNED: &str = "target/finetune_pruned.onnx";
 /// it was before, so labels count as much.
 const HARD_WEIGHT: &str = "0.5";
 
-const PREPROCESS: [&str; 2] = ["--preprocess", "fixtures/preprocess/fmnist.json"];
-
 /// Size of the experiment.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    data: FashionMnist,
     /// Runs per row
     #[arg(long, default_value_t = 3)]
     seeds: u64,
     /// Number format of the products in convolutions, `f32` or `bf16`
     #[arg(long, default_value = "f32")]
     precision: String,
-}
-
-impl Options {
-    fn images(&self, name: &str) -> String {
-        self.from.join(format!("{name}-images-idx3-ubyte.gz")).display().to_string()
-    }
 }
 
 /// Prunes, fine-tunes and writes the table.
@@ -69,11 +60,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Accuracy in percent before and after pruning.
 fn prune(options: &Options, original: &str, macs: &str) -> Result<(f64, f64)> {
-    let calibration = "fixtures/data/train-1k-images-idx3-ubyte.gz";
     let start = ["prune", original, "--macs", macs, "--round-to", "1", "--no-bench"];
     let mut command = kerf::command(&start);
-    command.args(PREPROCESS).args(["--data", calibration, "-o", PRUNED]);
-    proved(&kerf::run(command.args(["--eval-data", &options.images("t10k")]))?)
+    command.args(["-o", PRUNED]);
+    proved(&kerf::run(options.data.calibrates(&mut command))?)
 }
 
 /// Accuracy in percent before and after, from the report of a command that proves its result.
@@ -87,15 +77,13 @@ pub(crate) fn proved(report: &Value) -> Result<(f64, f64)> {
 
 /// Accuracy in percent after fine-tuning.
 fn finetune(options: &Options, teacher: Option<&str>, seed: u64) -> Result<f64> {
-    let (train, test) = (options.images("train"), options.images("t10k"));
     let seed = seed.to_string();
     let mut command = kerf::command(&["finetune", PRUNED, "--seed", &seed]);
-    command.args(PREPROCESS).args(["--precision", &options.precision]);
-    command.args(["--data", &train, "--eval-data", &test, "-o", "target/finetuned.onnx"]);
+    command.args(["--precision", &options.precision, "-o", "target/finetuned.onnx"]);
     if let Some(teacher) = teacher {
         command.args(["--teacher", teacher, "--hard-weight", HARD_WEIGHT]);
     }
-    accuracy(&kerf::run(&mut command)?)
+    accuracy(&kerf::run(options.data.trains(&mut command))?)
 }
 
 /// The accuracy at the end of a training run, in percent.

@@ -1,10 +1,10 @@
 //! Zeros that come while the network trains on, taught by what it was (Zhu and Gupta 2017).
 
+use crate::fashion_mnist::FashionMnist;
 use crate::finetune::{accuracy, summary};
 use crate::step::{run_cargo, say};
 use crate::{kerf, section};
-use anyhow::{Context, Result};
-use std::path::PathBuf;
+use anyhow::Result;
 
 const MODEL: &str = "fixtures/models/resnet20_fmnist_folded.onnx";
 const SPARSITIES: [&str; 2] = ["80%", "90%"];
@@ -12,9 +12,8 @@ const SPARSITIES: [&str; 2] = ["80%", "90%"];
 /// Size of the experiment.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    data: FashionMnist,
     /// Runs per row
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -33,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
          images for each seed; lost is what the mean has less than the original.\n\n\
          | zeros | seeds | mean | spread | lost |\n|---|---|---|---|---|\n"
     );
-    let original = evaluate(options)?;
+    let original = kerf::evaluate(MODEL, &options.data)?;
     let row = format!("| none, the original | | {original:.2} | | |");
     say(&row);
     table.push_str(&row);
@@ -50,23 +49,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     section::write("benches/sparsity.md", "gradual", &table)
 }
 
-/// Accuracy of the original in percent.
-fn evaluate(options: &Options) -> Result<f64> {
-    let test = options.from.join("t10k-images-idx3-ubyte.gz").display().to_string();
-    let mut command = kerf::command(&["eval", MODEL, "--data", &test]);
-    let report = kerf::json(command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]))?;
-    let top1 = report["result"]["accuracy"]["top1"].as_f64();
-    top1.map(|top1| 100.0 * top1).context("the report has no accuracy")
-}
-
 /// Accuracy in percent.
 fn train(options: &Options, sparsity: &str, seed: u64) -> Result<f64> {
-    let images = |name: &str| options.from.join(name).display().to_string();
-    let (train, test) = (images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz"));
     let seed = seed.to_string();
     let mut command = kerf::command(&["finetune", MODEL, "--teacher", MODEL, "--epochs", "3"]);
     command.args(["--lr", "0.05", "--sparsity", sparsity, "--seed", &seed]);
-    command.args(["--precision", &options.precision, "--data", &train, "--eval-data", &test]);
-    command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]);
-    accuracy(&kerf::run(command.args(["-o", "target/gradual.onnx"]))?)
+    command.args(["--precision", &options.precision, "-o", "target/gradual.onnx"]);
+    accuracy(&kerf::run(options.data.trains(&mut command))?)
 }

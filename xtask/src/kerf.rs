@@ -1,5 +1,6 @@
 //! The binary as a user would call it.
 
+use crate::fashion_mnist::FashionMnist;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::process::Command;
@@ -23,4 +24,11 @@ pub(crate) fn json(command: &mut Command) -> Result<Value> {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Accuracy of a model on the test images, in percent.
+pub(crate) fn evaluate(model: &str, data: &FashionMnist) -> Result<f64> {
+    let report = json(FashionMnist::reads(&mut command(&["eval", model]), data.test()))?;
+    let top1 = report["result"]["accuracy"]["top1"].as_f64();
+    top1.map(|top1| 100.0 * top1).context("the report has no accuracy")
 }

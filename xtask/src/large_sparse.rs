@@ -1,12 +1,12 @@
 //! Large and sparse against small and dense, at equal training budgets (Zhu and Gupta 2017,
 //! Table 2).
 
+use crate::fashion_mnist::FashionMnist;
 use crate::finetune::{accuracy, summary};
 use crate::kerf;
 use crate::step::{run_cargo, say};
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
-use std::path::PathBuf;
 
 /// Factors of the channels of the dense networks.
 const WIDTHS: [&str; 4] = ["1", "0.75", "0.5", "0.25"];
@@ -20,9 +20,8 @@ const PLOT: &str = "benches/large_sparse.svg";
 /// Size of the experiment.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    data: FashionMnist,
     /// Training images, drawn by the seed
     #[arg(long, default_value_t = 60_000)]
     samples: u32,
@@ -134,8 +133,6 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
     kerf::run(kerf::command(&new).args(["-o", MODEL]))?;
     let inspected = kerf::json(&mut kerf::command(&["inspect", MODEL]))?;
     let parameters = inspected["result"]["parameters"].as_u64().context("no parameters")?;
-    let images = |name: &str| options.from.join(name).display().to_string();
-    let (train, test) = (images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz"));
     let (samples, epochs) = (options.samples.to_string(), options.epochs.to_string());
     let batch = options.batch.to_string();
     let mut zeros = 0;
@@ -145,13 +142,12 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
         let mut command = kerf::command(&["train", MODEL, "--reinit", "--seed", &seed]);
         command.args(["--samples", &samples, "--epochs", &epochs, "--flip", "--shift", "2"]);
         command.args(["--batch", &batch, "--lr", &options.lr]);
-        command.args(["--precision", &options.precision, "--data", &train, "--eval-data", &test]);
-        command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]);
+        command.args(["--precision", &options.precision]);
         command.args(["-o", "target/large_sparse_trained.onnx"]);
         if let Some(sparsity) = sparsity {
             command.args(["--sparsity", sparsity]);
         }
-        let report = kerf::run(&mut command)?;
+        let report = kerf::run(options.data.trains(&mut command))?;
         if sparsity.is_some() {
             zeros = report["result"]["sparsity"]["zeros"].as_u64().context("no zeros")?;
         }

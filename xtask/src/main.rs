@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod crossover;
 mod data;
+mod fashion_mnist;
 mod finetune;
 mod fixtures;
 mod gates;
@@ -70,7 +71,7 @@ enum Task {
     /// Time training steps against PyTorch
     TrainSpeed(train_speed::Options),
     /// Make the fixture networks sparse without training, and write the table
-    OneShot(one_shot::Options),
+    OneShot(fashion_mnist::FashionMnist),
     /// Make resnet20 sparse while it trains, and write the table
     Gradual(gradual::Options),
     /// Train large sparse and small dense networks with the same budget, and write the table
@@ -108,7 +109,7 @@ fn main() -> Result<()> {
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
-        Task::OneShot(options) => one_shot::run(&options),
+        Task::OneShot(data) => one_shot::run(&data),
         Task::Gradual(options) => gradual::run(&options),
         Task::LargeSparse(options) => large_sparse::run(&options),
         Task::Hinton(options) => hinton::run(&options),

@@ -1,10 +1,10 @@
 //! A convolutional student, taught by labels and by a larger network, with several seeds.
 
+use crate::fashion_mnist::FashionMnist;
 use crate::finetune::{accuracy, summary};
 use crate::step::{run_cargo, say};
 use crate::{kerf, section};
 use anyhow::Result;
-use std::path::PathBuf;
 
 const TEACHER: &str = "fixtures/models/vgg7_fmnist_bn.onnx";
 const STUDENT: &str = "target/margin_student.onnx";
@@ -12,9 +12,8 @@ const STUDENT: &str = "target/margin_student.onnx";
 /// Size of the experiment.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    data: FashionMnist,
     /// Factor of the student's channels
     #[arg(long, default_value_t = 0.25)]
     width: f64,
@@ -51,15 +50,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The accuracy of one student, in percent.
 fn top1(options: &Options, teacher: Option<&str>, seed: u64) -> Result<f64> {
-    let images = |name: &str| options.from.join(name).display().to_string();
-    let (train, test) = (images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz"));
     let (seed, epochs) = (seed.to_string(), options.epochs.to_string());
     let start = match teacher {
         Some(teacher) => vec!["distill", "--teacher", teacher, "--student", STUDENT],
         None => vec!["train", STUDENT],
     };
     let rest = ["--reinit", "--seed", &seed, "--epochs", &epochs, "--flip", "--shift", "2"];
-    let data = ["--data", &train, "--eval-data", &test];
-    let files = ["--preprocess", "fixtures/preprocess/fmnist.json", "-o", "target/margin.onnx"];
-    accuracy(&kerf::run(kerf::command(&start).args(rest).args(data).args(files))?)
+    let mut command = kerf::command(&start);
+    command.args(rest).args(["-o", "target/margin.onnx"]);
+    accuracy(&kerf::run(options.data.trains(&mut command))?)
 }

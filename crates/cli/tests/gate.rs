@@ -155,6 +155,8 @@ fn what_cannot_be_is_refused_before_training() {
         (&["--macs", "50%", "--strength", "1"], "E0443"),
         (&["--macs", "50%", "--method", "slimming", "--batch-norm", "keep"], "E0441"),
         (&["--price", "1", "--method", "sigmoid"], "E0440"),
+        (&["--macs", "50%", "--method", "sigmoid", "--prox", "l0"], "E0443"),
+        (&["--macs", "50%", "--method", "sigmoid", "--round-to", "8"], "E0443"),
     ] {
         // A budget that cannot be met is a goal missed, not a wrong command.
         let run = gate(RESNET, &output, more).exits(if code == "E0442" { 1 } else { 2 });

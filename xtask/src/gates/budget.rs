@@ -2,6 +2,7 @@
 
 use super::TABLES;
 use super::experiment::{Gated, Options};
+use crate::fashion_mnist::FashionMnist;
 use crate::finetune::{accuracy, summary};
 use crate::step::{run_cargo, say};
 use crate::{kerf, section};
@@ -33,7 +34,7 @@ fn against_lasso(options: &Options) -> Result<String> {
     );
     for network in ["resnet20", "vgg7"].into_iter().filter(|name| name.contains(&options.only)) {
         let model = format!("fixtures/models/{network}_fmnist_folded.onnx");
-        let original = options.evaluate(&model)?;
+        let original = kerf::evaluate(&model, &options.data)?;
         for share in SHARES {
             let mut rows: [(&str, f64, Vec<f64>); 2] =
                 [("gates", 0.0, Vec::new()), ("LASSO", 0.0, Vec::new())];
@@ -102,9 +103,8 @@ fn landings(options: &Options) -> Result<String> {
 fn landing(options: &Options, model: &str, target: &str) -> Result<f64> {
     let mut command = kerf::command(&["gate", model, "--macs", target, "--steps", "60"]);
     command.args(["--batch", "32", "--samples", "2000", "--no-verify"]);
-    command.args(["--preprocess", "fixtures/preprocess/fmnist.json"]);
-    command.args(["--data", &options.images("train"), "-o", "target/gated.onnx"]);
-    let report = kerf::run(&mut command)?;
+    command.args(["-o", "target/gated.onnx"]);
+    let report = kerf::run(FashionMnist::reads(&mut command, options.data.train()))?;
     let resource = &report["result"]["gates"]["resource"];
     let number = |name: &str| resource[name].as_f64().context("the report has no resource");
     Ok(number("by_model")? / number("original")?)

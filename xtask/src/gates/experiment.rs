@@ -1,18 +1,15 @@
 //! One run of `kerf gate`, and what its report says.
 
+use crate::fashion_mnist::FashionMnist;
 use crate::kerf;
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::path::PathBuf;
-
-const PREPROCESS: [&str; 2] = ["--preprocess", "fixtures/preprocess/fmnist.json"];
 
 /// Size of an experiment.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    pub(super) data: FashionMnist,
     /// Runs per row
     #[arg(long, default_value_t = 3)]
     pub(super) seeds: u64,
@@ -44,11 +41,6 @@ impl Options {
         flags
     }
 
-    /// The path of images.
-    pub(super) fn images(&self, name: &str) -> String {
-        self.from.join(format!("{name}-images-idx3-ubyte.gz")).display().to_string()
-    }
-
     /// A training command of kerf on the training images, judged on the test images.
     pub(super) fn train(
         &self,
@@ -59,11 +51,10 @@ impl Options {
     ) -> Result<Value> {
         let (seed, epochs) = (seed.to_string(), self.epochs.to_string());
         let samples = self.samples.to_string();
-        let (train, test) = (self.images("train"), self.images("t10k"));
         let mut command = kerf::command(&[command, model, "--seed", &seed, "--epochs", &epochs]);
-        command.args(PREPROCESS).args(["--precision", &self.precision, "--samples", &samples]);
-        command.args(["--data", &train, "--eval-data", &test, "-o", "target/gated.onnx"]);
-        kerf::run(command.args(more))
+        command.args(["--precision", &self.precision, "--samples", &samples]);
+        command.args(["-o", "target/gated.onnx"]).args(more);
+        kerf::run(self.data.trains(&mut command))
     }
 
     /// The same after LASSO pruning to a share of the multiply-accumulates; gives that share, too.
@@ -74,22 +65,14 @@ impl Options {
         seed: u64,
         lr: &str,
     ) -> Result<(f64, Value)> {
-        let calibration = "fixtures/data/train-1k-images-idx3-ubyte.gz";
         let pruned = "target/gates_lasso.onnx";
         let mut command = kerf::command(&["prune", model, "--macs", macs, "--round-to", "1"]);
-        command.args(PREPROCESS).args(["--data", calibration, "--no-bench", "-o", pruned]);
-        let sizes = kerf::run(&mut command)?["result"]["sizes"].clone();
+        command.args(["--no-bench", "-o", pruned]);
+        let report = kerf::run(self.data.calibrates(&mut command))?;
+        let sizes = &report["result"]["sizes"];
         let macs = |which: &str| sizes[which]["macs"].as_f64().context("the report has no MACs");
         let share = macs("after")? / macs("before")?;
         Ok((share, self.train("finetune", pruned, seed, &["--lr", lr])?))
-    }
-
-    /// Accuracy of a model on the test images, in percent.
-    pub(super) fn evaluate(&self, model: &str) -> Result<f64> {
-        let mut command = kerf::command(&["eval", model, "--data", &self.images("t10k")]);
-        let report = kerf::json(command.args(PREPROCESS))?;
-        let top1 = report["result"]["accuracy"]["top1"].as_f64();
-        top1.map(|top1| 100.0 * top1).context("the report has no accuracy")
     }
 }
 

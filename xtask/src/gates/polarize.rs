@@ -18,7 +18,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let mut table = format!(
         "Written by `cargo xtask polarize {}`: `kerf gate --macs 50% --round-to 1` with its defaults on the fixture models\n\
-         with BatchNormalization, by each `--method`. A gate is g(alpha), the sigmoid, or |gamma| over the largest of the network.\n\
+         with BatchNormalization, by each `--method` with its default `--strength`, which is not tuned. A gate is g(alpha), the sigmoid, or |gamma| over the largest of the network.\n\
          Top-1 on the test images just before the weakest channels are cut and just after, means over the seeds; drawn in \
          `polarization.svg`.\n\n\
          | network | method | gates in (0.001, 0.5) | before the cut | after | lost |\n|---|---|---|---|---|---|\n",

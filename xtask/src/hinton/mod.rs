@@ -5,6 +5,7 @@ mod bias;
 mod network;
 mod sets;
 
+use crate::fashion_mnist::FashionMnist;
 use crate::step::{run_cargo, say};
 use anyhow::{Result, bail};
 use network::Run;
@@ -22,9 +23,8 @@ const USUAL: f64 = 4.0;
 /// Size of the experiments.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the Debian package `dataset-fashion-mnist` puts it
-    #[arg(long, default_value = "/usr/share/datasets/fashion-mnist")]
-    from: PathBuf,
+    #[command(flatten)]
+    data: FashionMnist,
     /// Training images
     #[arg(long, default_value_t = 60_000)]
     samples: usize,
@@ -56,10 +56,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let folder = Path::new("target/hinton");
     fs::create_dir_all(folder)?;
-    let all = sets::first(&options.from, folder, "all", options.samples)?;
-    let few = sets::first(&options.from, folder, "few", (options.samples * 3).div_ceil(100))?;
+    let all = sets::first(&options.data.from, folder, "all", options.samples)?;
+    let few = sets::first(&options.data.from, folder, "few", (options.samples * 3).div_ceil(100))?;
     let lacking = sets::without(&all, folder, OMITTED)?;
-    let test = options.from.join("t10k-images-idx3-ubyte.gz");
+    let test = options.data.test();
     let run = |hidden: u32, data: &Path, seed: u64| Run {
         hidden,
         data: data.to_owned(),

@@ -5,6 +5,7 @@ mod budget;
 mod data;
 mod model;
 mod rise;
+mod round_to;
 mod sampling;
 mod shape;
 mod shared;
@@ -13,6 +14,7 @@ pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
 pub(crate) use model::ModelArgs;
 pub(crate) use rise::RiseArgs;
+pub(crate) use round_to::RoundTo;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 

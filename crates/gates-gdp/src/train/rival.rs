@@ -32,8 +32,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// A weight of the penalty that closes about half of the channels of small networks.
-    pub fn usual_strength(self) -> f64 {
+    /// A weight of the penalty for short runs, chosen once and not tuned.
+    pub fn default_strength(self) -> f64 {
         match self {
             Self::Sigmoid => 2.0,
             Self::Slimming => 3e-3,

@@ -1,13 +1,12 @@
 //! Flags of gates.
 
-use crate::alignment;
-use crate::args::{BudgetArgs, describe_budget};
+use crate::args::{BudgetArgs, RoundTo, describe_budget};
 use crate::{flags, units};
 use clap::{Args, ValueEnum};
 use gates_gdp::train::{Gater, Method, Rival, TrainParams};
 use gates_gdp::{EpsSchedule, GateParams, Goal, Penalty, Prox, Rounding};
 use lasso_prune::Limit;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use tensor_core::cost::Resource;
@@ -30,10 +29,11 @@ pub(crate) struct GatesArgs {
 struct MethodArgs {
     /// How channels are trained towards zero: gdp, or what it is measured against: sigmoid gates,
     /// slimming (L1 on the scales of BatchNormalization) or polarization (a regularizer on them).
-    /// These are no exact zeros, so their weakest channels are cut with loss
+    /// These are no exact zeros, so their weakest channels are cut with loss, to the budget and not
+    /// to multiples
     #[arg(long, value_enum, value_name = "NAME", default_value_t = MethodArg::Gdp)]
     method: MethodArg,
-    /// Weight of the penalty of the other methods [default: as is usual for the method]
+    /// Weight of the penalty of the other methods [default: one per method, not tuned]
     #[arg(long, value_name = "WEIGHT")]
     strength: Option<f64>,
     /// Instead of a budget: a fixed price of the resource, such as 0.001; where it ends is open
@@ -136,36 +136,6 @@ impl FromStr for PenaltyArg {
     }
 }
 
-/// `--round-to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RoundTo {
-    /// As the CPU suggests.
-    Auto,
-    /// A number.
-    To(usize),
-}
-
-impl FromStr for RoundTo {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(n) if (1..=256).contains(&n) => Ok(Self::To(n)),
-            _ if text == "auto" => Ok(Self::Auto),
-            _ => Err("expected `auto` or a number from 1 to 256".to_owned()),
-        }
-    }
-}
-
-impl Serialize for RoundTo {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::To(n) => to.serialize_u64(*n as u64),
-            Self::Auto => to.collect_str(&format_args!("auto: up to {}", alignment::multiple())),
-        }
-    }
-}
-
 impl GatesArgs {
     /// The resource that is counted.
     pub(super) fn resource(&self) -> Resource {
@@ -223,7 +193,7 @@ impl GatesArgs {
             eps: method.eps,
             rounding: match method.round_to {
                 RoundTo::To(n) => Rounding::To(n),
-                RoundTo::Auto => Rounding::UpTo(alignment::multiple()),
+                auto @ RoundTo::Auto => Rounding::UpTo(auto.channels()),
             },
             ..GateParams::default()
         };
@@ -244,11 +214,26 @@ impl GatesArgs {
             )
             .hint("leave out `--strength`, or choose a `--method` that needs it")),
             (Some(rival), strength) => {
-                let strength = strength.unwrap_or(rival.usual_strength());
+                check_rival(&train.gates, method.round_to)?;
+                let strength = strength.unwrap_or(rival.default_strength());
                 Ok(Box::new(Rival::new(rival, strength, params.rate, train)?))
             }
         }
     }
+}
+
+/// Refuses flags of gates for a method that has none.
+fn check_rival(gates: &GateParams, round_to: RoundTo) -> Result<()> {
+    let defaults =
+        GateParams { goal: gates.goal, rounding: gates.rounding, ..GateParams::default() };
+    if *gates == defaults && matches!(round_to, RoundTo::Auto | RoundTo::To(1)) {
+        return Ok(());
+    }
+    let message = "flags of gates are given, but the method has no such gates";
+    Err(Error::new(ErrorKind::Invalid, "E0443", message).hint(
+        "leave out `--prox`, `--penalty`, `--gate-lr`, `--eps`, `--gates-from`, `--gates-until` and \
+         `--round-to`, or `--method`",
+    ))
 }
 
 /// Refuses what gives weights of another moment than the gates.

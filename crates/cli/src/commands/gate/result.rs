@@ -30,8 +30,7 @@ const COMPARED: usize = 256;
 #[derive(Debug, Serialize)]
 pub(crate) struct Gated {
     goal: String,
-    /// The resource by the term's own count, and as counted in the cut network; absent without
-    /// gates.
+    /// The resource by the term's own count, and as counted in the cut network.
     resource: Counted,
     /// Every list of gates.
     lists: Vec<ListReport>,

@@ -2,12 +2,10 @@
 
 use super::super::proof::ProofArgs;
 use super::widths::WidthsArg;
-use crate::alignment;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, SamplingArgs, Shared};
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared};
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
-use serde::{Serialize, Serializer};
-use std::str::FromStr;
+use serde::Serialize;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf prune`.
@@ -80,43 +78,6 @@ enum StreamsArg {
     Sample,
     /// They are pruned as a whole
     Prune,
-}
-
-/// `--round-to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RoundTo {
-    /// As the CPU suggests.
-    Auto,
-    /// A number.
-    To(usize),
-}
-
-impl FromStr for RoundTo {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(n) if (1..=256).contains(&n) => Ok(Self::To(n)),
-            _ if text == "auto" => Ok(Self::Auto),
-            _ => Err("expected `auto` or a number from 1 to 256".to_owned()),
-        }
-    }
-}
-
-impl Serialize for RoundTo {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(self.channels() as u64)
-    }
-}
-
-impl RoundTo {
-    /// The number.
-    fn channels(self) -> usize {
-        match self {
-            Self::To(n) => n,
-            Self::Auto => alignment::multiple(),
-        }
-    }
 }
 
 impl PruneArgs {

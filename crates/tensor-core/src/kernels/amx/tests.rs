@@ -80,6 +80,30 @@ fn tiles_are_there_or_refused() {
     assert_eq!(Precision::Bf16.check().is_ok(), available());
 }
 
+/// Tiles of so few positions are nearly empty.
+#[test]
+fn small_images_do_not_use_tiles() {
+    let axis = |output| super::super::geometry::WindowAxis {
+        input: output,
+        output,
+        kernel: 1,
+        stride: 1,
+        dilation: 1,
+        pad_begin: 0,
+        pad_end: 0,
+    };
+    let of = |output| ConvGeometry {
+        batch: 128,
+        groups: 1,
+        in_channels: 512,
+        out_channels: 512,
+        rows: axis(output),
+        columns: axis(output),
+    };
+    assert!(!Precision::Bf16.uses_tiles(&of(3)));
+    assert_eq!(Precision::Bf16.uses_tiles(&of(4)), available());
+}
+
 /// An image without values, and one with room for a single window.
 #[test]
 fn small_images_have_their_own_values_only() {
