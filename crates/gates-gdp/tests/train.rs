@@ -188,7 +188,7 @@ fn rivals_are_cut_to_the_budget() {
     let graph = network("resnet20");
     for method in [Method::Sigmoid, Method::Slimming, Method::Polarization] {
         let params = TrainParams { gates: keep(0.5), ..TrainParams::default() };
-        let rival = Rival::new(method, method.usual_strength(), 0.02, params).unwrap();
+        let rival = Rival::new(method, method.default_strength(), 0.02, params).unwrap();
         let mut plugins: Vec<Box<dyn Plugin>> = vec![Box::new(rival)];
         let params =
             Params { length: Length::Steps(8), batch: 50, rate: 0.02, ..Params::default() };
