@@ -203,6 +203,17 @@ fn whole_branches_go_exactly() {
     assert!(found < 1e-5, "{found}");
 }
 
+/// Outside of branches one channel of a list stays, though nothing comes through its readers.
+#[test]
+fn an_axis_keeps_a_channel() {
+    let model = Model::fixture("vgg7_bn");
+    let (gated, _) = model.gated(&mut |list, _| list != 2);
+    let small = cut(&gated);
+    assert_eq!(small.channels, model.placement.lists[2].channels - 1);
+    let found = difference(&gated, &small.graph, &mut ChaCha8Rng::seed_from_u64(7));
+    assert!(found < 1e-5, "{found}");
+}
+
 /// A channel that something other than a gated layer reads has no gate, and says why.
 #[test]
 fn other_readers_are_respected() {

@@ -76,6 +76,21 @@ fn wrong_shapes_and_parameters_are_refused() {
     assert_eq!(optimizer.step((0, 9), &mut [], &[]).unwrap_err().code(), "E0440");
 }
 
+#[test]
+fn closed_gates_lose_their_momentum() {
+    let resource = Resource::new(&[4]).layer(1, &[Side::Gated(0)]).unwrap();
+    let params = GateParams { begin: 0.0, end: 0.0, ..GateParams::default() };
+    let mut optimizer = GateOptimizer::new(params, resource, &[false]).unwrap();
+    let mut gates = [Gate::new(4, 0.1, &Device::Cpu).unwrap()];
+    let gradient = vector(&[1.0, -2.0, 3.0, -4.0]);
+    optimizer.step((0, 2), &mut gates, &[Some(gradient)]).unwrap();
+    assert_eq!(gates[0].open().unwrap().len(), 2);
+    let momentum: Vec<f64> = optimizer.state(&gates).unwrap()["0/momentum"].to_vec1().unwrap();
+    for (alpha, momentum) in gates[0].alphas().unwrap().into_iter().zip(momentum) {
+        assert_eq!(alpha == 0.0, momentum == 0.0);
+    }
+}
+
 proptest! {
     /// When eps changes, open gates stay what they are, and closed ones 0.
     #[test]
