@@ -1,0 +1,1 @@
+//! Quantization from plain int8 to mixed precision that is searched under a hardware budget.
