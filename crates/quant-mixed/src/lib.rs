@@ -1,1 +1,10 @@
 //! Quantization from plain int8 to mixed precision that is searched under a hardware budget.
+
+mod bits;
+pub mod clip;
+mod histogram;
+pub mod model;
+pub mod quantizer;
+
+pub use bits::{Assignment, LayerBits};
+pub use histogram::Histogram;
