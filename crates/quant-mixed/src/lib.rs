@@ -2,4 +2,6 @@
 
 pub mod plan;
 
-pub use plan::{LayerBits, Plan};
+pub mod search;
+
+pub use plan::{Plan, PlanLayer};

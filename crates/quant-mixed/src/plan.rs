@@ -30,7 +30,7 @@ pub const MAX_BITS: u32 = 8;
 /// Bits of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LayerBits {
+pub struct PlanLayer {
     /// The node, as [`Graph::key`](tensor_core::Graph::key) names it.
     pub name: String,
     /// Bits of its weights, 1 to 8.
@@ -53,12 +53,12 @@ pub struct Plan {
     pub goal: String,
     /// The layers.
     #[serde(default, rename = "layer")]
-    pub layers: Vec<LayerBits>,
+    pub layers: Vec<PlanLayer>,
 }
 
 impl Plan {
     /// A plan of these layers.
-    pub fn new(method: &str, goal: &str, layers: Vec<LayerBits>) -> Self {
+    pub fn new(method: &str, goal: &str, layers: Vec<PlanLayer>) -> Self {
         Self { schema: SCHEMA.to_owned(), method: method.to_owned(), goal: goal.to_owned(), layers }
     }
 
@@ -68,12 +68,12 @@ impl Plan {
         weights: u32,
         activations: u32,
     ) -> Self {
-        let layer = |name: &str| LayerBits { name: name.to_owned(), weights, activations };
+        let layer = |name: &str| PlanLayer { name: name.to_owned(), weights, activations };
         Self::new("uniform", "", names.into_iter().map(layer).collect())
     }
 
     /// The bits of the layer of that name.
-    pub fn get(&self, name: &str) -> Option<&LayerBits> {
+    pub fn get(&self, name: &str) -> Option<&PlanLayer> {
         self.layers.iter().find(|layer| layer.name == name)
     }
 
@@ -178,7 +178,7 @@ mod tests {
 
     fn plan() -> Plan {
         let layers = [("conv1", 8, 8), ("a \"quoted\"/name", 3, 5)];
-        let layer = |(name, weights, activations): (&str, u32, u32)| LayerBits {
+        let layer = |(name, weights, activations): (&str, u32, u32)| PlanLayer {
             name: name.to_owned(),
             weights,
             activations,
