@@ -4,7 +4,10 @@ mod bits;
 pub mod clip;
 mod histogram;
 pub mod model;
+pub mod plan;
 pub mod quantizer;
+pub mod search;
 
 pub use bits::{Assignment, LayerBits};
 pub use histogram::Histogram;
+pub use plan::{Plan, PlanLayer};

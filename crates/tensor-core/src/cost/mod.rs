@@ -1,6 +1,7 @@
 //! What a model costs: multiply-accumulates, parameters, bytes, activation memory.
 
 mod blocks;
+pub mod hardware;
 mod widths;
 
 pub use blocks::blocked_macs;
