@@ -6,7 +6,6 @@ mod histogram;
 pub mod model;
 pub mod plan;
 pub mod quantizer;
-pub mod search;
 
 pub use bits::{Assignment, LayerBits};
 pub use histogram::Histogram;

@@ -56,8 +56,9 @@ pub(super) fn equalize(graph: &Graph, layers: &[Layer]) -> Result<Equalization> 
             }
             Ok(_) => {}
             Err(None) => {}
-            Err(Some(reason)) => skipped
-                .push(NotEqualized { before: layer.key.clone(), reason: reason.to_owned() }),
+            Err(Some(reason)) => {
+                skipped.push(NotEqualized { before: layer.key.clone(), reason: reason.to_owned() })
+            }
         }
     }
     for _ in 0..ROUNDS {

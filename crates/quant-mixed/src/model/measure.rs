@@ -45,7 +45,8 @@ pub(super) fn measure(
             if left == 0 {
                 break;
             }
-            left = left.saturating_sub(part.first().and_then(|a| a.dims().first().copied()).unwrap_or(1));
+            left = left
+                .saturating_sub(part.first().and_then(|a| a.dims().first().copied()).unwrap_or(1));
             let named: Vec<_> = prepared.graph.inputs.iter().copied().zip(part).collect();
             let then = float.fetch(&named, &both)?;
             let now = quantized.fetch(&named, &raws)?;

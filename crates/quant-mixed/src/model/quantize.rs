@@ -1,5 +1,6 @@
 //! The whole procedure.
 
+use super::bias;
 use super::build::build;
 use super::equalize::{Equalization, equalize};
 use super::layers::find_layers;
@@ -9,14 +10,13 @@ use super::prepared::Prepared;
 use super::report::{QuantizeReport, QuantizedLayer};
 use super::rounding::{Rounded, round_weights};
 use super::weights::QuantizedWeight;
-use super::bias;
 use std::collections::BTreeMap;
 use std::time::Instant;
+use tensor_core::Result;
 use tensor_core::graph::Graph;
 use tensor_core::progress::Progress;
 use tensor_core::rewrite::{self, fold_batch_norm};
 use tensor_core::run::{self, Array};
-use tensor_core::Result;
 
 /// A quantized model.
 #[derive(Debug, Clone)]

@@ -9,7 +9,9 @@ use crate::quantizer::Affine;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use std::sync::Arc;
-use tensor_core::calibrate::{LinearMap, Place, Replay, Sampling, Statistics, Walk, collect, shortcut};
+use tensor_core::calibrate::{
+    LinearMap, Place, Replay, Sampling, Statistics, Walk, collect, shortcut,
+};
 use tensor_core::graph::Index;
 use tensor_core::ops::{self, Inputs, NodeCx};
 use tensor_core::progress::{self, Progress};
@@ -82,8 +84,14 @@ pub(super) fn round_weights(
         let sampling = Sampling { positions: params.positions, seed: params.seed };
         let facts = &prepared.facts;
         let collected = collect(&place, facts, &mut from, Some(&mut to), sampling, progress)?;
-        let (weight, shift) =
-            round_layer(prepared, layer, &*map, collected.statistics, bits(layer), params.rounding)?;
+        let (weight, shift) = round_layer(
+            prepared,
+            layer,
+            &*map,
+            collected.statistics,
+            bits(layer),
+            params.rounding,
+        )?;
         if layer.takes_bias {
             let bias = rounded.biases[number].iter_mut().zip(shift);
             bias.for_each(|(bias, shift)| *bias += shift as f32);
@@ -117,7 +125,8 @@ fn round_layer(
     let shape = map.shape();
     let (p, n) = (shape.columns(), shape.group_outputs());
     let rows = map.rows_of_weight(&weight);
-    let grids: Vec<Affine> = quantizer.grids().iter().copied().cycle().take(shape.outputs).collect();
+    let grids: Vec<Affine> =
+        quantizer.grids().iter().copied().cycle().take(shape.outputs).collect();
     let mut integers = Vec::with_capacity(rows.len());
     let mut shifts = Vec::with_capacity(shape.outputs);
     for (group, halves) in statistics.into_iter().enumerate() {
@@ -132,9 +141,10 @@ fn round_layer(
             rows.iter().enumerate().map(|(i, &w)| grids[i / p].quantize(w)).collect()
         });
         for (o, (row, found)) in rows.chunks_exact(p).zip(found.chunks_exact(p)).enumerate() {
-            let lost = row.iter().zip(found).zip(&moments.mean_x).map(|((&w, &q), mean)| {
-                (f64::from(w) - f64::from(grids[o].dequantize(q))) * mean
-            });
+            let lost =
+                row.iter().zip(found).zip(&moments.mean_x).map(|((&w, &q), mean)| {
+                    (f64::from(w) - f64::from(grids[o].dequantize(q))) * mean
+                });
             shifts.push(lost.sum());
         }
         integers.extend(found);
@@ -190,4 +200,3 @@ fn edits(layer: &Layer, weight: &QuantizedWeight, bias: &[f32]) -> Result<Vec<Ed
     }
     Ok(edits)
 }
-
