@@ -64,7 +64,7 @@ fn policy_panel(panel: &Area, title: &str, layers: &[Layer], policy: &[Bits]) ->
         .x_labels(layers.len().min(30))
         .x_label_formatter(&|at| format!("{at:.0}"))
         .y_desc("activations | weights")
-        .y_label_formatter(&|bits| format!("{:.0}", bits.abs()))
+        .y_label_formatter(&|bits: &f64| format!("{:.0}", bits.abs()))
         .draw()?;
     for (at, (layer, bits)) in layers.iter().zip(policy).enumerate() {
         let x = at as f64;

@@ -6,7 +6,7 @@ mod network;
 mod table;
 
 use crate::fashion_mnist::FashionMnist;
-use crate::step::{run_cargo, say};
+use crate::step::say;
 use anyhow::{Context, Result};
 use network::{Network, Outcome};
 use quant_mixed::search::{Bits, Budget, Limit, Problem, Resource, SpaceParams};
@@ -98,7 +98,6 @@ struct Report {
 
 /// Trains, searches, writes tables and figures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    run_cargo("build --release --bin kerf")?;
     let mut reports = Vec::new();
     for name in &options.networks {
         let report = search(options, name)?;

@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::kerf;
-use crate::step::say;
+use crate::step::{run_cargo, say};
 use anyhow::{Context, Result};
 use quant_mixed::model::{Prepared, RangeParams};
 use quant_mixed::search::{
@@ -58,6 +58,7 @@ fn trained(options: &Options, name: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
+    run_cargo("build --release --bin kerf")?;
     std::fs::create_dir_all(models)?;
     let images = models.join("train-images-idx3-ubyte.gz");
     for kind in ["images-idx3-ubyte", "labels-idx1-ubyte"] {
