@@ -6,6 +6,7 @@ mod histogram;
 pub mod model;
 pub mod plan;
 pub mod quantizer;
+pub mod search;
 
 pub use bits::{Assignment, LayerBits};
 pub use histogram::Histogram;

@@ -79,9 +79,7 @@ pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Result<Allocat
         next = undominated(next);
         if next.len() > MAX_STATES {
             is_optimal = false;
-            next.sort_by(|a, b| {
-                (a.loss + price * a.cost).total_cmp(&(b.loss + price * b.cost))
-            });
+            next.sort_by(|a, b| (a.loss + price * a.cost).total_cmp(&(b.loss + price * b.cost)));
             next.truncate(MAX_STATES);
             next = undominated(next);
         }
@@ -112,7 +110,8 @@ fn front(problem: &Problem, sensitivities: &Sensitivities, layer: usize) -> Vec<
         })
         .collect();
     items.sort_by(|a, b| {
-        let more_bits = (b.bits.weights + b.bits.activations).cmp(&(a.bits.weights + a.bits.activations));
+        let more_bits =
+            (b.bits.weights + b.bits.activations).cmp(&(a.bits.weights + a.bits.activations));
         a.cost.total_cmp(&b.cost).then(a.loss.total_cmp(&b.loss)).then(more_bits)
     });
     let mut least = f64::INFINITY;
@@ -179,7 +178,8 @@ fn fill(items: &[Vec<Item>], budget: f64, picks: &mut [usize]) {
         for (layer, choices) in items.iter().enumerate() {
             let own = choices[picks[layer]];
             for (at, choice) in choices.iter().enumerate().skip(picks[layer] + 1) {
-                let rate = (own.loss - choice.loss) / (choice.cost - own.cost).max(f64::MIN_POSITIVE);
+                let rate =
+                    (own.loss - choice.loss) / (choice.cost - own.cost).max(f64::MIN_POSITIVE);
                 if choice.cost - own.cost <= left && best.is_none_or(|(most, ..)| rate > most) {
                     best = Some((rate, layer, at));
                 }

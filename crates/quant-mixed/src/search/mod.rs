@@ -48,7 +48,7 @@ pub mod uniform;
 pub use budget::{Budget, Limit, Resource};
 pub use problem::{Bits, Choice, Problem, SpaceParams};
 pub use sensitivity::{LayerSensitivity, Sensitivities};
-pub use simulator::{Score, Simulator};
+pub use simulator::{Samples, Score, Simulator};
 
 use tensor_core::text::near;
 use tensor_core::{Error, Result};

@@ -222,6 +222,7 @@ fn weights(shape: &LayerShape, form: Form) -> Result<Constant> {
     };
     let count: usize = dims.iter().product();
     let mut rng = random::stream(0, "layer weights");
+    // 4-bit integers are two to a byte.
     let mut bytes = vec![0; if form == Form::Int4Weights { count.div_ceil(2) } else { count }];
     rng.fill_bytes(&mut bytes);
     match form {
@@ -231,8 +232,7 @@ fn weights(shape: &LayerShape, form: Form) -> Result<Constant> {
             Constant::from_f32s(&dims, &values)
         }
         Form::Int8 => Constant::from_bytes(ElementType::I8, dims, bytes),
-        // ONNX's code of INT4: two values per byte.
-        Form::Int4Weights => Constant::from_bytes(ElementType::Other(22), dims, bytes),
+        Form::Int4Weights => Constant::from_bytes(ElementType::I4, dims, bytes),
     }
 }
 
