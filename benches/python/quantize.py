@@ -6,6 +6,7 @@ DATA is a folder of images or an IDX file. Prints one JSON object: CPU seconds a
 resident memory; with `ort` of the calibration alone, without imports.
 """
 
+import contextlib
 import gzip
 import json
 import pathlib
@@ -50,15 +51,17 @@ def by_ort(model, data, method, granularity, output, count, mean, std):
             return next(self.batches, None)
 
     start = time.process_time()
-    q.quantize_static(
-        model,
-        output,
-        Reader(),
-        calibrate_method=getattr(q.CalibrationMethod, method),
-        per_channel=granularity == "channel",
-        activation_type=q.QuantType.QUInt8,
-        weight_type=q.QuantType.QInt8,
-    )
+    # It says on the way what it does.
+    with contextlib.redirect_stdout(sys.stderr):
+        q.quantize_static(
+            model,
+            output,
+            Reader(),
+            calibrate_method=getattr(q.CalibrationMethod, method),
+            per_channel=granularity == "channel",
+            activation_type=q.QuantType.QUInt8,
+            weight_type=q.QuantType.QInt8,
+        )
     return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
