@@ -23,10 +23,14 @@ struct Model {
 
 impl Model {
     fn new(graph: &Graph) -> Self {
+        Self::with(graph, Selection::default())
+    }
+
+    fn with(graph: &Graph, selection: Selection) -> Self {
         let graph = prepare(graph);
         let facts = infer(&graph, &BTreeMap::new()).unwrap();
         let channels = analyze(&graph, &facts).unwrap();
-        let placement = Placement::new(&graph, &facts, &channels, Selection::default()).unwrap();
+        let placement = Placement::new(&graph, &facts, &channels, selection).unwrap();
         Self { graph, facts, channels, placement }
     }
 
@@ -203,6 +207,51 @@ fn whole_branches_go_exactly() {
     assert!(found < 1e-5, "{found}");
 }
 
+/// One gate closes a branch, of any length, also beside a projection; the term counts what is left.
+#[test]
+fn a_gate_closes_a_whole_branch() {
+    let resnet50 = Model::zoo("resnet50", 64, 0.125).graph;
+    let mobilenet = Model::zoo("mobilenet-v2", 64, 0.35).graph;
+    let models = [
+        (Model::fixture("resnet20_bn").graph, 9),
+        (Model::fixture("resnet20_folded").graph, 9),
+        (resnet50, 16),
+        (mobilenet, 10),
+    ];
+    for (graph, branches) in models {
+        let model = Model::with(&graph, Selection { branches: true, ..Selection::default() });
+        let is_branch = |list: usize| !model.placement.lists[list].branch.is_empty();
+        let count = (0..model.placement.lists.len()).filter(|&list| is_branch(list)).count();
+        assert_eq!(count, branches);
+        for seed in 0..4 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut draw = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+            // Every second branch closes, some channels of all lists do.
+            let (gated, open) = model.gated(&mut |list, place| match is_branch(list) {
+                true => draw() < 0.5,
+                false => place == 0 || draw() < 0.7,
+            });
+            let closed = (0..open.len()).filter(|&list| is_branch(list) && open[list] == 0).count();
+            let small = cut(&gated);
+            assert_eq!(small.branches.len(), closed);
+            let macs = total(&small.graph, cost::Resource::Macs);
+            assert_eq!(macs as f64, model.counted(cost::Resource::Macs, &open));
+            let found = difference(&gated, &small.graph, &mut random);
+            assert!(found < 1e-5, "{found}");
+        }
+    }
+    let exclude = ["no-such-layer".to_owned()];
+    let selection = Selection { frozen: &exclude, branches: true, ..Selection::default() };
+    let all = Model::with(&Model::fixture("resnet20_bn").graph, selection).placement;
+    let name = [all.lists.last().unwrap().name.clone()];
+    let selection = Selection { frozen: &name, branches: true, ..Selection::default() };
+    let fewer = Model::with(&Model::fixture("resnet20_bn").graph, selection).placement;
+    let count = |placement: &Placement| {
+        placement.lists.iter().filter(|list| !list.branch.is_empty()).count()
+    };
+    assert_eq!((count(&all), count(&fewer)), (9, 8));
+}
+
 /// Outside of branches one channel of a list stays, though nothing comes through its readers.
 #[test]
 fn an_axis_keeps_a_channel() {
@@ -248,7 +297,7 @@ fn other_readers_are_respected() {
 fn groups_are_left_out_by_name() {
     let model = Model::fixture("vgg7_bn");
     let of = |exclude: &[String], frozen: &[String]| {
-        let selection = Selection { exclude, frozen, original: None };
+        let selection = Selection { exclude, frozen, ..Selection::default() };
         Placement::new(&model.graph, &model.facts, &model.channels, selection)
     };
     let name = model.placement.lists[1].id.clone();

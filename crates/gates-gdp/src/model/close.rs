@@ -22,9 +22,9 @@ pub fn close(graph: &Graph, sites: &[Site], closed: &[Vec<bool>]) -> Result<Grap
         let dims = constant.dims();
         let inner: usize = dims[site.axis + 1..].iter().product();
         let is_closed = |gate: &Option<(usize, usize)>| {
-            gate.is_some_and(|(list, place)| {
-                closed.get(list).and_then(|list| list.get(place)) == Some(&true)
-            })
+            let gates = gate.iter().copied().chain(site.branch.map(|list| (list, 0)));
+            let mut gates = gates.map(|(list, place)| closed.get(list).and_then(|l| l.get(place)));
+            gates.any(|gate| gate == Some(&true))
         };
         let is_closed: Vec<bool> = site.gates.iter().map(is_closed).collect();
         let mut values = constant.to_f32s()?;

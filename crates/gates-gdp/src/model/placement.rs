@@ -1,6 +1,6 @@
 //! Which channels get gates, and which weights the gates scale.
 
-use super::blocks::without_branch;
+use super::blocks::{branches, without_branch};
 use super::weights::weight;
 use crate::Resource;
 use serde::Serialize;
@@ -13,12 +13,13 @@ use tensor_core::text::{matches, near};
 use tensor_core::{Error, Result, ValueId};
 
 /// Channels with gates of their own, one gate per class: the channels of a layer, of a whole
-/// residual stream, of a slice of a concatenation.
+/// residual stream, of a slice of a concatenation. Or one gate for a whole
+/// [branch](Selection::branches).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateList {
-    /// Short name of the group, such as `g07`.
+    /// Short name of the group, such as `g07`; of branches such as `b02`.
     pub id: String,
-    /// Name of the first value that carries the channels.
+    /// Name of the first value that carries the channels, or of the last layer of the branch.
     pub name: String,
     /// Number of gates.
     pub channels: usize,
@@ -29,6 +30,9 @@ pub struct GateList {
     /// The class behind each gate.
     #[serde(skip)]
     pub classes: Vec<ClassId>,
+    /// Of a branch, the names of what goes with it.
+    #[serde(skip)]
+    pub branch: Vec<String>,
 }
 
 /// A weight that gates scale.
@@ -42,6 +46,8 @@ pub struct Site {
     pub axis: usize,
     /// List and place of the gate at each position; `None` where there is none.
     pub gates: Vec<Option<(usize, usize)>>,
+    /// List of the gate that scales the whole weight.
+    pub branch: Option<usize>,
 }
 
 /// Channels without gates, and why.
@@ -64,6 +70,8 @@ pub struct Selection<'a> {
     pub exclude: &'a [String],
     /// The same, of names that need not be those of groups: of frozen parameters.
     pub frozen: &'a [String],
+    /// Gates for whole branches beside a skip path, too.
+    pub branches: bool,
     /// The graph that this one was made from for training: groups have the names that they have there.
     pub original: Option<(&'a Graph, &'a Channels)>,
 }
@@ -95,7 +103,7 @@ impl Placement {
         channels: &Channels,
         selection: Selection,
     ) -> Result<Self> {
-        let Selection { exclude, frozen, original } = selection;
+        let Selection { exclude, frozen, branches, original } = selection;
         let index = Index::new(graph);
         let mut placement = Self { lists: Vec::new(), sites: Vec::new(), ungated: Vec::new() };
         let signatures = signatures(graph, facts, &index, channels);
@@ -157,6 +165,9 @@ impl Placement {
         }
         placement.find_sites(graph, &index, channels);
         placement.find_branches(graph, facts, channels)?;
+        if branches {
+            placement.add_branches(graph, facts, channels, [exclude, frozen]);
+        }
         Ok(placement)
     }
 
@@ -188,6 +199,7 @@ impl Placement {
                 readers: readers.clone(),
                 may_close: false,
                 classes,
+                branch: Vec::new(),
             });
         }
     }
@@ -203,7 +215,45 @@ impl Placement {
                     value: weight.value,
                     axis: weight.axis,
                     gates,
+                    branch: None,
                 });
+            }
+        }
+    }
+
+    /// Adds a gate for each branch whose last layer no pattern names.
+    fn add_branches(
+        &mut self,
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        without: [&[String]; 2],
+    ) {
+        for (number, whole) in branches(graph, facts, channels).into_iter().enumerate() {
+            let (key, parameter) = (graph.key(whole.layer), graph.name(whole.weight.value));
+            let is_named = |pattern| matches(pattern, key) || matches(pattern, parameter);
+            if without.into_iter().flatten().any(|pattern| is_named(pattern)) {
+                continue;
+            }
+            let list = self.lists.len();
+            self.lists.push(GateList {
+                id: format!("b{number:02}"),
+                name: key.to_owned(),
+                channels: 1,
+                readers: vec![key.to_owned()],
+                may_close: true,
+                classes: Vec::new(),
+                branch: whole.values.iter().map(|&v| graph.name(v).to_owned()).collect(),
+            });
+            match self.sites.iter_mut().find(|site| site.value == whole.weight.value) {
+                Some(site) => site.branch = Some(list),
+                None => self.sites.push(Site {
+                    parameter: parameter.to_owned(),
+                    value: whole.weight.value,
+                    axis: whole.weight.axis,
+                    gates: vec![None; whole.weight.classes.len()],
+                    branch: Some(list),
+                }),
             }
         }
     }
@@ -244,7 +294,8 @@ impl Placement {
     /// The resource over the numbers of open gates, as a graph with the same weights counts: this one,
     /// or the one that it was made from for training. Of multiply-accumulates it is exactly what
     /// [`cost`](tensor_core::cost::cost) gives for the cut graph. Of parameters too, but for branches
-    /// that are gone: their normalization is still counted.
+    /// that are gone: a constant that one leaves is not counted, and of one without a gate of its own
+    /// the normalization still is.
     ///
     /// # Errors
     /// When a node's attributes are invalid.
@@ -265,11 +316,13 @@ impl Placement {
                 }
             }
         }
-        let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| match classes.len()
-            == list.channels
-        {
-            true => Ok(Scalable { classes: classes.into_values().collect(), only: Vec::new() }),
-            false => Err(Error::internal(format!("the graph lacks channels of {}", list.id))),
+        let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| {
+            let part: Vec<_> = list.branch.iter().filter_map(|name| graph.find(name)).collect();
+            if part.is_empty() && classes.len() != list.channels {
+                return Err(Error::internal(format!("the graph lacks channels of {}", list.id)));
+            }
+            let classes = classes.into_values().collect();
+            Ok(Scalable { classes, part, ..Scalable::default() })
         };
         let sets = self.lists.iter().zip(classes).map(set).collect::<Result<Vec<_>>>()?;
         let cost = WidthCost::new(graph, facts, channels, &sets, what)?;

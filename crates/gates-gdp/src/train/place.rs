@@ -31,6 +31,7 @@ impl Placed {
         let selection = Selection {
             exclude: &params.exclude,
             frozen: &params.frozen,
+            branches: params.branches,
             original: original.as_ref().map(|(graph, _, channels)| (*graph, channels)),
         };
         let placement = Placement::new(graph, &facts, &channels, selection)?;

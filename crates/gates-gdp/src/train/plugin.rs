@@ -27,6 +27,8 @@ pub struct TrainParams {
     pub exclude: Vec<String>,
     /// Names of frozen parameters and layers, whose groups have no gates either.
     pub frozen: Vec<String>,
+    /// Gates for whole branches beside a skip path, too.
+    pub branches: bool,
     /// Input shapes that the resource is counted at, where the model leaves them open.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The graph that the resource is counted in, with the same weights, where training adds to it;
@@ -41,6 +43,7 @@ impl Default for TrainParams {
             resource: cost::Resource::Macs,
             exclude: Vec::new(),
             frozen: Vec::new(),
+            branches: false,
             shapes: BTreeMap::new(),
             original: None,
         }
@@ -159,7 +162,10 @@ impl Gated {
         let Some((site, places)) = own.next() else { return Ok(None) };
         let mut all = self.gates.iter().map(Gate::values).collect::<Result<Vec<_>>>()?;
         all.push(Tensor::ones(1, candle_core::DType::F32, &Device::Cpu)?);
-        let scale = Tensor::cat(&all, 0)?.index_select(places, 0)?;
+        let mut scale = Tensor::cat(&all, 0)?.index_select(places, 0)?;
+        if let Some(branch) = site.branch {
+            scale = scale.broadcast_mul(&all[branch])?;
+        }
         let scale = scale.to_device(weight.device())?;
         Ok(Some(weight.broadcast_mul(&along(&scale, weight, site.axis)?)?))
     }

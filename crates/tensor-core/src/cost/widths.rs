@@ -29,14 +29,23 @@ impl Cost {
     }
 }
 
-/// A set of channels whose number may change: the classes, and where they count.
-#[derive(Debug, Clone)]
+/// A set of channels whose number may change: the classes, and where they count. Or a part of the
+/// graph that is there or not, as a set with one member.
+#[derive(Debug, Clone, Default)]
 pub struct Scalable {
     /// The classes.
     pub classes: Vec<ClassId>,
     /// When not empty, only these axes of these values follow the width (the weight of one reader
     /// behind a channel sampler); otherwise every place of the classes does.
     pub only: Vec<(ValueId, usize)>,
+    /// When not empty, the set has one member without classes, and these values are gone without it.
+    pub part: Vec<ValueId>,
+}
+
+impl Scalable {
+    fn len(&self) -> usize {
+        if self.part.is_empty() { self.classes.len() } else { 1 }
+    }
 }
 
 /// A length as a function of widths: `base + sum(per_channel * width)`.
@@ -101,7 +110,7 @@ impl WidthCost {
         let mut result = Self { constant: 0.0, terms: Vec::new() };
         for Product { places, coefficient } in products(graph, facts, channels, &total, resource) {
             let mut axes = Vec::new();
-            for (value, axis) in places {
+            for &(value, axis) in &places {
                 let length = facts.dims(value).map_or(0, |dims| dims[axis]);
                 let positions = channels.positions(value, axis);
                 let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
@@ -122,9 +131,12 @@ impl WidthCost {
                     .collect();
                 axes.push(WidthAxis { base: (length - scaled) as f64, parts });
             }
+            for (set, _) in sets.iter().enumerate().filter(|(_, set)| has_any(set, &places)) {
+                axes.push(WidthAxis { base: 0.0, parts: vec![(set, 1.0)] });
+            }
             result.terms.push(WidthTerm { coefficient, axes });
         }
-        let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+        let full: Vec<usize> = sets.iter().map(Scalable::len).collect();
         result.constant = total.of(resource) as f64 - result.at(&full);
         Ok(result)
     }
@@ -154,6 +166,11 @@ impl WidthCost {
         }
         slope
     }
+}
+
+/// Does the part of the graph that a set stands for have any of these values?
+fn has_any(set: &Scalable, places: &[(ValueId, usize)]) -> bool {
+    places.iter().any(|(value, _)| set.part.contains(value))
 }
 
 /// A part of a resource: a factor times the lengths of axes.

@@ -65,6 +65,9 @@ struct MethodArgs {
     /// half, quarter, ... of it in layers where that is more than an eighth of the channels
     #[arg(long, value_name = "N", default_value = "auto")]
     round_to: RoundTo,
+    /// One gate more for each residual branch, which closes it as a whole
+    #[arg(long)]
+    branches: bool,
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     keep_channels: Vec<String>,
@@ -202,6 +205,7 @@ impl GatesArgs {
             resource: self.resource(),
             exclude: method.keep_channels.clone(),
             frozen: params.freeze.clone(),
+            branches: method.branches,
             shapes,
             original: Some(graph.clone()),
         };
@@ -214,7 +218,7 @@ impl GatesArgs {
             )
             .hint("leave out `--strength`, or choose a `--method` that needs it")),
             (Some(rival), strength) => {
-                check_rival(&train.gates, method.round_to)?;
+                check_rival(&train, method.round_to)?;
                 let strength = strength.unwrap_or(rival.default_strength());
                 Ok(Box::new(Rival::new(rival, strength, params.rate, train)?))
             }
@@ -223,16 +227,18 @@ impl GatesArgs {
 }
 
 /// Refuses flags of gates for a method that has none.
-fn check_rival(gates: &GateParams, round_to: RoundTo) -> Result<()> {
+fn check_rival(params: &TrainParams, round_to: RoundTo) -> Result<()> {
+    let gates = &params.gates;
     let defaults =
         GateParams { goal: gates.goal, rounding: gates.rounding, ..GateParams::default() };
-    if *gates == defaults && matches!(round_to, RoundTo::Auto | RoundTo::To(1)) {
+    if *gates == defaults && !params.branches && matches!(round_to, RoundTo::Auto | RoundTo::To(1))
+    {
         return Ok(());
     }
     let message = "flags of gates are given, but the method has no such gates";
     Err(Error::new(ErrorKind::Invalid, "E0443", message).hint(
-        "leave out `--prox`, `--penalty`, `--gate-lr`, `--eps`, `--gates-from`, `--gates-until` and \
-         `--round-to`, or `--method`",
+        "leave out `--prox`, `--penalty`, `--gate-lr`, `--eps`, `--gates-from`, `--gates-until`, \
+         `--branches` and `--round-to`, or `--method`",
     ))
 }
 
