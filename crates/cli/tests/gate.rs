@@ -7,6 +7,8 @@ use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, command, finish, kerf};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// A tiny run.
 fn gate(model: &str, output: &str, more: &[&str]) -> Run {
@@ -31,6 +33,7 @@ fn budgets_are_met_exactly_and_the_cut_is_lossless() {
         (&bn, &["--macs", "20%", "--round-to", "1", "--run", &run], 0.2),
         (VGG, &["--macs", "70%", "--prox", "l0", "--teacher", VGG], 0.7),
         (RESNET, &["--macs", "30%", "--penalty", "uniform", "--reinit"], 0.3),
+        (RESNET, &["--macs", "20%", "--branches"], 0.2),
     ] {
         let document = gate(model, &output, more).success().json();
         assert_eq!(document["schema"], "kerf.gate/1");
@@ -45,7 +48,10 @@ fn budgets_are_met_exactly_and_the_cut_is_lossless() {
         assert!(compared["max_relative"].as_f64().unwrap() <= 1e-5, "{compared}");
         let top1 = |name: &str| compared["top1"][name].as_f64().unwrap();
         assert_eq!(top1("reference_accuracy"), top1("candidate_accuracy"));
-        for list in gates["lists"].as_array().unwrap() {
+        let lists = gates["lists"].as_array().unwrap();
+        let branches = lists.iter().filter(|list| list["id"].as_str().unwrap().starts_with('b'));
+        assert_eq!(branches.count(), if more.contains(&"--branches") { 9 } else { 0 });
+        for list in lists {
             let values = list["values"].as_array().unwrap();
             let open = values.iter().filter(|value| value.as_f64().unwrap() > 0.0).count();
             assert_eq!(list["open"], open);
@@ -104,6 +110,31 @@ fn threads_do_not_change_the_bytes() {
     assert!(fs::read(path("one.onnx")).unwrap() == fs::read(path("two.onnx")).unwrap());
 }
 
+/// A run that is killed goes on from its checkpoint, gates and all, and ends in the same bytes.
+#[test]
+fn a_killed_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (whole, parted, run) = (path("whole.onnx"), path("parted.onnx"), path("run"));
+    let more = ["--macs", "40%", "--branches", "--no-verify", "--checkpoint-every", "1", "--run"];
+    gate(VGG, &whole, &[&more[..], &[&path("first")]].concat()).success();
+    let files = ["gate", VGG, "-o", &parted, "--data", TEST, "--preprocess", PREPROCESS];
+    let size = ["--samples", "160", "--batch", "16", "--steps", "20", "--json", "--force"];
+    let arguments = [&files[..], &size, &more, &[&run]].concat();
+    let mut child =
+        command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Checkpoints are replaced as a whole, so a file that is there has one.
+    let checkpoint = Path::new(&run).join("last.safetensors");
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let document = kerf(&arguments).success().json();
+    assert!(document["result"]["training"]["resumed_from"].as_u64().unwrap() > 0);
+    assert!(fs::read(&whole).unwrap() == fs::read(&parted).unwrap());
+}
+
 #[test]
 fn a_plan_says_what_is_gated_and_what_is_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,6 +188,7 @@ fn what_cannot_be_is_refused_before_training() {
         (&["--price", "1", "--method", "sigmoid"], "E0440"),
         (&["--macs", "50%", "--method", "sigmoid", "--prox", "l0"], "E0443"),
         (&["--macs", "50%", "--method", "sigmoid", "--round-to", "8"], "E0443"),
+        (&["--macs", "50%", "--method", "sigmoid", "--branches"], "E0443"),
     ] {
         // A budget that cannot be met is a goal missed, not a wrong command.
         let run = gate(RESNET, &output, more).exits(if code == "E0442" { 1 } else { 2 });

@@ -59,7 +59,7 @@ impl Model {
             .collect();
         let closed: Vec<Vec<bool>> =
             open.iter().map(|list| list.iter().map(|open| !open).collect()).collect();
-        let graph = close(&self.graph, &self.placement.sites, &closed).unwrap();
+        let graph = close(&self.graph, &self.placement, &closed).unwrap();
         let counts = open.iter().map(|list| list.iter().filter(|open| **open).count());
         (graph, counts.collect())
     }

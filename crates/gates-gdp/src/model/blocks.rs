@@ -6,7 +6,7 @@ use tensor_core::channels::{Channels, ClassId, Contraction};
 use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::rewrite::Edit;
 use tensor_core::run::Facts;
-use tensor_core::{NodeId, Result, ValueId, rewrite};
+use tensor_core::{ElementType, NodeId, Result, ValueId, rewrite};
 
 /// The end of a branch: a layer, perhaps a normalization, and the sum with the skip path.
 struct Branch {
@@ -142,6 +142,8 @@ pub(crate) struct Whole<'a> {
     pub(crate) layer: NodeId,
     /// The weight of that layer.
     pub(crate) weight: Weight<'a>,
+    /// The constants that scale and shift what it gives.
+    pub(crate) end: Vec<ValueId>,
     /// Values and constants that are gone without it.
     pub(crate) values: BTreeSet<ValueId>,
 }
@@ -158,6 +160,7 @@ pub(crate) fn branches<'a>(graph: &Graph, facts: &Facts, channels: &'a Channels)
         if found.get(&branch.add).is_some_and(|(count, _)| *count >= nodes.len()) {
             continue;
         }
+        let Some(end) = end(graph, &index, &branch, weight.value) else { continue };
         let is_gone = |value: &ValueId| {
             let of_branch = |node: &NodeId| nodes.contains(node);
             index.producer(*value).as_ref().is_some_and(of_branch)
@@ -167,10 +170,26 @@ pub(crate) fn branches<'a>(graph: &Graph, facts: &Facts, channels: &'a Channels)
         let own = nodes.iter().map(|&node| graph.node(node));
         let values = own.flat_map(|node| node.inputs.iter().chain(&node.outputs).flatten());
         let values = values.copied().filter(is_gone).collect();
-        let whole = Whole { layer: branch.layer, weight, values };
+        let whole = Whole { layer: branch.layer, weight, end, values };
         found.insert(branch.add, (nodes.len(), whole));
     }
     found.into_values().map(|(_, whole)| whole).collect()
+}
+
+/// The constants that scale and shift what a branch gives, where no other node reads them.
+fn end(graph: &Graph, index: &Index, branch: &Branch, weight: ValueId) -> Option<Vec<ValueId>> {
+    let end = match branch.norm {
+        Some(norm) => graph.node(norm).inputs.iter().skip(1).take(2).flatten().copied().collect(),
+        None => [Some(weight), graph.node(branch.layer).input(2)].into_iter().flatten().collect(),
+    };
+    let is_own = |value: &ValueId| {
+        let is_float = |constant: &Constant| constant.element() == ElementType::F32;
+        index.readers(*value).len() == 1
+            && !graph.outputs.contains(value)
+            && graph.initializer(*value).is_some_and(is_float)
+    };
+    let end: Vec<ValueId> = end;
+    end.iter().all(is_own).then_some(end)
 }
 
 /// The nodes that only the branch needs.

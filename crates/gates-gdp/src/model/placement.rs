@@ -46,8 +46,19 @@ pub struct Site {
     pub axis: usize,
     /// List and place of the gate at each position; `None` where there is none.
     pub gates: Vec<Option<(usize, usize)>>,
-    /// List of the gate that scales the whole weight.
-    pub branch: Option<usize>,
+}
+
+/// What the gate of a whole branch scales: all that its end gives. A gate before a normalization would
+/// change nothing until it closes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchSite {
+    /// List of the gate.
+    pub list: usize,
+    /// Initializers that the gate scales: scale and shift of the normalization at the end of the
+    /// branch, or else weight and bias of its last layer.
+    pub scaled: Vec<String>,
+    /// Initializer of that layer's weight.
+    pub weight: String,
 }
 
 /// Channels without gates, and why.
@@ -83,6 +94,8 @@ pub struct Placement {
     pub lists: Vec<GateList>,
     /// The weights that they scale.
     pub sites: Vec<Site>,
+    /// What the gates of branches scale.
+    pub branches: Vec<BranchSite>,
     /// What has no gates.
     pub ungated: Vec<Ungated>,
 }
@@ -105,7 +118,12 @@ impl Placement {
     ) -> Result<Self> {
         let Selection { exclude, frozen, branches, original } = selection;
         let index = Index::new(graph);
-        let mut placement = Self { lists: Vec::new(), sites: Vec::new(), ungated: Vec::new() };
+        let mut placement = Self {
+            lists: Vec::new(),
+            sites: Vec::new(),
+            branches: Vec::new(),
+            ungated: Vec::new(),
+        };
         let signatures = signatures(graph, facts, &index, channels);
         let mut known = BTreeSet::new();
         let mut is_used = vec![false; exclude.len()];
@@ -215,7 +233,6 @@ impl Placement {
                     value: weight.value,
                     axis: weight.axis,
                     gates,
-                    branch: None,
                 });
             }
         }
@@ -245,16 +262,11 @@ impl Placement {
                 classes: Vec::new(),
                 branch: whole.values.iter().map(|&v| graph.name(v).to_owned()).collect(),
             });
-            match self.sites.iter_mut().find(|site| site.value == whole.weight.value) {
-                Some(site) => site.branch = Some(list),
-                None => self.sites.push(Site {
-                    parameter: parameter.to_owned(),
-                    value: whole.weight.value,
-                    axis: whole.weight.axis,
-                    gates: vec![None; whole.weight.classes.len()],
-                    branch: Some(list),
-                }),
-            }
+            self.branches.push(BranchSite {
+                list,
+                scaled: whole.end.iter().map(|&v| graph.name(v).to_owned()).collect(),
+                weight: parameter.to_owned(),
+            });
         }
     }
 
@@ -294,8 +306,7 @@ impl Placement {
     /// The resource over the numbers of open gates, as a graph with the same weights counts: this one,
     /// or the one that it was made from for training. Of multiply-accumulates it is exactly what
     /// [`cost`](tensor_core::cost::cost) gives for the cut graph. Of parameters too, but for branches
-    /// that are gone: a constant that one leaves is not counted, and of one without a gate of its own
-    /// the normalization still is.
+    /// that go because all gates of their channels close: their normalization is still counted.
     ///
     /// # Errors
     /// When a node's attributes are invalid.
