@@ -4,7 +4,7 @@ use std::str::FromStr;
 use tensor_core::Error;
 
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
-const PARAMETERS: [&str; 21] = [
+const PARAMETERS: [&str; 23] = [
     "batch",
     "checkpoint_every",
     "classes",
@@ -17,6 +17,8 @@ const PARAMETERS: [&str; 21] = [
     "labels",
     "layout",
     "lr",
+    "max_bits",
+    "min_bits",
     "momentum",
     "resize",
     "round_to",

@@ -30,6 +30,10 @@ pub enum ElementType {
     U32,
     /// Unsigned 64-bit integer.
     U64,
+    /// Signed 4-bit integer, two to a byte.
+    I4,
+    /// Unsigned 4-bit integer, two to a byte.
+    U4,
     /// Boolean, one byte an element.
     Bool,
     /// A type that passes through untouched: its `TensorProto.DataType` number.
@@ -53,6 +57,8 @@ impl ElementType {
             12 => Self::U32,
             13 => Self::U64,
             16 => Self::BF16,
+            21 => Self::U4,
+            22 => Self::I4,
             other => Self::Other(other),
         }
     }
@@ -73,6 +79,8 @@ impl ElementType {
             Self::U32 => 12,
             Self::U64 => 13,
             Self::BF16 => 16,
+            Self::U4 => 21,
+            Self::I4 => 22,
             Self::Other(code) => code,
         }
     }
@@ -84,7 +92,15 @@ impl ElementType {
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => Some(2),
             Self::F32 | Self::I32 | Self::U32 => Some(4),
             Self::F64 | Self::I64 | Self::U64 => Some(8),
-            Self::Other(_) => None,
+            Self::I4 | Self::U4 | Self::Other(_) => None,
+        }
+    }
+
+    /// Bytes that `count` elements take; `None` for types that are not understood, and on overflow.
+    pub fn bytes(self, count: usize) -> Option<usize> {
+        match self {
+            Self::I4 | Self::U4 => Some(count.div_ceil(2)),
+            _ => count.checked_mul(self.size()?),
         }
     }
 
@@ -107,6 +123,8 @@ impl ElementType {
     /// The smallest and largest integer it holds; `None` for floats.
     pub fn integer_range(self) -> Option<(i64, i64)> {
         match self {
+            Self::I4 => Some((-8, 7)),
+            Self::U4 => Some((0, 15)),
             Self::I8 => Some((i64::from(i8::MIN), i64::from(i8::MAX))),
             Self::I16 => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
             Self::I32 => Some((i64::from(i32::MIN), i64::from(i32::MAX))),

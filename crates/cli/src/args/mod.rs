@@ -3,6 +3,7 @@
 
 mod budget;
 mod data;
+mod hardware;
 mod model;
 mod rise;
 mod round_to;
@@ -12,6 +13,7 @@ mod shared;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
+pub(crate) use hardware::HardwareArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use rise::RiseArgs;
 pub(crate) use round_to::RoundTo;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod cost;
 mod engine;
 mod eval;
 mod explain;
@@ -17,6 +18,7 @@ mod provenance;
 mod prune;
 mod samples;
 mod schedule;
+mod search;
 mod sparse_bench;
 mod sparsify;
 mod train;
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     Distill(Box<train::TrainArgs>),
     /// Fewer channels under a budget, switched off while the model trains, then cut without loss
     Gate(Box<gate::GateArgs>),
+    /// What do layers cost on a device, by bits? Show, measure here, import
+    Cost(Box<cost::CostArgs>),
+    /// Bits per layer under a budget of latency, energy or size on a device
+    Search(Box<search::SearchArgs>),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -88,6 +94,8 @@ impl Command {
             Self::Sparsify(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Gate(args) => &**args,
+            Self::Cost(args) => &**args,
+            Self::Search(args) => &**args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The areas; in each file a topic starts with `## CODE: title`.
-const AREAS: [&str; 10] = [
+const AREAS: [&str; 11] = [
     include_str!("general.md"),
     include_str!("model.md"),
     include_str!("data.md"),
@@ -14,6 +14,7 @@ const AREAS: [&str; 10] = [
     include_str!("distill.md"),
     include_str!("sparse.md"),
     include_str!("gate.md"),
+    include_str!("hardware.md"),
 ];
 
 /// The explanation of one code.

@@ -1,6 +1,7 @@
 //! What a model costs: multiply-accumulates, parameters, bytes, activation memory.
 
 mod blocks;
+pub mod hardware;
 mod widths;
 
 pub use blocks::blocked_macs;
@@ -124,7 +125,7 @@ fn node_macs(graph: &Graph, id: NodeId, facts: &Facts, outputs: &[crate::run::Fa
 }
 
 fn bytes(fact: &crate::run::Fact) -> u64 {
-    (fact.count() * fact.element.size().unwrap_or(1)) as u64
+    fact.element.bytes(fact.count()).unwrap_or(fact.count()) as u64
 }
 
 /// Peak of the bytes alive, freeing each value after its last reader.

@@ -209,7 +209,8 @@ fn products(
             .collect(),
         Resource::Bytes => constants
             .filter_map(|(value, constant)| {
-                let size = constant.element().size()? as f64;
+                // Two 4-bit elements share a byte.
+                let size = constant.element().bytes(2)? as f64 / 2.0;
                 Some(Product::of_elements(value, rank(value), size))
             })
             .collect(),

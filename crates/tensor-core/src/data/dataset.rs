@@ -217,6 +217,12 @@ impl Dataset {
         self.reordered(&(0..n.min(self.len())).collect::<Vec<_>>())
     }
 
+    /// All but the first `n` samples.
+    #[must_use]
+    pub fn without_first(&self, n: usize) -> Self {
+        self.reordered(&(n.min(self.len())..self.len()).collect::<Vec<_>>())
+    }
+
     /// All samples in an order drawn by the seed's "shuffle" stream.
     #[must_use]
     pub fn shuffled(&self, seed: u64) -> Self {

@@ -307,3 +307,11 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| not_found(path, error))?;
     Ok(bytes)
 }
+
+/// Shape and elements of an `.npy` array that is no data set.
+pub(crate) fn npy_f64s(path: &Path) -> Result<(Vec<usize>, Vec<f64>)> {
+    let array = npy::open(path)?;
+    let dims = array.dims().to_vec();
+    let constant = Constant::from_bytes(array.element(), dims.clone(), array.all_bytes()?)?;
+    Ok((dims, constant.to_f64s()?))
+}

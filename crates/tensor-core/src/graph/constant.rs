@@ -49,9 +49,8 @@ impl Constant {
         bytes: Arc<Vec<u8>>,
     ) -> Result<Self> {
         let count = checked_count(&dims)?;
-        if let Some(size) = element.size()
-            && count.checked_mul(size) != Some(bytes.len())
-        {
+        let is_understood = !matches!(element, ElementType::Other(_));
+        if is_understood && element.bytes(count) != Some(bytes.len()) {
             return Err(Error::invalid(format!(
                 "tensor of shape {dims:?} and type {element:?} has {} bytes",
                 bytes.len()
@@ -76,6 +75,31 @@ impl Constant {
     pub fn from_i64s(dims: &[usize], values: &[i64]) -> Result<Self> {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self::from_bytes(ElementType::I64, dims.to_vec(), bytes)
+    }
+
+    /// An integer tensor of any integer type; 4-bit elements are packed, the even ones in the low
+    /// half of each byte.
+    ///
+    /// # Errors
+    /// When the type is no integer, a value is outside of its range, or the number of values does
+    /// not match the dimensions.
+    pub fn from_integers(element: ElementType, dims: &[usize], values: &[i64]) -> Result<Self> {
+        let Some((low, high)) = element.integer_range() else {
+            return Err(Error::invalid(format!("integers as elements of type {element:?}")));
+        };
+        if let Some(value) = values.iter().find(|value| !(low..=high).contains(value)) {
+            return Err(Error::invalid(format!("{value} is outside of the range of {element:?}")));
+        }
+        if values.len() != checked_count(dims)? {
+            return Err(Error::invalid(format!("{} values for shape {dims:?}", values.len())));
+        }
+        let bytes = match element.size() {
+            Some(size) => {
+                values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(size)).collect()
+            }
+            None => values.chunks(2).map(packed_pair).collect(),
+        };
+        Self::from_bytes(element, dims.to_vec(), bytes)
     }
 
     /// Element type.
@@ -135,6 +159,9 @@ impl Constant {
     /// When the element type is not an integer or boolean.
     pub fn to_i64s(&self) -> Result<Vec<i64>> {
         Ok(match self.element {
+            // The shifts extend the sign.
+            ElementType::I4 => self.halves(|half| i64::from((half << 4) as i8 >> 4)),
+            ElementType::U4 => self.halves(i64::from),
             ElementType::I8 => self.chunks(|b| i64::from(i8::from_le_bytes(b))),
             ElementType::U8 | ElementType::Bool => self.chunks(|b| i64::from(u8::from_le_bytes(b))),
             ElementType::I16 => self.chunks(|b| i64::from(i16::from_le_bytes(b))),
@@ -177,9 +204,20 @@ impl Constant {
         Ok(Self { dims, bytes: Arc::new(bytes), ..self.clone() })
     }
 
+    /// Elements of which two share a byte; the last byte may hold one.
+    fn halves(&self, read: impl Fn(u8) -> i64) -> Vec<i64> {
+        let halves = self.bytes.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+        halves.take(self.count()).map(read).collect()
+    }
+
     fn chunks<const N: usize, T>(&self, read: impl Fn([u8; N]) -> T) -> Vec<T> {
         self.bytes.as_chunks::<N>().0.iter().map(|&chunk| read(chunk)).collect()
     }
+}
+
+/// One or two 4-bit integers in a byte.
+fn packed_pair(pair: &[i64]) -> u8 {
+    pair.iter().enumerate().fold(0, |byte, (i, &value)| byte | ((value as u8 & 15) << (4 * i)))
 }
 
 /// Product of dimensions that refuses to overflow, even where another dimension is zero: strides
@@ -189,4 +227,25 @@ fn checked_count(dims: &[usize]) -> Result<usize> {
         .try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)))
         .map(|_| dims.iter().product())
         .ok_or_else(|| Error::invalid(format!("shape {dims:?} is too large")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn four_bits_are_packed_low_half_first_and_padded() {
+        let values = [-8, 7, -1, 0, 3];
+        let constant = Constant::from_integers(ElementType::I4, &[5], &values).unwrap();
+        assert_eq!(constant.bytes(), [0x78, 0x0f, 0x03]);
+        assert_eq!(constant.to_i64s().unwrap(), values);
+        let unsigned = Constant::from_integers(ElementType::U4, &[3], &[15, 1, 9]).unwrap();
+        assert_eq!(unsigned.bytes(), [0x1f, 0x09]);
+        assert_eq!(unsigned.to_i64s().unwrap(), [15, 1, 9]);
+        assert!(Constant::from_integers(ElementType::I4, &[1], &[8]).is_err());
+        assert!(Constant::from_integers(ElementType::I4, &[2], &[1]).is_err());
+        assert!(Constant::from_bytes(ElementType::U4, vec![3], vec![0]).is_err());
+    }
 }

@@ -295,7 +295,7 @@ impl Convolve for Convolution {
         let g = &self.geometry;
         g.check().map_err(candle_error)?;
         let count = g.out_channels;
-        let Epilogue { scale, residual, clamp } = &self.epilogue;
+        let Epilogue { scale, residual, clamp, .. } = &self.epilogue;
         let scale = scale.as_deref();
         if x.len() != g.input_count()
             || weight.len() != g.weight_count()
@@ -321,7 +321,7 @@ impl Convolve for Convolution {
     }
 
     fn check_backward(&self) -> Result<()> {
-        let Epilogue { scale, residual, clamp } = &self.epilogue;
+        let Epilogue { scale, residual, clamp, .. } = &self.epilogue;
         if scale.is_some() || residual.is_some() || clamp.is_some() {
             return Err(candle_core::Error::BackwardNotSupported { op: "fused convolution" });
         }

@@ -13,6 +13,8 @@ pub struct Epilogue {
     pub residual: Option<Tensor>,
     /// Smallest and largest value: a rectifier or a clip.
     pub clamp: Option<(f32, f32)>,
+    /// Scale and zero of the way back from integers: only behind a quantization, and alone.
+    pub dequantize: Option<(f32, i64)>,
 }
 
 /// An [`Epilogue`] with the bias, on slices.

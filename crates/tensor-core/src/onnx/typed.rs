@@ -51,6 +51,10 @@ pub(super) fn take(proto: &mut TensorProto, element: ElementType) -> Option<Vec<
         ElementType::I8 | ElementType::U8 => {
             pack(&ints, |v| (-0x80..=0xff).contains(&v).then_some([v as u8]))
         }
+        // Each number is a byte that holds two elements.
+        ElementType::I4 | ElementType::U4 => {
+            pack(&ints, |v| (-0x80..=0xff).contains(&v).then_some([v as u8]))
+        }
         ElementType::I16 | ElementType::U16 | ElementType::F16 | ElementType::BF16 => {
             pack(&ints, |v| (-0x8000..=0xffff).contains(&v).then(|| (v as u16).to_le_bytes()))
         }
@@ -70,6 +74,9 @@ pub(super) fn put(proto: &mut TensorProto, constant: &Constant) -> Result<()> {
         ElementType::F16 | ElementType::BF16 => {
             let bits = constant.bytes().as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
             proto.int32_data = bits.map(i32::from).collect();
+        }
+        ElementType::I4 | ElementType::U4 => {
+            proto.int32_data = constant.bytes().iter().map(|&byte| i32::from(byte)).collect();
         }
         _ => proto.int32_data = constant.to_i64s()?.into_iter().map(|v| v as i32).collect(),
     }

@@ -24,10 +24,22 @@ pub enum Follower {
         /// Largest value.
         high: f32,
     },
+    /// Makes floats of the integers of a quantization, with one scale for all.
+    Dequantize {
+        /// The scale.
+        scale: f32,
+        /// The integer that stands for zero.
+        zero: i64,
+    },
 }
 
 /// An operator that applies what follows it while its output is still in cache.
 pub trait Fusing {
+    /// Can what follows be applied at all?
+    fn takes(&self, follower: &Follower) -> bool {
+        !matches!(follower, Follower::Dequantize { .. })
+    }
+
     /// Computes the only output with an epilogue; `None` when the epilogue does not fit its shape.
     ///
     /// # Errors

@@ -163,7 +163,7 @@ impl Operator for BatchNormalization {
         let (scale, bias) = (float(inputs.required(1)?)?, float(inputs.required(2)?)?);
         let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
         let residual = residual.map(|residual| residual.tensor.clone());
-        let epilogue = Epilogue { scale: None, residual, clamp: following.clamp };
+        let epilogue = Epilogue { residual, clamp: following.clamp, ..Epilogue::default() };
         let operands = [x, scale, bias].map(|array| array.tensor.clone());
         let [x_tensor, scale, bias] = &operands;
         let normalized = batch_norm_forward(x_tensor, scale, bias, epsilon, &epilogue)?;

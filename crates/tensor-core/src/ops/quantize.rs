@@ -1,11 +1,12 @@
 //! `QuantizeLinear` and `DequantizeLinear`: per tensor, per axis and blocked.
 
 use super::broadcast::{Plan, zip};
-use super::elementwise::with_slice;
+use super::elementwise::{fill, with_slice};
 use super::join::select;
 use super::operand::{Operand, axis, finish, size};
-use super::{Entry, Inputs, NodeCx, Operator};
+use super::{Entry, Follower, Fusing, Inputs, NodeCx, Operator};
 use crate::channels::Flow;
+use crate::kernels::Epilogue;
 use crate::run::{Array, Fact};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -120,13 +121,22 @@ impl Quantize {
             None => stated(cx)?.unwrap_or(ElementType::U8),
         };
         match element {
-            ElementType::I8 | ElementType::U8 | ElementType::I16 | ElementType::U16 => Ok(element),
+            ElementType::I4
+            | ElementType::U4
+            | ElementType::I8
+            | ElementType::U8
+            | ElementType::I16
+            | ElementType::U16 => Ok(element),
             other => Err(Error::unsupported(format!("quantizing to elements {other:?}"))),
         }
     }
 }
 
 impl Operator for Quantize {
+    fn fusing(&self) -> Option<&dyn Fusing> {
+        Some(self)
+    }
+
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         layout(cx, inputs)?;
         Ok(vec![Fact::new(Self::element(cx, inputs)?, inputs.required(0)?.dims.clone())])
@@ -166,6 +176,55 @@ impl Operator for Quantize {
     }
 }
 
+impl Fusing for Quantize {
+    fn takes(&self, follower: &Follower) -> bool {
+        matches!(follower, Follower::Dequantize { .. })
+    }
+
+    /// The nearest values of the grid, in one pass over memory: clamping before rounding gives what
+    /// clamping behind it does, since the bounds are whole.
+    fn eval_fused(
+        &self,
+        cx: &NodeCx,
+        inputs: &Inputs<Array>,
+        epilogue: Epilogue,
+    ) -> Result<Option<Array>> {
+        let (x, scale) = (inputs.required(0)?, inputs.required(1)?);
+        let element = Self::element(cx, inputs)?;
+        let (Some((factor, back)), Some((low, high))) =
+            (epilogue.dequantize, element.integer_range())
+        else {
+            return Ok(None);
+        };
+        let layout = layout(cx, inputs)?;
+        let own = inputs.get(2).map(|zero| zero.to_i64s()).transpose()?;
+        let own = own.and_then(|zero| zero.first().copied()).unwrap_or_default();
+        let is_narrow = ElementType::I16.integer_range().is_some_and(|(_, most)| high <= most);
+        let fits = layout == Layout::PerTensor && own == back && is_narrow;
+        if !fits || x.element != ElementType::F32 || scale.element != ElementType::F32 {
+            return Ok(None);
+        }
+        let Some(&scale) = scale.f32s()?.first() else { return Ok(None) };
+        let (low, high) = ((low - own) as f32, (high - own) as f32);
+        let dims = x.dims();
+        let x = x.f32s()?;
+        let x: &[f32] = &x;
+        let mut out = vec![0.0; x.len()];
+        fill(&mut out, |first, chunk| {
+            let len = chunk.len();
+            for (out, &x) in chunk.iter_mut().zip(&x[first..first + len]) {
+                // NaN stays NaN. Adding the number leaves no place behind the point, halves to even.
+                let y = (x / scale).clamp(low, high);
+                *out = ((y + WHOLE) - WHOLE) * factor;
+            }
+        });
+        Ok(Some(Array::float(Tensor::from_vec(out, dims, &Device::Cpu)?)))
+    }
+}
+
+/// 1.5 * 2^23: sums with smaller numbers are whole.
+const WHOLE: f32 = 12_582_912.0;
+
 struct Dequantize;
 
 impl Dequantize {
@@ -173,7 +232,9 @@ impl Dequantize {
         let element = stated(cx)?.unwrap_or(inputs.required(1)?.element());
         let data = inputs.required(0)?.element();
         match data {
-            ElementType::I8
+            ElementType::I4
+            | ElementType::U4
+            | ElementType::I8
             | ElementType::U8
             | ElementType::I16
             | ElementType::U16
@@ -188,6 +249,19 @@ impl Dequantize {
 }
 
 impl Operator for Dequantize {
+    fn follower(&self, cx: &NodeCx, constants: &Inputs<Array>) -> Option<Follower> {
+        let scale = constants.get(1)?;
+        let is_single = scale.dims().is_empty() && stated(cx).ok()?.is_none();
+        if !is_single || scale.element != ElementType::F32 {
+            return None;
+        }
+        let zero = match (cx.node.input(2), constants.get(2)) {
+            (None, _) => 0,
+            (Some(_), zero) => *zero?.to_i64s().ok()?.first()?,
+        };
+        Some(Follower::Dequantize { scale: *scale.f32s().ok()?.first()?, zero })
+    }
+
     fn infer(&self, cx: &NodeCx, inputs: &Inputs<Fact>) -> Result<Vec<Fact>> {
         layout(cx, inputs)?;
         Ok(vec![Fact::new(Self::element(cx, inputs)?, inputs.required(0)?.dims.clone())])

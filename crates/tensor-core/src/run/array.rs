@@ -85,8 +85,10 @@ impl Array {
                 .flat_map(|&x| half::bf16::from_f32(x).to_le_bytes())
                 .collect(),
             _ => {
-                let size = self.element.size().unwrap_or(8);
                 let values = flat.to_vec1::<i64>()?;
+                let Some(size) = self.element.size() else {
+                    return Constant::from_integers(self.element, &dims, &values);
+                };
                 values.iter().flat_map(|x| x.to_le_bytes().into_iter().take(size)).collect()
             }
         };

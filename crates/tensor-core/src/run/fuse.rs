@@ -65,7 +65,7 @@ pub(super) fn fused(
                 && !graph.outputs.contains(&output)
                 && let Some(&step) = step_of.get(&reader)
                 && !taken[step]
-                && absorb(graph, &steps[step], input, constants, &mut fusion)
+                && absorb(graph, (&steps[first], &steps[step]), input, constants, &mut fusion)
             {
                 chain.push(step);
                 last = graph.node(reader);
@@ -86,7 +86,7 @@ pub(super) fn fused(
 /// Adds a step to a fusion if it follows the order of an [`Epilogue`].
 fn absorb(
     graph: &Graph,
-    step: &Step,
+    (leader, step): (&Step, &Step),
     input: usize,
     constants: &BTreeMap<ValueId, Array>,
     fusion: &mut Fusion,
@@ -95,10 +95,20 @@ fn absorb(
     let inputs =
         Inputs::new(cx.node.inputs.iter().map(|v| v.and_then(|v| constants.get(&v))).collect());
     let epilogue = &mut fusion.epilogue;
-    if epilogue.clamp.is_some() || cx.node.outputs.len() != 1 {
+    let is_closed = epilogue.clamp.is_some() || epilogue.dequantize.is_some();
+    if is_closed || cx.node.outputs.len() != 1 {
         return false;
     }
-    match step.operator.follower(&cx, &inputs) {
+    let follower = step.operator.follower(&cx, &inputs);
+    let takes = |follower: &Follower| match leader.operator.fusing() {
+        Some(fusing) => fusing.takes(follower),
+        None => !matches!(follower, Follower::Dequantize { .. }),
+    };
+    match follower.filter(takes) {
+        Some(Follower::Dequantize { scale, zero }) if input == 0 => {
+            epilogue.dequantize = Some((scale, zero));
+            true
+        }
         Some(Follower::Scale { factors, shifts }) if input == 0 => {
             let free = epilogue.scale.is_none() && fusion.residual.is_none();
             if free {

@@ -1,0 +1,202 @@
+//! Flags of `kerf search`.
+
+use crate::args::{DataArgs, HardwareArgs, Shared};
+use crate::units;
+use clap::Args;
+use quant_mixed::search::ddpg::DdpgParams;
+use quant_mixed::search::{Budget, Limit, Resource, SpaceParams};
+use serde::Serialize;
+use std::path::PathBuf;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Arguments of `kerf search`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct SearchArgs {
+    /// The float model
+    pub(super) model: PathBuf,
+    /// Where the plan goes, as TOML or as `.json`
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Replace an existing plan
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) force: bool,
+    /// Folder for measured sensitivities and the journal of episodes; the same command goes on where
+    /// it was interrupted
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(super) run: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) data: DataArgs,
+    /// Samples of `--data` for the ranges of activations; the others judge allocations, unless there is
+    /// `--eval-data`
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Data options")]
+    pub(super) calibration: u32,
+    /// Held-out samples that judge allocations
+    #[arg(long, value_name = "PATH", help_heading = "Data options")]
+    pub(super) eval_data: Option<PathBuf>,
+    /// Class numbers of the held-out samples, where they are apart
+    #[arg(long, value_name = "PATH", requires = "eval_data", help_heading = "Data options")]
+    pub(super) eval_labels: Option<PathBuf>,
+    /// Held-out samples at most
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Data options")]
+    pub(super) eval_samples: u32,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) device: HardwareArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    budget: BudgetArgs,
+    /// exact, greedy, uniform, or ddpg
+    #[arg(long, value_name = "NAME", default_value = "exact", help_heading = "Method")]
+    pub(super) method: String,
+    /// What layers lose by fewer bits: measured outputs, or curvature for the weights (HAWQ-V2)
+    #[arg(long, value_enum, value_name = "MEASURE", default_value_t = MeasureArg::Outputs, help_heading = "Method")]
+    pub(super) sensitivity: MeasureArg,
+    /// Samples that sensitivities are measured on
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Method")]
+    pub(super) sensitivity_samples: u32,
+    /// Allocations that ddpg tries
+    #[arg(long, value_name = "N", default_value_t = 600, help_heading = "Method")]
+    episodes: usize,
+    /// Fewest bits
+    #[arg(long, value_name = "BITS", default_value_t = 2, help_heading = "Method")]
+    min_bits: u32,
+    /// Most bits
+    #[arg(long, value_name = "BITS", default_value_t = 8, help_heading = "Method")]
+    max_bits: u32,
+    /// Bits of all activations, instead of searching them [default: 8 for a budget of size]
+    #[arg(long, value_name = "BITS", help_heading = "Method")]
+    activations: Option<u32>,
+    /// Give layers bits of their own, such as `/conv1/Conv=8`; `*` matches any text (repeatable)
+    #[arg(long, value_name = "LAYER=BITS", value_parser = parse_pin, help_heading = "Method")]
+    pin: Vec<(String, u32)>,
+    /// Search the first and the last layer too, which have 8 bits otherwise
+    #[arg(long, help_heading = "Method")]
+    no_pin_ends: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// What layers lose by fewer bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum MeasureArg {
+    /// Divergence of the outputs when one layer has fewer bits
+    Outputs,
+    /// Trace of the Hessian times squared rounding error, for the weights
+    Hessian,
+}
+
+/// The budget flags; exactly one is given.
+#[derive(Debug, Args, Serialize)]
+#[group(id = "cost_budget", required = true, multiple = false)]
+#[command(next_help_heading = "Budget (exactly one)")]
+struct BudgetArgs {
+    /// Share of the latency at 8 bits to keep, such as `60%`
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
+    latency: Option<f64>,
+    /// Latency of a run at most, such as `12ms` or `900us`
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    max_latency: Option<f64>,
+    /// Share of the energy at 8 bits to keep
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
+    energy: Option<f64>,
+    /// Energy of a run at most, such as `3mJ` or `900uJ`
+    #[arg(long, value_name = "ENERGY", value_parser = parse_energy)]
+    max_energy: Option<f64>,
+    /// Share of the bytes of weights at 8 bits to keep
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
+    size: Option<f64>,
+    /// Bytes of weights at most, such as `1MiB`
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
+    max_size: Option<u64>,
+}
+
+impl SearchArgs {
+    /// What is limited.
+    pub(super) fn budget(&self) -> Result<Budget> {
+        let args = &self.budget;
+        let flags = [
+            (Resource::Latency, args.latency, args.max_latency),
+            (Resource::Energy, args.energy, args.max_energy),
+            (Resource::Size, args.size, args.max_size.map(|bytes| bytes as f64)),
+        ];
+        let found = flags.into_iter().find_map(|(resource, share, most)| {
+            let limit = share.map(Limit::Keep).or(most.map(Limit::AtMost))?;
+            Some(Budget { resource, limit })
+        });
+        found.ok_or_else(|| Error::new(ErrorKind::Invalid, "E0010", "no budget was given"))
+    }
+
+    /// Which bits may be chosen.
+    pub(super) fn space(&self, budget: Budget) -> SpaceParams {
+        // Activations have no size, so a budget of size says nothing about them.
+        let free = (budget.resource == Resource::Size).then_some(self.max_bits);
+        SpaceParams {
+            min_bits: self.min_bits,
+            max_bits: self.max_bits,
+            activations: self.activations.or(free),
+            pin_ends: !self.no_pin_ends,
+            pins: self.pin.clone(),
+        }
+    }
+
+    /// Parameters of the agent.
+    pub(super) fn ddpg(&self) -> DdpgParams {
+        DdpgParams { episodes: self.episodes, seed: self.shared.seed, ..DdpgParams::default() }
+    }
+}
+
+/// Reads `NAME=8`; the name may hold `=` itself.
+fn parse_pin(text: &str) -> std::result::Result<(String, u32), String> {
+    let pin = text
+        .rsplit_once('=')
+        .and_then(|(name, bits)| Some((name.trim().to_owned(), bits.trim().parse().ok()?)));
+    pin.filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| "expected a layer and its bits, such as `/conv1/Conv=8`".to_owned())
+}
+
+/// Reads a time in microseconds.
+fn parse_time(text: &str) -> std::result::Result<f64, String> {
+    let units = [("ms", 1e3), ("us", 1.0), ("s", 1e6)];
+    parse_unit(text, &units, "a time with its unit, such as `12ms` or `900us`")
+}
+
+/// Reads an energy in microjoules.
+fn parse_energy(text: &str) -> std::result::Result<f64, String> {
+    let units = [("mJ", 1e3), ("uJ", 1.0), ("J", 1e6)];
+    parse_unit(text, &units, "an energy with its unit, such as `3mJ` or `900uJ`")
+}
+
+fn parse_unit(
+    text: &str,
+    units: &[(&str, f64)],
+    expected: &str,
+) -> std::result::Result<f64, String> {
+    let found = units.iter().find_map(|(unit, factor)| {
+        let number: f64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
+        Some(number * factor)
+    });
+    let found = found.filter(|value| value.is_finite() && *value > 0.0);
+    found.ok_or_else(|| format!("expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_need_units() {
+        assert_eq!(parse_time("12ms"), Ok(12_000.0));
+        assert_eq!(parse_time("0.5 s"), Ok(500_000.0));
+        assert_eq!(parse_energy("900uJ"), Ok(900.0));
+        for bad in ["12", "ms", "-1ms", "nanms", "0us"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_pin("a=b=3"), Ok(("a=b".to_owned(), 3)));
+        assert!(parse_pin("a").is_err() && parse_pin("=3").is_err());
+    }
+}

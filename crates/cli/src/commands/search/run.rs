@@ -1,0 +1,239 @@
+//! The work of `kerf search`.
+
+use super::Found;
+use super::args::{MeasureArg, SearchArgs};
+use crate::commands::{Context, samples};
+use crate::input;
+use quant_mixed::model::{Prepared, RangeParams};
+use quant_mixed::search::{
+    self, Bits, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg, exact, greedy,
+    hessian, uniform,
+};
+use serde_json::{Value, json};
+use std::time::Instant;
+use tensor_core::cost::hardware::{self, Layer};
+use tensor_core::data::Dataset;
+use tensor_core::journal::{Identity, Journal};
+use tensor_core::measure::compare::LabelledBatch;
+use tensor_core::text::counted;
+use tensor_core::{Error, Graph, Result, onnx};
+
+/// Samples, gradients and vectors of a trace: enough for the order of layers.
+const TRACE_BATCH: usize = 32;
+const TRACE_DRAWS: usize = 8;
+
+/// Loads, searches, judges.
+pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
+    let method = search::solver(&args.method)?;
+    let graph = onnx::read(&args.model)?;
+    let shapes = args.shared.shapes();
+    let device = args.device.open()?;
+    let data = args.data.open(&graph, args.shared.seed)?;
+    let shuffled = data.shuffled(args.shared.seed);
+    let calibration = shuffled.first(args.calibration as usize);
+    let held_out = held_out(args, &graph, &shuffled)?;
+    let size = args.data.batch(&graph);
+    let batches = samples::arrays(&graph, &calibration, size, &cx.progress)?;
+    let params = RangeParams::default();
+    let prepared = Prepared::new(&graph, &shapes, &batches, &params, &cx.progress)?;
+    let layers = layers(&prepared, cx)?;
+    let budget = args.budget()?;
+    let problem = Problem::new(&layers, &*device, budget, &args.space(budget))?;
+    if problem.is_interpolated() {
+        cx.console.warn("some costs lie between those of other channel counts");
+    }
+    let judged = judged(&graph, &held_out, size, cx)?;
+    let simulator = Simulator::of_problem(&prepared, &problem, judged)?;
+    let mut scores = None;
+    if held_out.has_labels() {
+        scores = Some(simulator.float_score()?);
+    } else if method.view == View::Accuracy {
+        return Err(Error::invalid("this method goes by accuracy, which needs labels")
+            .code_is("E0207")
+            .hint("give `labels`, or `--method exact`"));
+    }
+    let begin = Instant::now();
+    let bits = match (method.view, scores) {
+        (View::Costs, _) => uniform::solve(&problem)?,
+        (View::Sensitivities, _) => {
+            let few = calibration_samples(&graph, args, &shuffled, size, cx)?;
+            let sensitivities = sensitivities(args, &prepared, &problem, few, &batches, cx)?;
+            match method.name {
+                "greedy" => greedy::solve(&problem, &sensitivities)?,
+                _ => {
+                    let found = exact::solve(&problem, &sensitivities)?;
+                    if !found.is_optimal {
+                        cx.console.warn("too many allocations: the result is near the best only");
+                    }
+                    found.bits
+                }
+            }
+        }
+        (View::Accuracy, Some(float)) => episodes(args, &problem, &simulator, float, cx)?,
+        (View::Accuracy, None) => return Err(Error::internal("a search without labels")),
+    };
+    let seconds = begin.elapsed().as_secs_f64();
+    let divergence = simulator.divergence(&bits)?;
+    let scores = scores.map(|float| Ok::<_, Error>((float, simulator.score(&bits)?)));
+    let scores = scores.transpose()?;
+    Ok(Found { bits, scores, divergence, seconds, problem })
+}
+
+/// Layers that can be quantized; others are named.
+fn layers(prepared: &Prepared, cx: &Context) -> Result<Vec<Layer>> {
+    let all = hardware::layers(&prepared.graph, &prepared.facts)?;
+    let (layers, left): (Vec<Layer>, Vec<Layer>) =
+        all.into_iter().partition(|layer| prepared.layer(&layer.name).is_some());
+    if let Some(first) = left.first() {
+        cx.console.warn(&format!(
+            "{} cannot be quantized and cost nothing here, such as `{}`",
+            counted(left.len(), "layer"),
+            first.name
+        ));
+    }
+    Ok(layers)
+}
+
+/// Samples that judge allocations: those of `--eval-data`, or those that do not calibrate.
+fn held_out(args: &SearchArgs, graph: &Graph, shuffled: &Dataset) -> Result<Dataset> {
+    let most = args.eval_samples as usize;
+    if let Some(path) = &args.eval_data {
+        let set = args.data.open_path(path, args.eval_labels.clone(), graph)?;
+        return Ok(set.shuffled(args.shared.seed).first(most));
+    }
+    let rest = shuffled.without_first(args.calibration as usize).first(most);
+    if rest.is_empty() {
+        return Err(Error::invalid("no samples are left to judge allocations")
+            .code_is("E0205")
+            .hint(
+                "give more samples, `--eval-data`, or calibrate on fewer with `--calibration N`",
+            ));
+    }
+    Ok(rest)
+}
+
+fn judged(graph: &Graph, set: &Dataset, size: usize, cx: &Context) -> Result<Vec<Samples>> {
+    let batches = samples::labelled(set, size, "read samples", &cx.progress);
+    let made = batches.map(|batch: Result<LabelledBatch>| {
+        let (inputs, labels) = batch?;
+        let arrays = samples::in_order(graph, &inputs)?;
+        Ok(Samples { inputs: arrays.into_iter().map(|(_, array)| array).collect(), labels })
+    });
+    made.collect()
+}
+
+/// Samples for sensitivities, from those that calibrate.
+fn calibration_samples(
+    graph: &Graph,
+    args: &SearchArgs,
+    shuffled: &Dataset,
+    size: usize,
+    cx: &Context,
+) -> Result<Vec<Samples>> {
+    judged(graph, &shuffled.first(args.sensitivity_samples as usize), size, cx)
+}
+
+/// Measured, or read from the run folder when they are of the same model and samples.
+fn sensitivities(
+    args: &SearchArgs,
+    prepared: &Prepared,
+    problem: &Problem,
+    samples: Vec<Samples>,
+    batches: &[Vec<tensor_core::run::Array>],
+    cx: &Context,
+) -> Result<Sensitivities> {
+    let names: Vec<&str> = (0..problem.len()).map(|layer| problem.name(layer)).collect();
+    let min_bits = problem.params().min_bits;
+    let measure = format!(
+        "divergence on {} samples of {} at seed {}, {} for ranges, from {min_bits} bits, model {}",
+        args.sensitivity_samples,
+        input::fingerprint(args.data.path())?,
+        args.shared.seed,
+        args.calibration,
+        input::sha256(&args.model)?
+    );
+    let path = args.run.as_ref().map(|folder| folder.join("sensitivity.json"));
+    let mut known = None;
+    if let Some(path) = &path {
+        known = Sensitivities::read(path, &measure, &names)?;
+    }
+    let measured = match known {
+        Some(known) => known,
+        None => {
+            let simulator = Simulator::new(prepared, &names, samples)?;
+            let mut divergence = |bits: &[Bits]| simulator.divergence(bits);
+            let measured =
+                Sensitivities::measure(&names, min_bits, &measure, &mut divergence, &cx.progress)?;
+            if let (Some(path), Some(folder)) = (&path, &args.run) {
+                std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
+                measured.write(path)?;
+            }
+            measured
+        }
+    };
+    if args.sensitivity == MeasureArg::Outputs {
+        return Ok(measured);
+    }
+    let few: Vec<_> =
+        batches.iter().take(1.max(TRACE_BATCH / batch_len(batches))).cloned().collect();
+    let seed = args.shared.seed;
+    let traces = hessian::mean_traces(prepared, &names, &few, TRACE_DRAWS, seed, &cx.progress)?;
+    hessian::replace(&measured, prepared, &traces, min_bits)
+}
+
+fn batch_len(batches: &[Vec<tensor_core::run::Array>]) -> usize {
+    let first = batches.first().and_then(|batch| batch.first());
+    first.and_then(|array| array.dims().first().copied()).unwrap_or(1).max(1)
+}
+
+/// The agent's search, which goes on with the episodes of its run folder.
+fn episodes(
+    args: &SearchArgs,
+    problem: &Problem,
+    simulator: &Simulator,
+    float: Score,
+    cx: &Context,
+) -> Result<Vec<Bits>> {
+    let params = args.ddpg();
+    let mut score = |bits: &[Bits]| simulator.score(bits);
+    let Some(folder) = &args.run else {
+        let mut ignore = |_: &ddpg::Episode| Ok(());
+        let found =
+            ddpg::search(problem, &params, float, &[], &mut score, &mut ignore, &cx.progress)?;
+        return Ok(found.bits);
+    };
+    let (mut journal, entries) = Journal::open(folder, "search", &identity(args, problem, float)?)?;
+    let known = entries.iter().map(read_score).collect::<Result<Vec<Score>>>()?;
+    let mut write = |episode: &ddpg::Episode| journal.append(&json!(episode));
+    let found =
+        ddpg::search(problem, &params, float, &known, &mut score, &mut write, &cx.progress)?;
+    Ok(found.bits)
+}
+
+fn read_score(entry: &Value) -> Result<Score> {
+    let number = |name: &str| entry["score"][name].as_u64();
+    match (number("right"), number("of")) {
+        (Some(right), Some(of)) => Ok(Score { right, of }),
+        _ => Err(Error::invalid("an episode of the journal has no score").code_is("E0404")),
+    }
+}
+
+/// Everything that determines the episodes; their number only says where they end.
+fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identity> {
+    let mut identity = Identity::new();
+    let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
+    add("kerf", json!(env!("CARGO_PKG_VERSION")));
+    add("model", json!(input::sha256(&args.model)?));
+    add("data", json!(input::fingerprint(args.data.path())?));
+    let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
+    add("eval_data", json!(eval_data));
+    add("samples", json!([args.calibration, args.eval_samples]));
+    add("float", json!(float));
+    add("device", json!(problem.device()));
+    add("budget", json!(problem.limits()));
+    add("full", json!(problem.full()));
+    add("space", json!(problem.params()));
+    let params = ddpg::DdpgParams { episodes: 0, ..args.ddpg() };
+    add("agent", json!(params));
+    Ok(identity)
+}

@@ -1,0 +1,66 @@
+//! Bits by layer.
+
+use crate::quantizer::check_bits;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tensor_core::{Error, Result};
+
+/// Bits of one layer: of its weights, and of the activations that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBits {
+    /// Of the weights, from 1 to 8.
+    pub weights: u8,
+    /// Of the activations that the layer reads, from 1 to 8.
+    pub activations: u8,
+}
+
+impl LayerBits {
+    /// Checks both numbers.
+    ///
+    /// # Errors
+    /// `E0500` unless they are from 1 to 8.
+    pub fn check(self) -> Result<Self> {
+        check_bits(self.weights).and(check_bits(self.activations)).map(|_| self)
+    }
+}
+
+/// Bits of all layers: those of some layers by key, and those of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Of layers that are not named, and of activations that no layer reads.
+    pub others: LayerBits,
+    /// Of layers by key.
+    pub layers: BTreeMap<String, LayerBits>,
+}
+
+impl Assignment {
+    /// The same bits everywhere.
+    pub fn uniform(weights: u8, activations: u8) -> Self {
+        Self { others: LayerBits { weights, activations }, layers: BTreeMap::new() }
+    }
+
+    /// Bits of a layer.
+    pub fn of(&self, key: &str) -> LayerBits {
+        self.layers.get(key).copied().unwrap_or(self.others)
+    }
+
+    /// Checks bits, and names against those that there are.
+    ///
+    /// # Errors
+    /// `E0500` for bits outside of 1 to 8, `E0502` for unknown layers.
+    pub fn check<'a>(&self, keys: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+        self.others.check()?;
+        for (key, bits) in &self.layers {
+            bits.check().map_err(|error| {
+                Error::invalid(format!("layer `{key}`: {}", error.message())).code_is("E0500")
+            })?;
+            if !keys.clone().any(|known| known == key) {
+                let near = tensor_core::text::near(key, keys);
+                return Err(Error::invalid(format!("there is no quantized layer `{key}`"))
+                    .code_is("E0502")
+                    .hint(format!("the nearest names are {near}")));
+            }
+        }
+        Ok(())
+    }
+}

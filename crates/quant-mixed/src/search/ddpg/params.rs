@@ -1,0 +1,104 @@
+//! Parameters of the agent.
+
+use serde::Serialize;
+use tensor_core::{Error, Result};
+
+/// Parameters of a search.
+///
+/// | name | default | purpose | range |
+/// | --- | --- | --- | --- |
+/// | `episodes` | 600 | allocations that are tried | at least 1 |
+/// | `warmup` | 20 | episodes of uniform random actions before learning | any |
+/// | `sigma`, `decay` | 0.5, 0.99 | noise around actions, and what it falls by per episode | `[0, 10]`, `(0, 1]` |
+/// | `gamma` | 1 | discount | `[0, 1]` |
+/// | `tau` | 0.01 | share by which target networks follow | `(0, 1]` |
+/// | `actor_rate`, `critic_rate` | 1e-4, 1e-3 | of Adam | above 0 |
+/// | `batch` | 64 | transitions of an update | at least 1 |
+/// | `memory` | 128 | transitions kept, per layer | at least 1 |
+/// | `baseline` | 0.5 | share of the old value in the moving average of rewards | `[0, 1)` |
+/// | `reward` | 0.1 | of a point of accuracy in percent | above 0 |
+/// | `hidden` | 400, 300 | units | at least 1 |
+/// | `seed` | 0 | | any |
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DdpgParams {
+    /// Allocations that are tried.
+    pub episodes: usize,
+    /// Episodes of uniform random actions before learning.
+    pub warmup: usize,
+    /// Standard deviation of the noise around actions.
+    pub sigma: f64,
+    /// What it is multiplied by after each episode.
+    pub decay: f64,
+    /// Discount.
+    pub gamma: f64,
+    /// Share by which target networks follow.
+    pub tau: f64,
+    /// Learning rate of the actor.
+    pub actor_rate: f64,
+    /// Learning rate of the critic.
+    pub critic_rate: f64,
+    /// Transitions of an update.
+    pub batch: usize,
+    /// Transitions kept, per layer.
+    pub memory: usize,
+    /// Share of the old value in the moving average of rewards.
+    pub baseline: f64,
+    /// Reward of a point of accuracy in percent.
+    pub reward: f64,
+    /// Units of the two hidden layers.
+    pub hidden: [usize; 2],
+    /// Seed.
+    pub seed: u64,
+}
+
+impl Default for DdpgParams {
+    fn default() -> Self {
+        Self {
+            episodes: 600,
+            warmup: 20,
+            sigma: 0.5,
+            decay: 0.99,
+            gamma: 1.0,
+            tau: 0.01,
+            actor_rate: 1e-4,
+            critic_rate: 1e-3,
+            batch: 64,
+            memory: 128,
+            baseline: 0.5,
+            reward: 0.1,
+            hidden: [400, 300],
+            seed: 0,
+        }
+    }
+}
+
+impl DdpgParams {
+    /// Checks all ranges.
+    ///
+    /// # Errors
+    /// `E0557` names the parameter.
+    pub fn check(&self) -> Result<()> {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let checks = [
+            ("episodes", (1..=1_000_000).contains(&self.episodes)),
+            ("sigma", (0.0..=10.0).contains(&self.sigma)),
+            ("decay", self.decay > 0.0 && self.decay <= 1.0),
+            ("gamma", (0.0..=1.0).contains(&self.gamma)),
+            ("tau", self.tau > 0.0 && self.tau <= 1.0),
+            ("actor_rate", positive(self.actor_rate)),
+            ("critic_rate", positive(self.critic_rate)),
+            ("batch", (1..=65_536).contains(&self.batch)),
+            ("memory", (1..=65_536).contains(&self.memory)),
+            ("baseline", (0.0..1.0).contains(&self.baseline)),
+            ("reward", positive(self.reward)),
+            ("hidden", self.hidden.iter().all(|units| (1..=65_536).contains(units))),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((name, _)) => {
+                let message = format!("`{name}` of the search is outside its range");
+                Err(Error::invalid(message).code_is("E0557"))
+            }
+            None => Ok(()),
+        }
+    }
+}

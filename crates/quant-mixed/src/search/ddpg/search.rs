@@ -1,0 +1,161 @@
+//! Episodes.
+
+use super::agent::Agent;
+use super::replay::Transition;
+use super::{DdpgParams, STATE, states};
+use crate::search::trim::trim;
+use crate::search::{Bits, Problem, Score};
+use serde::Serialize;
+use tensor_core::progress::{self, Progress};
+use tensor_core::{Error, Result};
+
+/// One allocation that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Episode {
+    /// Its number, from 0.
+    pub episode: usize,
+    /// Bits within the budget.
+    pub bits: Vec<Bits>,
+    /// What they cost.
+    pub cost: f64,
+    /// Right answers with them.
+    pub score: Score,
+    /// Reward.
+    pub reward: f64,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Found {
+    /// The bits of the episode with the highest reward; of equal ones the first.
+    pub bits: Vec<Bits>,
+    /// Their score.
+    pub score: Score,
+    /// All episodes.
+    pub episodes: Vec<Episode>,
+}
+
+/// Bits of an action in `[0, 1]`: `round(low - 1/2 + a (high - low + 1))`, so that each number of bits has an
+/// equal share of the actions; the last action belongs to the most bits.
+pub fn bits_of(action: f64, low: u32, high: u32) -> u32 {
+    let (least, most) = (f64::from(low), f64::from(high));
+    let bits = (least - 0.5 + action * (most - least + 1.0)).round();
+    // Rounding is away from zero: actions of 0 and 1 give low and high + 1.
+    bits.clamp(least, most) as u32
+}
+
+/// Searches.
+///
+/// `float` is the score of the float model on the samples of `score`, which judges an allocation. `known`
+/// are the scores of episodes that were run before, in order: they are not run again. `after` is called with
+/// each new episode.
+///
+/// # Errors
+/// `E0557` for parameters outside their range, or when there are more known episodes than asked for; `E0130` when
+/// interrupted; what `score` and `after` say.
+pub fn search(
+    problem: &Problem,
+    params: &DdpgParams,
+    float: Score,
+    known: &[Score],
+    score: &mut dyn FnMut(&[Bits]) -> Result<Score>,
+    after: &mut dyn FnMut(&Episode) -> Result<()>,
+    progress: &dyn Progress,
+) -> Result<Found> {
+    params.check()?;
+    if known.len() > params.episodes {
+        let message = format!("{} episodes are done, more than asked for", known.len());
+        return Err(Error::invalid(message).code_is("E0557"));
+    }
+    let shown = states(problem);
+    let mut agent = Agent::new(params, problem.len())?;
+    let mut episodes: Vec<Episode> = Vec::with_capacity(params.episodes);
+    let mut best: Option<usize> = None;
+    progress.stage("episodes", params.episodes);
+    for number in 0..params.episodes {
+        progress::check(progress)?;
+        let mut walk = walk(problem, &shown, &mut agent, number)?;
+        trim(problem, &mut walk.bits);
+        let found = match known.get(number) {
+            Some(&found) => found,
+            None => score(&walk.bits)?,
+        };
+        let reward = params.reward * 100.0 * (found.share() - float.share());
+        walk.steps.iter_mut().for_each(|step| step.reward = reward);
+        agent.learn(&walk.steps, number)?;
+        let cost = problem.cost(&walk.bits);
+        let episode = Episode { episode: number, bits: walk.bits, cost, score: found, reward };
+        if number >= known.len() {
+            after(&episode)?;
+        }
+        if best.is_none_or(|best| reward > episodes[best].reward) {
+            best = Some(number);
+        }
+        let highest = best.map_or(0.0, |at| episodes.get(at).unwrap_or(&episode).score.share());
+        episodes.push(episode);
+        progress.advance(1, &format!("best {:.2}%", 100.0 * highest));
+    }
+    let best = best.and_then(|at| episodes.get(at)).cloned();
+    let best = best.ok_or_else(|| Error::internal("a search without episodes"))?;
+    Ok(Found { bits: best.bits, score: best.score, episodes })
+}
+
+/// Actions of an episode.
+struct Walk {
+    bits: Vec<Bits>,
+    steps: Vec<Transition>,
+}
+
+/// Two steps for each layer that is not pinned; one where activations are not searched.
+fn walk(
+    problem: &Problem,
+    shown: &[[f32; STATE]],
+    agent: &mut Agent,
+    episode: usize,
+) -> Result<Walk> {
+    let params = problem.params();
+    let mut bits = problem.most();
+    let mut steps: Vec<Transition> = Vec::new();
+    let mut previous = 1.0;
+    for layer in (0..problem.len()).filter(|&layer| !problem.is_pinned(layer)) {
+        for is_weights in [true, false] {
+            if !is_weights && params.activations.is_some() {
+                continue;
+            }
+            let mut state = shown[layer];
+            state[STATE - 2] = f32::from(u8::from(is_weights));
+            state[STATE - 1] = previous;
+            let action = agent.act(&state, episode)?;
+            let chosen = bits_of(action, params.min_bits, params.max_bits);
+            match is_weights {
+                true => bits[layer].weights = chosen,
+                false => bits[layer].activations = chosen,
+            }
+            if let Some(last) = steps.last_mut() {
+                (last.next, last.is_last) = (state, false);
+            }
+            previous = action as f32;
+            let next = [0.0; STATE];
+            steps.push(Transition { state, action: previous, reward: 0.0, next, is_last: true });
+        }
+    }
+    Ok(Walk { bits, steps })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_become_bits() {
+        assert_eq!((bits_of(0.0, 2, 8), bits_of(1.0, 2, 8)), (2, 8));
+        assert_eq!((bits_of(0.0, 1, 8), bits_of(1.0, 1, 8)), (1, 8));
+        // Each of 7 numbers has a seventh of the actions.
+        for bits in 2..=8 {
+            let middle = (f64::from(bits) - 1.5) / 7.0;
+            for action in [middle - 0.07, middle, middle + 0.07] {
+                assert_eq!(bits_of(action, 2, 8), bits, "{action}");
+            }
+        }
+    }
+}
