@@ -1,5 +1,6 @@
 //! Bits by layer.
 
+use crate::plan::Plan;
 use crate::quantizer::check_bits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,16 @@ impl Assignment {
     /// The same bits everywhere.
     pub fn uniform(weights: u8, activations: u8) -> Self {
         Self { others: LayerBits { weights, activations }, layers: BTreeMap::new() }
+    }
+
+    /// Those of a plan; what no layer reads has the bits of `others`.
+    pub fn of_plan(plan: &Plan, others: LayerBits) -> Self {
+        let narrow = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
+        let bits = plan.layers.iter().map(|layer| {
+            let (weights, activations) = (narrow(layer.weights), narrow(layer.activations));
+            (layer.name.clone(), LayerBits { weights, activations })
+        });
+        Self { others, layers: bits.collect() }
     }
 
     /// Bits of a layer.

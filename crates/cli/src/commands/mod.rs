@@ -16,6 +16,7 @@ mod pack;
 mod proof;
 mod provenance;
 mod prune;
+mod quantize;
 mod samples;
 mod schedule;
 mod search;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Prune(Box<prune::PruneArgs>),
     /// Exact zeros in the weights, the others refitted on calibration data, with proof
     Sparsify(Box<sparsify::SparsifyArgs>),
+    /// Integers in place of floats, on calibration data, with proof
+    Quantize(Box<quantize::QuantizeArgs>),
     /// Train a model from scratch or on, with checkpoints and resume
     Train(Box<train::TrainArgs>),
     /// Train a trained model a little further, such as after pruning
@@ -92,6 +95,7 @@ impl Command {
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
             Self::Sparsify(args) => &**args,
+            Self::Quantize(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,
             Self::Gate(args) => &**args,
             Self::Cost(args) => &**args,

@@ -15,6 +15,7 @@ const AREAS: [&str; 11] = [
     include_str!("sparse.md"),
     include_str!("gate.md"),
     include_str!("hardware.md"),
+    include_str!("quantize.md"),
 ];
 
 /// The explanation of one code.

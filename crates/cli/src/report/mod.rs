@@ -3,12 +3,14 @@
 mod comparison;
 mod latency;
 mod layers;
+mod quantization;
 mod sizes;
 mod sparsity;
 
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::{frozen, layers, rounding};
+pub(crate) use quantization::quantization;
 pub(crate) use sizes::{Sizes, change, sizes};
 pub(crate) use sparsity::sparsity;
 

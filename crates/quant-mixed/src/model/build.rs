@@ -16,6 +16,8 @@ use tensor_core::{Constant, ElementType, Error, Node, Result, ValueId};
 pub(super) struct Built {
     pub(super) graph: Graph,
     pub(super) activations: Vec<QuantizedActivation>,
+    /// What holds the floats of graph outputs whose names are on what is behind DequantizeLinear.
+    pub(super) raw: BTreeMap<ValueId, ValueId>,
 }
 
 /// How an activation is quantized.
@@ -50,6 +52,7 @@ pub(super) fn build(
     weights: &[&QuantizedWeight],
     biases: &[Vec<f32>],
 ) -> Result<Built> {
+    let mut raws = BTreeMap::new();
     let mut graph = prepared.graph.clone();
     let is_narrow = weights.iter().any(|weight| weight.bits <= NARROW);
     raise_opset(&mut graph, if is_narrow { 21 } else { 13 })?;
@@ -84,6 +87,7 @@ pub(super) fn build(
                 let name = builder.graph.name(*output).to_owned();
                 let raw = builder.fresh(&format!("{name}_float"));
                 renamed.push((*output, raw));
+                raws.insert(*output, raw);
                 *output = raw;
             }
         }
@@ -98,7 +102,7 @@ pub(super) fn build(
     graph.nodes = nodes;
     drop_unread(&prepared.graph, &mut graph);
     graph.validate()?;
-    Ok(Built { graph, activations })
+    Ok(Built { graph, activations, raw: raws })
 }
 
 struct Builder<'a> {
@@ -243,7 +247,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Gives a layer its integers; `node` is its node as it will be.
+    /// Gives a layer its integers; `node` is its node as it will be. An empty bias is none.
     fn layer(
         &mut self,
         number: usize,
@@ -262,7 +266,7 @@ impl Builder<'_> {
         }
         let weight = with_room(layer, weight, grid.scale, bias);
         node.inputs[1] = Some(self.weight(layer, node, &weight)?);
-        if layer.has_bias || (layer.takes_bias && bias.iter().any(|&b| b != 0.0)) {
+        if layer.takes_bias && !bias.is_empty() {
             let value = self.bias(layer, node, &weight, grid.scale, bias)?;
             node.inputs.resize(node.inputs.len().max(3), None);
             node.inputs[2] = Some(value);

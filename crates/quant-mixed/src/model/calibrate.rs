@@ -74,7 +74,7 @@ fn count(array: &Array) -> Result<Histogram> {
 }
 
 /// Samples whose activations fit the memory.
-fn samples_at_once(graph: &Graph, facts: &Facts, targets: &[ValueId]) -> usize {
+pub(super) fn samples_at_once(graph: &Graph, facts: &Facts, targets: &[ValueId]) -> usize {
     let fact = |value: &ValueId| facts.get(*value);
     let batch = graph.inputs.first().and_then(fact).and_then(|fact| fact.dims.first().copied());
     let bytes: usize = targets.iter().filter_map(fact).map(|fact| fact.count() * 4).sum();
@@ -91,7 +91,7 @@ fn samples_at_once(graph: &Graph, facts: &Facts, targets: &[ValueId]) -> usize {
 
 /// A batch in parts of at most `take` samples. Inputs that do not have the samples on their first
 /// axis keep the batch together.
-fn parts(batch: &[Array], take: usize) -> Result<Vec<Vec<Array>>> {
+pub(super) fn parts(batch: &[Array], take: usize) -> Result<Vec<Vec<Array>>> {
     let first = |array: &Array| array.dims().first().copied();
     let samples = batch.first().and_then(first).unwrap_or(1);
     if samples <= take || batch.iter().any(|array| first(array) != Some(samples)) {

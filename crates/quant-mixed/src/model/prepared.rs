@@ -54,6 +54,7 @@ pub struct Prepared {
     pub folded_batch_norms: usize,
     /// Calibration samples.
     pub samples: usize,
+    pub(super) shapes: BTreeMap<String, Vec<usize>>,
     pub(super) sites: Sites,
     /// One for each class of values with one scale.
     pub(super) histograms: Vec<Histogram>,
@@ -126,6 +127,7 @@ impl Prepared {
             left,
             folded_batch_norms,
             samples,
+            shapes: shapes.clone(),
             sites,
             histograms,
             params: params.clone(),
@@ -147,10 +149,10 @@ impl Prepared {
         Stored::required(&self.graph, &index, layer.node, 1)?.constant.to_f32s()
     }
 
-    /// The float bias of a layer, zeros where it has none.
+    /// The float bias of a layer, empty where it has none.
     pub(super) fn bias(&self, layer: &Layer) -> Result<Vec<f32>> {
         if !layer.has_bias {
-            return Ok(vec![0.0; layer.outputs()]);
+            return Ok(Vec::new());
         }
         let index = Index::new(&self.graph);
         Stored::required(&self.graph, &index, layer.node, 2)?.constant.to_f32s()

@@ -36,13 +36,6 @@ impl Sites {
     pub(super) fn class(&self, value: ValueId) -> Option<usize> {
         self.class_of.get(value.index()).copied().flatten()
     }
-
-    /// All quantized values in graph order, with their classes.
-    pub(super) fn values(&self) -> impl Iterator<Item = (ValueId, usize)> {
-        let with_class =
-            |(i, class): (usize, &Option<usize>)| Some((ValueId::from_index(i), (*class)?));
-        self.class_of.iter().enumerate().filter_map(with_class)
-    }
 }
 
 /// What an operator is for quantization.

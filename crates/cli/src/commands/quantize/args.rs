@@ -1,0 +1,105 @@
+//! Flags of `kerf quantize`.
+
+use super::super::proof::ProofArgs;
+use crate::args::{DataArgs, ModelArgs, SamplingArgs, Shared};
+use crate::flags;
+use clap::Args;
+use quant_mixed::clip::ClipChoice;
+use quant_mixed::model::{BiasCorrection, QuantizeParams, RangeParams, Rounding};
+use quant_mixed::{Assignment, LayerBits, Plan};
+use serde::Serialize;
+use std::path::PathBuf;
+use tensor_core::Result;
+
+/// Arguments of `kerf quantize`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct QuantizeArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) files: ModelArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) proof: ProofArgs,
+    /// Do not time the result
+    #[arg(long, help_heading = "Proof")]
+    pub(super) no_bench: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// Which numbers become integers, and how.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Method")]
+struct MethodArgs {
+    /// Bits of weights, 1 to 8
+    #[arg(long, value_name = "BITS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=8))]
+    weights: u8,
+    /// Bits of activations, 1 to 8
+    #[arg(long, value_name = "BITS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=8))]
+    activations: u8,
+    /// Bits layer by layer; what no layer reads has those of `--activations`
+    #[arg(long, value_name = "FILE", conflicts_with = "weights")]
+    plan: Option<PathBuf>,
+    /// Layers or weights that stay float; `*` matches any text (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Where the ranges of activations end: mse, min-max, percentile (`percentile:99.99`), kl or kl-cdf
+    #[arg(long, value_name = "NAME", default_value = "mse", value_parser = flags::read::<ClipChoice>)]
+    clip: ClipChoice,
+    /// Where the ranges of weights end, by the same names
+    #[arg(long, value_name = "NAME", default_value = "mse", value_parser = flags::read::<ClipChoice>)]
+    weight_clip: ClipChoice,
+    /// One scale for each weight, not one for each of its outputs
+    #[arg(long)]
+    per_tensor: bool,
+    /// How weights are rounded: nearest, optimal (later weights make up for earlier ones) or adaround
+    #[arg(long, value_name = "NAME", default_value = "optimal", value_parser = flags::read::<Rounding>)]
+    rounding: Rounding,
+    /// Do not scale channels between layers so that weights before and behind have equal ranges
+    #[arg(long)]
+    no_equalize: bool,
+    /// How biases make up for mean errors: none, analytic (by mean inputs) or empirical (by mean
+    /// responses of both networks)
+    #[arg(long, value_name = "NAME", default_value = "empirical", value_parser = flags::read::<BiasCorrection>)]
+    bias_correction: BiasCorrection,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl QuantizeArgs {
+    /// The parameters.
+    ///
+    /// # Errors
+    /// When the plan cannot be read.
+    pub(super) fn params(&self) -> Result<QuantizeParams> {
+        let method = &self.method;
+        let others = LayerBits { weights: method.weights, activations: method.activations };
+        let bits = match &method.plan {
+            Some(path) => Assignment::of_plan(&Plan::read(path)?, others),
+            None => Assignment::uniform(others.weights, others.activations),
+        };
+        Ok(QuantizeParams {
+            bits,
+            ranges: RangeParams {
+                clip: method.clip,
+                weight_clip: method.weight_clip,
+                per_channel: !method.per_tensor,
+                exclude: method.exclude.clone(),
+            },
+            rounding: method.rounding,
+            equalize: !method.no_equalize,
+            bias_correction: method.bias_correction,
+            positions: method.sampling.positions(),
+            seed: self.shared.seed,
+            memory: method.sampling.memory(),
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Rounding up or down by gradient descent.
+
+use crate::quantizer::Affine;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
+
+/// Steps of the descent.
+const STEPS: usize = 1000;
+
+/// Learning rate and decay rates of Adam.
+const RATE: f64 = 1e-2;
+const DECAY: [f64; 2] = [0.9, 0.999];
+
+/// Weight of the term that draws every weight up or down, from `WARMUP` of the steps on.
+const PULL: f64 = 0.01;
+const WARMUP: f64 = 0.2;
+
+/// Ends of its exponent: from nearly flat to decided.
+const EXPONENTS: [f64; 2] = [20.0, 2.0];
+
+/// Ends of the stretched sigmoid, which reaches 0 and 1.
+const STRETCH: [f64; 2] = [-0.1, 1.1];
+
+/// Rows of a weight that one task descends with.
+const ROWS: usize = 16;
+
+/// Rounds the rows of a weight up or down (Nagel et al. 2020, Eq. 21 to 25): with
+/// `W~ = s (floor(W / s) + h(V))`, minimizes the squared error of the response, which is
+/// `tr (W - W~) H (W - W~)^T` with `H = X^T X / samples`, and a term that draws `h` to 0 or 1. The
+/// data enter through `H` alone.
+///
+/// Gives the integers, row-major.
+pub(super) fn round(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32> {
+    let p = hessian.nrows();
+    let tasks: Vec<Vec<i32>> = rows
+        .par_chunks(p * ROWS)
+        .zip(grids.par_chunks(ROWS))
+        .map(|(rows, grids)| descend(hessian, rows, grids))
+        .collect();
+    tasks.concat()
+}
+
+fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32> {
+    let p = hessian.nrows();
+    let n = grids.len();
+    let steps = |i: usize| f64::from(rows[i]) / f64::from(grids[i / p].scale);
+    let floors: Vec<f64> = (0..rows.len()).map(|i| steps(i).floor()).collect();
+    // The inverse of the stretched sigmoid: the weights begin where they are.
+    let mut v: Vec<f64> = (0..rows.len())
+        .map(|i| {
+            let share = (steps(i) - floors[i] - STRETCH[0]) / (STRETCH[1] - STRETCH[0]);
+            (share / (1.0 - share)).ln()
+        })
+        .collect();
+    let (mut first, mut second) = (vec![0.0; v.len()], vec![0.0; v.len()]);
+    let mut error = Mat::<f64>::zeros(p, n);
+    let mut gradient = Mat::<f64>::zeros(p, n);
+    for step in 0..STEPS {
+        for (o, grid) in grids.iter().enumerate() {
+            for (j, to) in error.col_as_slice_mut(o).iter_mut().enumerate() {
+                let i = o * p + j;
+                let q = (floors[i] + stretched(v[i]).0)
+                    .clamp(f64::from(grid.low), f64::from(grid.high));
+                *to = (q - steps(i)) * f64::from(grid.scale);
+            }
+        }
+        matmul(gradient.as_mut(), Accum::Replace, hessian, error.as_ref(), 1.0, Par::Seq);
+        let share = step as f64 / STEPS as f64;
+        let pull = (share >= WARMUP).then(|| {
+            let along = (share - WARMUP) / (1.0 - WARMUP);
+            let falling = 0.5 * (1.0 + (along * std::f64::consts::PI).cos());
+            EXPONENTS[1] + (EXPONENTS[0] - EXPONENTS[1]) * falling
+        });
+        let corrections = DECAY.map(|decay| 1.0 - decay.powi(step as i32 + 1));
+        for i in 0..v.len() {
+            let grid = &grids[i / p];
+            let (h, slope) = stretched(v[i]);
+            let q = floors[i] + h;
+            let inside = q >= f64::from(grid.low) && q <= f64::from(grid.high);
+            let mut g = 0.0;
+            if inside {
+                g += 2.0 * gradient[(i % p, i / p)] * f64::from(grid.scale) * slope;
+            }
+            if let Some(exponent) = pull {
+                let x = 2.0 * h - 1.0;
+                g -= PULL * exponent * x.abs().powf(exponent - 1.0) * x.signum() * 2.0 * slope;
+            }
+            first[i] = DECAY[0] * first[i] + (1.0 - DECAY[0]) * g;
+            second[i] = DECAY[1] * second[i] + (1.0 - DECAY[1]) * g * g;
+            let size = (second[i] / corrections[1]).sqrt() + 1e-8;
+            v[i] -= RATE * first[i] / corrections[0] / size;
+        }
+    }
+    (0..v.len())
+        .map(|i| {
+            let up = f64::from(u8::from(stretched(v[i]).0 >= 0.5));
+            ((floors[i] + up) as i32).clamp(grids[i / p].low, grids[i / p].high)
+        })
+        .collect()
+}
+
+/// The stretched sigmoid, cut off at 0 and 1, and its slope.
+fn stretched(v: f64) -> (f64, f64) {
+    let sigmoid = 1.0 / (1.0 + (-v).exp());
+    let width = STRETCH[1] - STRETCH[0];
+    let h = sigmoid * width + STRETCH[0];
+    match (0.0..=1.0).contains(&h) {
+        true => (h, width * sigmoid * (1.0 - sigmoid)),
+        false => (h.clamp(0.0, 1.0), 0.0),
+    }
+}

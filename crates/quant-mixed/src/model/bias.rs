@@ -1,0 +1,191 @@
+//! Biases that make up for the mean error of their layers.
+
+use super::build::build;
+use super::layers::Layer;
+use super::params::{BiasCorrection, QuantizeParams};
+use super::prepared::Prepared;
+use super::rounding::{Rounded, linear_map};
+use super::weights::QuantizedWeight;
+use rayon::prelude::*;
+use tensor_core::calibrate::Replay;
+use tensor_core::graph::{Graph, Index};
+use tensor_core::progress::{self, Progress};
+use tensor_core::run::{self, Array, Session};
+use tensor_core::{Error, NodeId, Result, ValueId};
+
+/// Networks that hold activations: the float and the quantized one.
+const NETWORKS: usize = 2;
+
+/// Samples that tell a mean well enough.
+const ENOUGH: usize = 256;
+
+/// Batches that run side by side.
+const WAVE: usize = 8;
+
+/// Corrects the biases in place.
+pub(super) fn correct(
+    prepared: &Prepared,
+    batches: &[Vec<Array>],
+    rounded: &mut Rounded,
+    params: &QuantizeParams,
+    progress: &dyn Progress,
+) -> Result<()> {
+    match params.bias_correction {
+        BiasCorrection::None => Ok(()),
+        BiasCorrection::Analytic => analytic(prepared, batches, rounded, progress),
+        BiasCorrection::Empirical => empirical(prepared, batches, rounded, params, progress),
+    }
+}
+
+/// `b += (W - W_q) E[x]` (Nagel et al., "Data-free quantization", 2019, Eq. 17), with the means of
+/// the float network; what padding takes from them is left out.
+fn analytic(
+    prepared: &Prepared,
+    batches: &[Vec<Array>],
+    rounded: &mut Rounded,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let inputs: Vec<ValueId> = prepared.layers.iter().map(|layer| layer.input).collect();
+    let session = Session::until(&prepared.graph, &inputs)?;
+    let mut means: Vec<Means> = inputs.iter().map(|_| Means::default()).collect();
+    progress.stage("mean inputs", batches.len());
+    for batch in batches {
+        progress::check(progress)?;
+        let named: Vec<_> =
+            prepared.graph.inputs.iter().copied().zip(batch.iter().cloned()).collect();
+        let arrays = session.fetch(&named, &inputs)?;
+        for ((layer, array), means) in prepared.layers.iter().zip(&arrays).zip(&mut means) {
+            means.add(array, channel_axis(prepared, layer))?;
+        }
+        progress.item("batch");
+    }
+    for (number, layer) in prepared.layers.iter().enumerate() {
+        let Some(map) = linear_map(prepared, layer)?.filter(|_| layer.takes_bias) else { continue };
+        let shape = map.shape();
+        let float = map.rows_of_weight(&prepared.weight(layer)?);
+        let now = map.rows_of_weight(&rounded.weights[number].values(layer)?);
+        let means = means[number].means();
+        let p = shape.columns();
+        for (o, bias) in rounded.biases[number].iter_mut().enumerate() {
+            let first = o / shape.group_outputs() * (shape.channels / shape.groups);
+            let lost: f64 = (0..p)
+                .map(|j| {
+                    let error = f64::from(float[o * p + j]) - f64::from(now[o * p + j]);
+                    error * means.get(first + j / shape.taps).copied().unwrap_or_default()
+                })
+                .sum();
+            *bias += lost as f32;
+        }
+    }
+    Ok(())
+}
+
+/// `b += E[y] - E[y']` for one layer after the other, where `y'` is the response in the quantized
+/// network with all biases before it corrected: so activations that were cut off count too.
+fn empirical(
+    prepared: &Prepared,
+    batches: &[Vec<Array>],
+    rounded: &mut Rounded,
+    params: &QuantizeParams,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let memory = params.memory / NETWORKS;
+    let all = Replay::new(&prepared.graph, batches.to_vec(), memory)?;
+    let mut original = all.thinned(all.samples() / ENOUGH);
+    let mut current = original.clone();
+    let made = |rounded: &Rounded| -> Result<Graph> {
+        let weights: Vec<&QuantizedWeight> = rounded.weights.iter().map(AsRef::as_ref).collect();
+        Ok(build(prepared, &params.bits, &weights, &rounded.biases)?.graph)
+    };
+    let mut graph = made(rounded)?;
+    let facts = run::infer(&graph, &prepared.shapes)?;
+    progress.stage("correct biases", prepared.layers.len());
+    for (number, layer) in prepared.layers.iter().enumerate() {
+        progress::check(progress)?;
+        if !layer.takes_bias {
+            progress.item(&layer.key);
+            continue;
+        }
+        let (node, output) = place(&graph, prepared, layer)?;
+        let first =
+            original.prepare_past(&prepared.graph, &prepared.facts, layer.node, &[layer.output])?;
+        let second = current.prepare(&graph, &facts, node, &[output])?;
+        let axis = channel_axis(prepared, layer);
+        let mut means = [Means::default(), Means::default()];
+        for start in (0..original.batches()).step_by(WAVE) {
+            let wave = start..(start + WAVE).min(original.batches());
+            let moved: Vec<_> = wave
+                .clone()
+                .into_par_iter()
+                .map(|batch| Ok((original.run(&first, batch)?, current.run(&second, batch)?)))
+                .collect::<Result<_>>()?;
+            for (batch, (then, now)) in wave.zip(moved) {
+                let (then, held) = then.split();
+                original.advance(&first, batch, held);
+                let (now, held) = now.split();
+                current.advance(&second, batch, held);
+                for (means, arrays) in means.iter_mut().zip([then, now]) {
+                    arrays.iter().try_for_each(|array| means.add(array, axis))?;
+                }
+            }
+        }
+        original.settle(&first);
+        current.settle(&second);
+        drop(second);
+        let [then, now] = means.map(|means| means.means());
+        let lost = then.iter().zip(&now).map(|(then, now)| (then - now) as f32);
+        rounded.biases[number].iter_mut().zip(lost).for_each(|(bias, lost)| *bias += lost);
+        graph = made(rounded)?;
+        progress.item(&layer.key);
+    }
+    Ok(())
+}
+
+/// The node of a layer in the quantized graph, and the value that it writes.
+fn place(graph: &Graph, prepared: &Prepared, layer: &Layer) -> Result<(NodeId, ValueId)> {
+    let name = &prepared.graph.node(layer.node).name;
+    let output = prepared.graph.name(layer.output);
+    let raw = format!("{output}_float");
+    let written = [graph.find(&raw), graph.find(output)];
+    let index = Index::new(graph);
+    let found = written.into_iter().flatten().find_map(|value| {
+        let node = index.producer(value)?;
+        (graph.node(node).name == *name && graph.node(node).op != "DequantizeLinear")
+            .then_some((node, value))
+    });
+    found.ok_or_else(|| Error::internal(format!("`{output}` is not in the quantized graph")))
+}
+
+/// The axis of a layer's input and output along which its channels are.
+fn channel_axis(prepared: &Prepared, layer: &Layer) -> usize {
+    match prepared.graph.node(layer.node).op.as_str() {
+        "Conv" => 1,
+        _ => prepared.facts.dims(layer.output).map_or(1, |dims| dims.len().max(1) - 1),
+    }
+}
+
+/// Sums by channel.
+#[derive(Default)]
+struct Means {
+    sums: Vec<f64>,
+    count: f64,
+}
+
+impl Means {
+    fn add(&mut self, array: &Array, axis: usize) -> Result<()> {
+        let dims = array.dims();
+        let channels = dims.get(axis).copied().unwrap_or(1);
+        let inner: usize = dims.iter().skip(axis + 1).product::<usize>().max(1);
+        self.sums.resize(channels, 0.0);
+        let values = array.f32s()?;
+        for (i, row) in values.chunks_exact(inner).enumerate() {
+            self.sums[i % channels] += row.iter().map(|&v| f64::from(v)).sum::<f64>();
+        }
+        self.count += (values.len() / channels.max(1)) as f64;
+        Ok(())
+    }
+
+    fn means(&self) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum / self.count.max(1.0)).collect()
+    }
+}

@@ -1,0 +1,62 @@
+//! Rounding that lets later weights make up for earlier ones.
+
+use crate::quantizer::Affine;
+use faer::prelude::Solve;
+use faer::{Mat, MatRef, Side};
+use rayon::prelude::*;
+
+/// Added to the diagonal, relative to its mean: with less, noise in directions that the sample
+/// hardly shows would be taken for structure.
+const DAMPING: f64 = 0.01;
+
+/// Rounds the rows of a weight, `rows` of `hessian.nrows()` numbers each, to one grid per row so that
+/// `tr (W - Q) H (W - Q)^T` stays small (Frantar et al., "GPTQ", 2023, Eq. 2 and 3): column by
+/// column, those with the largest variance first, and after each the columns that follow move by
+/// what makes up best for its error.
+///
+/// Gives the integers, row-major; `None` when `H` is not positive definite even when damped.
+pub(super) fn round(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Option<Vec<i32>> {
+    let p = hessian.nrows();
+    let order = by_variance(hessian);
+    let factor = inverse_factor(hessian, &order)?;
+    let rounded: Vec<Vec<i32>> = rows
+        .par_chunks(p)
+        .zip(grids)
+        .map(|(row, grid)| {
+            let mut rest: Vec<f64> = order.iter().map(|&j| f64::from(row[j])).collect();
+            let mut integers = vec![0; p];
+            for (at, &j) in order.iter().enumerate() {
+                let q = grid.quantize(rest[at] as f32);
+                integers[j] = q;
+                // Column `at` of the lower factor is row `at` of the upper one.
+                let column = factor.col_as_slice(at);
+                let error = (rest[at] - f64::from(grid.dequantize(q))) / column[at];
+                for (rest, u) in rest[at + 1..].iter_mut().zip(&column[at + 1..]) {
+                    *rest -= error * u;
+                }
+            }
+            integers
+        })
+        .collect();
+    Some(rounded.concat())
+}
+
+/// Columns by falling variance; of equal ones the first.
+fn by_variance(hessian: MatRef<'_, f64>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..hessian.nrows()).collect();
+    order.sort_by(|&a, &b| hessian[(b, b)].total_cmp(&hessian[(a, a)]));
+    order
+}
+
+/// The lower Cholesky factor of the inverse of the damped matrix, in the given order.
+fn inverse_factor(hessian: MatRef<'_, f64>, order: &[usize]) -> Option<Mat<f64>> {
+    let p = order.len();
+    let mean = (0..p).map(|i| hessian[(i, i)]).sum::<f64>() / p as f64;
+    let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+    let damped = Mat::from_fn(p, p, |i, j| {
+        hessian[(order[i], order[j])] + if i == j { damping } else { 0.0 }
+    });
+    let inverse = damped.llt(Side::Lower).ok()?.solve(Mat::<f64>::identity(p, p));
+    let factor = inverse.llt(Side::Lower).ok()?.L().to_owned();
+    (0..p).all(|i| factor[(i, i)].is_normal()).then_some(factor)
+}

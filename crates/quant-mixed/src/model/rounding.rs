@@ -1,0 +1,202 @@
+//! Rounding weights on calibration statistics, from shallow to deep.
+
+use super::layers::Layer;
+use super::params::{BiasCorrection, QuantizeParams, Rounding};
+use super::prepared::Prepared;
+use super::weights::QuantizedWeight;
+use super::{adaptive, optimal};
+use crate::quantizer::Affine;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+use std::sync::Arc;
+use tensor_core::calibrate::{
+    LinearMap, Place, Replay, Sampling, Statistics, Walk, collect, shortcut,
+};
+use tensor_core::graph::Index;
+use tensor_core::ops::{self, Inputs, NodeCx};
+use tensor_core::progress::{self, Progress};
+use tensor_core::rewrite::{self, Edit};
+use tensor_core::run::Array;
+use tensor_core::{Constant, Result};
+
+/// Networks that hold activations: the float one and the one with rounded weights.
+const NETWORKS: usize = 2;
+
+/// Most input columns of a layer whose `X^T X` is formed; wider ones are rounded to the nearest.
+const MAX_COLUMNS: usize = 4608;
+
+/// Rounded weights and what their errors ask of the biases.
+pub(super) struct Rounded {
+    pub(super) weights: Vec<Arc<QuantizedWeight>>,
+    pub(super) biases: Vec<Vec<f32>>,
+}
+
+/// Rounds the weights of all layers. Inputs are those of the network whose weights are rounded by
+/// then; each bias takes up the mean of its layer's error.
+pub(super) fn round_weights(
+    prepared: &Prepared,
+    batches: &[Vec<Array>],
+    params: &QuantizeParams,
+    progress: &dyn Progress,
+) -> Result<Rounded> {
+    let bits = |layer: &Layer| params.bits.of(&layer.key).weights;
+    let corrects =
+        params.rounding != Rounding::Nearest || params.bias_correction != BiasCorrection::None;
+    let bias = |layer: &Layer| match prepared.bias(layer)? {
+        none if none.is_empty() && layer.takes_bias && corrects => Ok(vec![0.0; layer.outputs()]),
+        bias => Ok(bias),
+    };
+    let biases = prepared.layers.iter().map(bias).collect::<Result<_>>()?;
+    let mut rounded = Rounded { weights: Vec::new(), biases };
+    if params.rounding == Rounding::Nearest {
+        for (number, layer) in prepared.layers.iter().enumerate() {
+            rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
+        }
+        return Ok(rounded);
+    }
+    let mut current = Replay::new(&prepared.graph, batches.to_vec(), params.memory / NETWORKS)?;
+    let mut original = current.clone();
+    let mut graph = prepared.graph.clone();
+    progress.stage("round", prepared.layers.len());
+    for (number, layer) in prepared.layers.iter().enumerate() {
+        progress::check(progress)?;
+        let map = linear_map(prepared, layer)?;
+        let Some(map) = map.filter(|map| map.shape().columns() <= MAX_COLUMNS) else {
+            rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
+            progress.item(&layer.key);
+            continue;
+        };
+        let place = Place {
+            node: layer.node,
+            input: layer.input,
+            output: layer.output,
+            map: &*map,
+            shortcut: shortcut(
+                &prepared.graph,
+                &prepared.facts,
+                &Index::new(&prepared.graph),
+                layer.node,
+                layer.output,
+            ),
+        };
+        let mut from = Walk { graph: &prepared.graph, replay: &mut original };
+        let mut to = Walk { graph: &graph, replay: &mut current };
+        let sampling = Sampling { positions: params.positions, seed: params.seed };
+        let facts = &prepared.facts;
+        let collected = collect(&place, facts, &mut from, Some(&mut to), sampling, progress)?;
+        let (weight, shift) = round_layer(
+            prepared,
+            layer,
+            &*map,
+            collected.statistics,
+            bits(layer),
+            params.rounding,
+        )?;
+        if layer.takes_bias {
+            let bias = rounded.biases[number].iter_mut().zip(shift);
+            bias.for_each(|(bias, shift)| *bias += shift as f32);
+        }
+        graph = rewrite::apply(&graph, &edits(layer, &weight, &rounded.biases[number])?)?;
+        rounded.weights.push(Arc::new(weight));
+        progress.item(&layer.key);
+    }
+    Ok(rounded)
+}
+
+/// The layer as a linear map, where it is one.
+pub(super) fn linear_map(prepared: &Prepared, layer: &Layer) -> Result<Option<Box<dyn LinearMap>>> {
+    let cx = NodeCx::new(&prepared.graph, layer.node);
+    let operator = ops::for_node(&prepared.graph, layer.node)?;
+    let facts = cx.node.inputs.iter().map(|v| v.and_then(|v| prepared.facts.get(v)));
+    operator.linear(&cx, &Inputs::new(facts.collect())).map_err(|error| cx.locate(error))
+}
+
+/// Rounds one layer; gives the shift of each bias too.
+fn round_layer(
+    prepared: &Prepared,
+    layer: &Layer,
+    map: &dyn LinearMap,
+    statistics: Vec<[Statistics; 2]>,
+    bits: u8,
+    rounding: Rounding,
+) -> Result<(QuantizedWeight, Vec<f64>)> {
+    let weight = prepared.weight(layer)?;
+    let quantizer = prepared.weight_grids(layer, &weight, bits)?;
+    let shape = map.shape();
+    let (p, n) = (shape.columns(), shape.group_outputs());
+    let rows = map.rows_of_weight(&weight);
+    let grids: Vec<Affine> =
+        quantizer.grids().iter().copied().cycle().take(shape.outputs).collect();
+    let mut integers = Vec::with_capacity(rows.len());
+    let mut shifts = Vec::with_capacity(shape.outputs);
+    for (group, halves) in statistics.into_iter().enumerate() {
+        let moments = Second::new(halves)?;
+        let rows = &rows[group * p * n..][..p * n];
+        let grids = &grids[group * n..][..n];
+        let found = match rounding {
+            Rounding::Adaptive => Some(adaptive::round(moments.mean().as_ref(), rows, grids)),
+            _ => optimal::round(moments.gram.as_ref(), rows, grids),
+        };
+        let found = found.unwrap_or_else(|| {
+            rows.iter().enumerate().map(|(i, &w)| grids[i / p].quantize(w)).collect()
+        });
+        for (o, (row, found)) in rows.chunks_exact(p).zip(found.chunks_exact(p)).enumerate() {
+            let lost =
+                row.iter().zip(found).zip(&moments.mean_x).map(|((&w, &q), mean)| {
+                    (f64::from(w) - f64::from(grids[o].dequantize(q))) * mean
+                });
+            shifts.push(lost.sum());
+        }
+        integers.extend(found);
+    }
+    let floats: Vec<f32> = integers.iter().map(|&q| q as f32).collect();
+    // Integers of 8 bits pass through floats unchanged.
+    let integers = map.weight_of_rows(&floats).into_iter().map(|q| q as i32).collect();
+    Ok((QuantizedWeight { bits, quantizer, integers }, shifts))
+}
+
+/// Second moments of the inputs about their means, and the means.
+struct Second {
+    gram: Mat<f64>,
+    mean_x: Vec<f64>,
+    rows: usize,
+}
+
+impl Second {
+    fn new([mut statistics, odd]: [Statistics; 2]) -> Result<Self> {
+        statistics.merge(&odd)?;
+        let rows = statistics.rows();
+        Ok(match statistics {
+            Statistics::Moments(moments) => {
+                let centred = moments.centred()?;
+                Self { gram: centred.gram, mean_x: centred.mean_x, rows }
+            }
+            Statistics::Rows(all) => {
+                let centred = all.centred()?;
+                let p = centred.x.ncols();
+                let mut gram = Mat::zeros(p, p);
+                let x = centred.x.as_ref();
+                matmul(gram.as_mut(), Accum::Replace, x.transpose(), x, 1.0, Par::Seq);
+                Self { gram, mean_x: centred.mean_x, rows }
+            }
+        })
+    }
+
+    /// The moments of one row, on average.
+    fn mean(&self) -> Mat<f64> {
+        let rows = self.rows.max(1) as f64;
+        Mat::from_fn(self.gram.nrows(), self.gram.ncols(), |i, j| self.gram[(i, j)] / rows)
+    }
+}
+
+/// The layer with its rounded weight.
+fn edits(layer: &Layer, weight: &QuantizedWeight, bias: &[f32]) -> Result<Vec<Edit>> {
+    let node = layer.node;
+    let values = Constant::from_f32s(&layer.dims, &weight.values(layer)?)?;
+    let mut edits = vec![Edit::SetInput { node, input: 1, constant: values }];
+    if layer.takes_bias {
+        let constant = Constant::from_f32s(&[bias.len()], bias)?;
+        edits.push(Edit::SetInput { node, input: 2, constant });
+    }
+    Ok(edits)
+}
