@@ -204,3 +204,30 @@ fn what_cannot_be_is_refused_before_training() {
     finish(&mut command(&[&arguments[..], &more].concat())).exits(2);
     finish(&mut command(&[&arguments[..], &more, &["--teacher", VGG]].concat())).success();
 }
+
+/// Time is a budget, too, by the model of a device or by a table.
+#[test]
+fn a_budget_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx").display().to_string();
+    let device = "roofline:peak=1e10,bandwidth=1e9";
+    let more = ["--latency", "50%", "--hardware", device, "--round-to", "1"];
+    let resource =
+        gate(RESNET, &output, &more).success().json()["result"]["gates"]["resource"].clone();
+    let [model, original] = ["by_model", "original"].map(|name| resource[name].as_f64().unwrap());
+    assert_eq!(resource["what"], "microseconds");
+    assert!(model <= 0.5 * original && model > 0.48 * original, "{model} of {original}");
+    for (more, code) in [
+        (&["--latency", "50%"][..], "E0010"),
+        (&["--macs", "50%", "--hardware", device], "E0010"),
+        (&["--macs", "50%", "--latency", "50%", "--hardware", device], "E0010"),
+        (&["--latency", "50%", "--hardware", "abacus"], "E0553"),
+        (&["--latency", "50%", "--hardware", "size"], "E0559"),
+        (&["--latency", "50%", "--cost", "no-such-table"], "E0003"),
+        (&["--max-latency", "5", "--hardware", device], "E0010"),
+    ] {
+        let document: Value =
+            serde_json::from_str(&gate(RESNET, &output, more).exits(2).stdout).unwrap();
+        assert_eq!(document["error"]["code"], code, "{more:?}");
+    }
+}

@@ -7,8 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use tensor_core::channels::{Channels, analyze};
-use tensor_core::cost::{self, cost};
+use tensor_core::cost::{self, Price, cost, hardware};
 use tensor_core::graph::{Constant, Graph, Node};
 use tensor_core::run::{Array, Facts, Session, infer};
 use tensor_core::train::prepare;
@@ -66,7 +67,7 @@ impl Model {
 
     fn counted(&self, what: cost::Resource, open: &[usize]) -> f64 {
         let Self { graph, facts, channels, placement } = self;
-        placement.resource(graph, facts, channels, what).unwrap().at(open)
+        placement.resource(graph, facts, channels, &what.into()).unwrap().at(open)
     }
 }
 
@@ -250,6 +251,38 @@ fn a_gate_closes_a_whole_branch() {
         placement.lists.iter().filter(|list| !list.branch.is_empty()).count()
     };
     assert_eq!((count(&all), count(&fewer)), (9, 8));
+}
+
+/// Of a device's time, the term follows what the device says of the cut model.
+#[test]
+fn the_term_follows_a_device() {
+    let device = hardware::find("roofline:peak=1e10,bandwidth=1e9").unwrap();
+    let price = Price::Latency(Arc::from(device));
+    for name in ["resnet20_bn", "vgg7_folded"] {
+        let graph = Model::fixture(name).graph;
+        let model = Model::with(&graph, Selection { branches: true, ..Selection::default() });
+        let Model { graph, facts, channels, placement } = &model;
+        let resource = placement.resource(graph, facts, channels, &price).unwrap();
+        let all = price.of(graph, facts).unwrap();
+        assert!((resource.at(resource.full()) / all - 1.0).abs() < 1e-9);
+        for (seed, share) in [(0, 0.8), (1, 0.5), (2, 0.2)] {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut draw = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+            let (gated, open) = model.gated(&mut |_, place| place == 0 || draw() < share);
+            let small = cut(&gated).graph;
+            let found = price.of(&small, &infer(&small, &BTreeMap::new()).unwrap()).unwrap();
+            let term = resource.at(&open);
+            assert!((term / found - 1.0).abs() < 0.01, "{name} {share}: {term} {found}");
+        }
+        // A stage without branches takes what its stream takes.
+        let is_branch = |list: usize| !placement.lists[list].branch.is_empty();
+        let (gated, open) = model.gated(&mut |list, _| !is_branch(list));
+        let small = cut(&gated).graph;
+        let found = price.of(&small, &infer(&small, &BTreeMap::new()).unwrap()).unwrap();
+        assert!((resource.at(&open) / found - 1.0).abs() < 1e-9, "{name}");
+        let list = (0..open.len()).max_by_key(|&list| open[list]).unwrap();
+        assert!(resource.relaxation(&open, list) > 0.0);
+    }
 }
 
 /// Outside of branches one channel of a list stays, though nothing comes through its readers.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The areas; in each file a topic starts with `## CODE: title`.
-const AREAS: [&str; 11] = [
+const AREAS: [&str; 12] = [
     include_str!("general.md"),
     include_str!("model.md"),
     include_str!("data.md"),

@@ -6,7 +6,7 @@ use crate::Resource;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::{Channels, ClassId, Group, group_id};
-use tensor_core::cost::{self, Scalable, WidthCost};
+use tensor_core::cost::{Price, Scalable, WidthCost};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 use tensor_core::text::{matches, near};
@@ -315,7 +315,7 @@ impl Placement {
         graph: &Graph,
         facts: &Facts,
         channels: &Channels,
-        what: cost::Resource,
+        what: &Price,
     ) -> Result<Resource> {
         let mut classes: Vec<BTreeMap<usize, ClassId>> = vec![BTreeMap::new(); self.lists.len()];
         for site in &self.sites {
@@ -336,7 +336,7 @@ impl Placement {
             Ok(Scalable { classes, part, ..Scalable::default() })
         };
         let sets = self.lists.iter().zip(classes).map(set).collect::<Result<Vec<_>>>()?;
-        let cost = WidthCost::new(graph, facts, channels, &sets, what)?;
+        let cost = WidthCost::priced(graph, facts, channels, &sets, what)?;
         Ok(Resource::of(cost, self.lists.iter().map(|list| list.channels).collect()))
     }
 }

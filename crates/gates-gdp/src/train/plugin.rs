@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tensor_core::cost;
+use tensor_core::cost::{Price, Resource};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::Edit;
 use tensor_core::run::Array;
@@ -22,7 +22,7 @@ pub struct TrainParams {
     /// Of the optimizer of the gates.
     pub gates: GateParams,
     /// What is counted.
-    pub resource: cost::Resource,
+    pub resource: Price,
     /// Groups without gates, by id, root, layer or parameter; `*` matches any text.
     pub exclude: Vec<String>,
     /// Names of frozen parameters and layers, whose groups have no gates either.
@@ -40,7 +40,7 @@ impl Default for TrainParams {
     fn default() -> Self {
         Self {
             gates: GateParams::default(),
-            resource: cost::Resource::Macs,
+            resource: Price::Count(Resource::Macs),
             exclude: Vec::new(),
             frozen: Vec::new(),
             branches: false,
