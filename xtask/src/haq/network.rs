@@ -29,7 +29,6 @@ const MIN_BITS: u32 = 2;
 /// What a method found.
 pub(super) struct Outcome {
     pub(super) method: &'static str,
-    pub(super) bits: Vec<Bits>,
     pub(super) cost: f64,
     /// Accuracy on the test images, in percent.
     pub(super) test: f64,
@@ -208,7 +207,6 @@ impl Network {
                 cost: problem.cost(&bits),
                 test: self.test(&bits)?,
                 seconds: time.as_secs_f64(),
-                bits,
             });
         }
         Ok(outcomes)

@@ -4,39 +4,26 @@ use super::{CROSSED, CROSSED_BITS, Options, Report, Solved};
 use quant_mixed::search::Bits;
 use tensor_core::cost::hardware::{Layer, LayerKind};
 
-/// The whole report.
-pub(super) fn report(options: &Options, reports: &[Report]) -> String {
-    let Options {
-        width, side, epochs, calibration, sensitivity, validation, test, episodes, ..
-    } = options;
-    let mut text = format!(
-        "# Bits per layer on devices\n\n\
-         Written by `cargo xtask haq --width {width} --side {side} --epochs {epochs} --calibration {calibration} \
-         --sensitivity {sensitivity} --validation {validation} --test {test} --episodes {episodes}`:\n\
-         MobileNet-V1 and V2 of width {width} on Fashion-MNIST images of {side} x {side}, trained once on 50,000 \
-         images. Nothing is fine-tuned\nafter quantization. Ranges and sensitivities are from {calibration} and {sensitivity} \
-         training images without labels; the agent is rewarded\nfor accuracy on {validation} images that were not trained on; top-1 \
-         is that on {test} test images.\n\n\
-         The first and the last layer have 8 bits. Each budget is what uniform bits cost with these, so that `uniform` spends it \
-         exactly. A\nbudget of size leaves activations at 8 bits. Search time is that of the allocation; sensitivities are \
-         measured once for a network and serve\nevery device and budget.\n"
-    );
-    for report in reports {
-        text.push_str(&network(report));
-    }
-    text.push_str("\n## What the tables say\n\n");
-    for report in reports {
-        text.push_str(&verdict(report));
-    }
-    text.push_str("\n![Bits per layer](haq_bits.svg)\n\n![Accuracy over cost](haq_pareto.svg)\n");
-    text
+/// The section of a network.
+pub(super) fn report(options: &Options, report: &Report) -> String {
+    let Options { width, side, epochs, calibration, sensitivity, validation, test, episodes, .. } =
+        options;
+    let name = &report.name;
+    format!(
+        "## {name}\n\n\
+         Written by `cargo xtask haq --networks {name} --width {width} --side {side} --epochs {epochs} --calibration {calibration} \
+         --sensitivity {sensitivity} --validation {validation} --test {test} --episodes {episodes}`.\n\n\
+         {}\n{}\n![Bits per layer](haq_bits_{name}.svg)\n\n![Accuracy over cost](haq_pareto_{name}.svg)\n",
+        network(report),
+        verdict(report)
+    )
 }
 
 fn network(report: &Report) -> String {
     let mut text = format!(
-        "\n## {}\n\nFloat: {:.2} %. Sensitivities: {:.0} s.\n\n\
+        "Float: {:.2} %. Sensitivities: {:.0} s.\n\n\
          | device | budget, as uniform | method | top-1 | cost, of 8 bits | search time |\n|---|---|---|---|---|---|\n",
-        report.name, report.float, report.sensitivity_seconds
+        report.float, report.sensitivity_seconds
     );
     for Solved { row, full, outcomes, .. } in &report.solved {
         for outcome in outcomes {
