@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | crossover | bench`.
+//! gate-ablation | haq | crossover | bench`.
 
 mod alone;
 mod bench;
@@ -14,6 +14,7 @@ mod gates;
 #[cfg(feature = "tch")]
 mod gradients;
 mod gradual;
+mod haq;
 mod hinton;
 mod kerf;
 mod large_sparse;
@@ -88,6 +89,8 @@ enum Task {
     Gates(gates::Options),
     /// Change one part of gates at a time, and write the table
     GateAblation(gates::Options),
+    /// Search bits per layer by every method on every device, and write tables and figures
+    Haq(haq::Options),
     /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
     /// Run the benchmarks
@@ -116,6 +119,7 @@ fn main() -> Result<()> {
         Task::Polarize(options) => gates::polarize(&options),
         Task::Gates(options) => gates::budget(&options),
         Task::GateAblation(options) => gates::ablation(&options),
+        Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

@@ -1,0 +1,93 @@
+//! `kerf cost` and `kerf search` as a user runs them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{PREPROCESS, TRAIN, VGG, kerf};
+use std::fs;
+use std::path::Path;
+
+/// A search on few samples.
+fn search(folder: &Path, plan: &str, flags: &[&str]) -> common::Run {
+    let plan = folder.join(plan).display().to_string();
+    let fixed =
+        ["search", VGG, "-o", &plan, "--force", "--data", TRAIN, "--preprocess", PREPROCESS];
+    let few = [
+        "--calibration",
+        "32",
+        "--sensitivity-samples",
+        "8",
+        "--eval-samples",
+        "60",
+        "--batch",
+        "30",
+    ];
+    kerf(&[&fixed[..], &few, flags, &["--json"]].concat())
+}
+
+#[test]
+fn costs_are_listed_and_drawn() {
+    let list = kerf(&["cost", "show", "--list"]).success().stdout;
+    assert!(list.contains("bismo-cloud") && list.contains("bandwidth="), "{list}");
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("cost.svg").display().to_string();
+    let flags = ["cost", "show", VGG, "--hardware", "bismo-edge", "--bits", "8,4", "-o", &svg];
+    let document = kerf(&[&flags[..], &["--json"]].concat()).success().json();
+    let totals = document["result"]["totals"].as_array().unwrap();
+    let share = totals[1].as_f64().unwrap() / totals[0].as_f64().unwrap();
+    assert!((0.25..0.6).contains(&share), "{share}");
+    assert_eq!(document["result"]["layers"].as_array().unwrap().len(), 8);
+    assert!(fs::read_to_string(&svg).unwrap().contains("latency by layer on bismo-edge"));
+    let none = kerf(&["cost", "show", VGG, "--hardware", "bismo", "--json"]).exits(2);
+    assert!(none.stdout.contains("E0553"));
+}
+
+#[test]
+fn a_plan_is_within_its_budget_and_sensitivities_are_measured_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run").display().to_string();
+    let flags = ["--hardware", "bismo-edge", "--latency", "60%", "--run", &run];
+    let exact = search(folder.path(), "exact.toml", &flags).success().json();
+    let share = exact["result"]["cost_share"].as_f64().unwrap();
+    assert!(share <= 0.6 && share > 0.5, "{share}");
+    let plan = fs::read_to_string(folder.path().join("exact.toml")).unwrap();
+    assert!(plan.starts_with("schema = \"kerf.plan/1\"\nmethod = \"exact\"\n"), "{plan}");
+    assert_eq!(plan.matches("[[layer]]").count(), 8);
+    let bits = exact["result"]["bits"].as_array().unwrap();
+    for end in [&bits[0], &bits[7]] {
+        assert_eq!((end["weights"].as_u64(), end["activations"].as_u64()), (Some(8), Some(8)));
+    }
+    let measured = fs::read_to_string(folder.path().join("run/sensitivity.json")).unwrap();
+    let again = search(folder.path(), "again.toml", &flags).success().json();
+    assert_eq!(again["result"]["bits"], exact["result"]["bits"]);
+    let same = fs::read_to_string(folder.path().join("run/sensitivity.json")).unwrap();
+    assert_eq!(same, measured);
+    let greedy = [&flags[..], &["--method", "greedy"]].concat();
+    let greedy = search(folder.path(), "greedy.json", &greedy).success().json();
+    assert!(greedy["result"]["cost_share"].as_f64().unwrap() <= 0.6);
+    let least = ["--hardware", "bismo-edge", "--latency", "5%"];
+    let none = search(folder.path(), "none.toml", &least).exits(1);
+    assert!(
+        none.stdout.contains("E0552") && none.stdout.contains("attainable is"),
+        "{}",
+        none.stdout
+    );
+    assert!(!folder.path().join("none.toml").exists());
+}
+
+#[test]
+fn an_interrupted_agent_ends_as_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let agent = |plan: &str, run: &str, episodes: &str| {
+        let flags = ["--hardware", "size", "--size", "50%", "--method", "ddpg", "--run", run];
+        search(folder.path(), plan, &[&flags[..], &["--episodes", episodes]].concat()).success()
+    };
+    agent("whole.toml", &path("whole"), "4");
+    agent("part.toml", &path("part"), "2");
+    agent("part.toml", &path("part"), "4");
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("part/journal.jsonl"), read("whole/journal.jsonl"));
+    assert_eq!(read("part.toml"), read("whole.toml"));
+    assert_eq!(read("whole/journal.jsonl").lines().count(), 5);
+}
