@@ -77,6 +77,16 @@ pub(super) struct Loaded<'g> {
 }
 
 impl EngineArg {
+    /// The foreign engine, if it is one.
+    pub(super) fn choice(self) -> Option<Choice> {
+        match self {
+            Self::Kerf => None,
+            Self::Auto => Some(Choice::Auto),
+            Self::Ort => Some(Choice::OnnxRuntime),
+            Self::Rten => Some(Choice::Rten),
+        }
+    }
+
     /// Loads a model that was read from `path`.
     pub(super) fn load<'g>(
         self,
@@ -85,13 +95,8 @@ impl EngineArg {
         shared: &Shared,
         console: &Console,
     ) -> Result<Loaded<'g>> {
-        let choice = match self {
-            Self::Kerf => {
-                return Ok(Loaded { engine: own_name(), runner: Box::new(Own::new(graph)?) });
-            }
-            Self::Auto => Choice::Auto,
-            Self::Ort => Choice::OnnxRuntime,
-            Self::Rten => Choice::Rten,
+        let Some(choice) = self.choice() else {
+            return Ok(Loaded { engine: own_name(), runner: Box::new(Own::new(graph)?) });
         };
         let engine = foreign(choice, console)?;
         let runner = engine.load_file(path, threads(shared))?;

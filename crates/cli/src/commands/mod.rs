@@ -10,6 +10,7 @@ mod gate;
 mod groups;
 mod inspect;
 mod latency;
+mod layerwise;
 mod model;
 mod new;
 mod pack;

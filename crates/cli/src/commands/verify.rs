@@ -1,6 +1,7 @@
 //! `kerf verify`: are the outputs of two models close enough?
 
-use super::engine::EngineArg;
+use super::engine::{self, EngineArg};
+use super::layerwise;
 use super::model::file_name;
 use super::{Context, Outcome, Task, Verdict, samples};
 use crate::args::{DataArgs, Shared};
@@ -16,6 +17,10 @@ use tensor_core::{Result, onnx};
 /// Largest accepted difference, relative to the output range, when nothing else was asked for:
 /// what two correct engines differ by.
 const TOLERANCE: f64 = 1e-3;
+
+/// Samples on which the quantized activations of the candidate are compared between the engine and
+/// kerf.
+const LAYERWISE: usize = 32;
 
 /// Arguments of `kerf verify`.
 #[derive(Debug, Args, Serialize)]
@@ -66,7 +71,18 @@ impl Task for VerifyArgs {
             &mut *second.runner,
             samples::labelled(&set, self.data.batch(&a), "compare", &cx.progress),
         )?;
-        let failures = self.failures(&comparison);
+        let mut failures = self.failures(&comparison);
+        let layers = match self.engine.choice() {
+            Some(choice) if layerwise::is_quantized(&b) => {
+                let engine = engine::foreign(choice, cx.console)?;
+                let set = set.first(self.data.batch(&a).max(LAYERWISE));
+                let batches =
+                    samples::labelled(&set, self.data.batch(&a), "verify layers", &cx.progress);
+                Some(layerwise::compare(&b, &*engine, batches, &self.shared)?)
+            }
+            _ => None,
+        };
+        failures.extend(layers.iter().flat_map(layerwise::Layerwise::failures));
         let mut text = format!(
             "A  {}\nB  {}\n{}  {}\n\n{}",
             file_name(&self.reference),
@@ -75,12 +91,14 @@ impl Task for VerifyArgs {
             first.engine,
             report::comparison(&comparison),
         );
+        text.extend(layers.iter().map(layerwise::Layerwise::text));
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
         let result = json!({
             "engine": first.engine,
             "comparison": comparison,
+            "activations": layers,
             "failures": failures,
         });
         let verdict = if failures.is_empty() { Verdict::Pass } else { Verdict::Fail };

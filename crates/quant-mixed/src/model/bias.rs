@@ -7,6 +7,7 @@ use super::prepared::Prepared;
 use super::rounding::{Rounded, linear_map};
 use super::weights::QuantizedWeight;
 use rayon::prelude::*;
+use std::sync::Arc;
 use tensor_core::calibrate::Replay;
 use tensor_core::graph::{Graph, Index};
 use tensor_core::progress::{self, Progress};
@@ -80,8 +81,11 @@ fn analytic(
     Ok(())
 }
 
-/// `b += E[y] - E[y']` for one layer after the other, where `y'` is the response in the quantized
-/// network with all biases before it corrected: so activations that were cut off count too.
+/// The line `g y' + d` that is nearest to `y`, channel by channel, for one layer after the other,
+/// where `y'` is the response in the quantized network with everything before it corrected: so
+/// activations that were cut off count too. The gain goes into the scale of the weights and the bias,
+/// the shift into the bias; with one scale for all outputs the gain is one, which leaves
+/// `b += E[y] - E[y']`.
 fn empirical(
     prepared: &Prepared,
     batches: &[Vec<Array>],
@@ -111,7 +115,7 @@ fn empirical(
             original.prepare_past(&prepared.graph, &prepared.facts, layer.node, &[layer.output])?;
         let second = current.prepare(&graph, &facts, node, &[output])?;
         let axis = channel_axis(prepared, layer);
-        let mut means = [Means::default(), Means::default()];
+        let mut lines = Lines::default();
         for start in (0..original.batches()).step_by(WAVE) {
             let wave = start..(start + WAVE).min(original.batches());
             let moved: Vec<_> = wave
@@ -124,17 +128,23 @@ fn empirical(
                 original.advance(&first, batch, held);
                 let (now, held) = now.split();
                 current.advance(&second, batch, held);
-                for (means, arrays) in means.iter_mut().zip([then, now]) {
-                    arrays.iter().try_for_each(|array| means.add(array, axis))?;
-                }
+                then.iter().zip(&now).try_for_each(|(then, now)| lines.add(then, now, axis))?;
             }
         }
         original.settle(&first);
         current.settle(&second);
         drop(second);
-        let [then, now] = means.map(|means| means.means());
-        let lost = then.iter().zip(&now).map(|(then, now)| (then - now) as f32);
-        rounded.biases[number].iter_mut().zip(lost).for_each(|(bias, lost)| *bias += lost);
+        let weight = &mut rounded.weights[number];
+        let gains: Vec<f64> = match weight.quantizer.axis() {
+            Some(_) => lines.gains(),
+            None => vec![1.0; lines.channels()],
+        };
+        let shifts = lines.shifts(&gains);
+        *weight = Arc::new(weight.scaled(&gains));
+        for (bias, (gain, shift)) in rounded.biases[number].iter_mut().zip(gains.iter().zip(shifts))
+        {
+            *bias = (f64::from(*bias) * gain + shift) as f32;
+        }
         graph = made(rounded)?;
         progress.item(&layer.key);
     }
@@ -187,5 +197,61 @@ impl Means {
 
     fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.count.max(1.0)).collect()
+    }
+}
+
+/// Sums from which a line per channel follows.
+#[derive(Default)]
+struct Lines {
+    count: f64,
+    /// By channel: sums of the float responses, of the quantized ones, of the squares of these, and
+    /// of the products.
+    sums: Vec<[f64; 4]>,
+}
+
+impl Lines {
+    fn add(&mut self, then: &Array, now: &Array, axis: usize) -> Result<()> {
+        let dims = then.dims();
+        let channels = dims.get(axis).copied().unwrap_or(1);
+        let inner: usize = dims.iter().skip(axis + 1).product::<usize>().max(1);
+        self.sums.resize(channels, [0.0; 4]);
+        let (then, now) = (then.f32s()?, now.f32s()?);
+        let rows = then.chunks_exact(inner).zip(now.chunks_exact(inner));
+        for (i, (then, now)) in rows.enumerate() {
+            let sums = &mut self.sums[i % channels];
+            for (&y, &x) in then.iter().zip(now) {
+                let (y, x) = (f64::from(y), f64::from(x));
+                for (sum, term) in sums.iter_mut().zip([y, x, x * x, x * y]) {
+                    *sum += term;
+                }
+            }
+        }
+        self.count += (then.len() / channels.max(1)) as f64;
+        Ok(())
+    }
+
+    fn channels(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// The slope of each line; 1 where the responses say nothing about it.
+    fn gains(&self) -> Vec<f64> {
+        /// Beyond this the responses have little to do with each other.
+        const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.5..=2.0;
+        let count = self.count.max(1.0);
+        let gain = |&[y, x, xx, xy]: &[f64; 4]| {
+            let variance = xx - x * x / count;
+            // Below this share of the energy the variance is what rounding left of it.
+            let is_flat = variance <= 1e-9 * xx;
+            let gain = (xy - x * y / count) / variance;
+            if !is_flat && PLAUSIBLE.contains(&gain) { gain } else { 1.0 }
+        };
+        self.sums.iter().map(gain).collect()
+    }
+
+    /// Where each line begins.
+    fn shifts(&self, gains: &[f64]) -> Vec<f64> {
+        let count = self.count.max(1.0);
+        self.sums.iter().zip(gains).map(|([y, x, ..], gain)| (y - gain * x) / count).collect()
     }
 }

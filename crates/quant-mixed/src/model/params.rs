@@ -43,7 +43,9 @@ pub enum BiasCorrection {
     None,
     /// By the error of the weights times the mean inputs of the float network.
     Analytic,
-    /// By what the means of the responses of both networks differ, from shallow to deep.
+    /// By the line that leads best from the responses of the quantized network to those of the float
+    /// one, from shallow to deep; its slope goes into the scales of the weights, where each output
+    /// has one.
     #[default]
     Empirical,
 }

@@ -25,6 +25,16 @@ impl QuantizedWeight {
     pub fn values(&self, layer: &Layer) -> Result<Vec<f32>> {
         self.quantizer.dequantize(&layer.dims, &self.integers)
     }
+
+    /// The same integers with each output's scale times its factor.
+    pub(super) fn scaled(&self, factors: &[f64]) -> Self {
+        let Some(axis) = self.quantizer.axis() else { return self.clone() };
+        let grids = self.quantizer.grids().iter().zip(factors);
+        let grids =
+            grids.map(|(grid, &factor)| grid.rescaled((f64::from(grid.scale) * factor) as f32));
+        let quantizer = Quantizer::per_channel(axis, grids.collect());
+        Self { bits: self.bits, quantizer, integers: self.integers.clone() }
+    }
 }
 
 /// The slices of a weight, output by output.

@@ -6,6 +6,7 @@ pub(crate) use args::ProofArgs;
 
 use super::engine::{self, Own};
 use super::latency::{self, Plan, Timed};
+use super::layerwise::{self, Layerwise};
 use super::model::{file_name, unknown};
 use super::{Context, samples};
 use crate::args::{DataArgs, ModelArgs, Shared};
@@ -38,6 +39,9 @@ const AFFORDABLE: u64 = 10_000_000_000;
 pub(super) struct Proof {
     /// Is the written file what was made? Absent with `--no-verify` and where kerf cannot run it.
     written: Option<Written>,
+    /// Are the quantized activations of the written file those of the graph in memory? Absent where
+    /// there are none.
+    activations: Option<Layerwise>,
     /// Original against result on the evaluation samples; absent when no engine here runs them.
     evaluation: Option<Evaluation>,
     /// Original against result, by batch size; empty where nothing was timed.
@@ -125,7 +129,7 @@ pub(super) fn prove(
     cx: &Context,
 ) -> Result<Proof> {
     let unknown = unknown(subject.made).len();
-    let mut written_file = None;
+    let (mut written_file, mut activations) = (None, None);
     if unknown > 0 {
         cx.console.warn(&format!(
             "the written file was not compared with what kerf computes, as operators of {} are not \
@@ -142,7 +146,7 @@ pub(super) fn prove(
             done => done,
         };
         match written {
-            Ok(written) => written_file = Some(written),
+            Ok((written, found)) => (written_file, activations) = (Some(written), found),
             Err(error) if is_refusal(&error) => {
                 failures.push(format!("the written file could not be checked: {error}"));
             }
@@ -172,7 +176,7 @@ pub(super) fn prove(
         }
         done => done?,
     };
-    let mut proof = Proof { written: written_file, evaluation, latency, failures };
+    let mut proof = Proof { written: written_file, activations, evaluation, latency, failures };
     proof.judge(subject.judge.proof);
     Ok(proof)
 }
@@ -183,13 +187,20 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 impl Subject<'_> {
-    fn written(&self, engine: &dyn Engine, cx: &Context) -> Result<Written> {
+    fn written(&self, engine: &dyn Engine, cx: &Context) -> Result<(Written, Option<Layerwise>)> {
         let mut read = engine.load_file(&self.files.output, engine::threads(self.judge.shared))?;
         // Whole batches, as the model may fix their size.
         let set = self.set.first(self.batch.max(VERIFIED / self.batch * self.batch));
         let batches = samples::labelled(&set, self.batch, "verify", &cx.progress);
         let comparison = compare::compare(&mut Own::new(self.made)?, &mut *read, batches)?;
-        Ok(Written { engine: engine.name(), comparison })
+        let written = Written { engine: engine.name(), comparison };
+        if !layerwise::is_quantized(self.made) {
+            return Ok((written, None));
+        }
+        let file = onnx::read(&self.files.output)?;
+        let batches = samples::labelled(&set, self.batch, "verify layers", &cx.progress);
+        let found = layerwise::compare(&file, engine, batches, self.judge.shared)?;
+        Ok((written, Some(found)))
     }
 
     /// Does the engine not even take the model that was given? Then its word on the result says
@@ -246,7 +257,10 @@ impl Proof {
     /// Adds the goals that were not met.
     fn judge(&mut self, args: &ProofArgs) {
         let failures = &mut self.failures;
-        for output in self.written.iter().flat_map(|written| &written.comparison.outputs) {
+        // Numbers between two steps fall on either side; what follows from that is no error.
+        failures.extend(self.activations.iter().flat_map(Layerwise::failures));
+        let exact = self.written.iter().filter(|_| self.activations.is_none());
+        for output in exact.flat_map(|written| &written.comparison.outputs) {
             let difference = report::relative(output);
             // What is not finite is reported with the evaluation.
             if !output.is_void()
@@ -304,6 +318,9 @@ impl Proof {
                 report::distance(&written.comparison),
                 counted(written.comparison.samples, "sample")
             ));
+        }
+        if let Some(activations) = &self.activations {
+            text.push_str(&activations.text());
         }
         for failure in &self.failures {
             text.push_str(&format!("not met  {failure}\n"));
