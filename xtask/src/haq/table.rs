@@ -6,8 +6,9 @@ use tensor_core::cost::hardware::{Layer, LayerKind};
 
 /// The section of a network.
 pub(super) fn report(options: &Options, report: &Report) -> String {
-    let Options { width, side, epochs, calibration, sensitivity, validation, test, episodes, .. } =
-        options;
+    let Options {
+        width, side, epochs, calibration, sensitivity, validation, test, episodes, ..
+    } = options;
     let name = &report.name;
     format!(
         "## {name}\n\n\
