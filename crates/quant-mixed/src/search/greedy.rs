@@ -18,9 +18,9 @@ pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Vec<Bits> {
             return bits;
         }
         let mut best: Option<(f64, usize, Bits)> = None;
-        for layer in 0..problem.len() {
-            let cost = problem.layer_cost(layer, bits[layer]);
-            let loss = sensitivities.loss(layer, bits[layer]);
+        for (layer, &own) in bits.iter().enumerate() {
+            let cost = problem.layer_cost(layer, own);
+            let loss = sensitivities.loss(layer, own);
             for choice in problem.choices(layer).iter().filter(|choice| choice.cost < cost) {
                 let lost = (sensitivities.loss(layer, choice.bits) - loss).max(0.0);
                 let rate = lost / (cost - choice.cost).min(excess);
