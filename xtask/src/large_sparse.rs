@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Number format of the products in convolutions, `f32` or `bf16`
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// How zeros are spread over the layers, as `kerf train --distribution` takes it
+    #[arg(long, default_value = "uniform")]
+    distribution: String,
 }
 
 /// One row: what was trained, the values that are not zero, and the accuracies in percent.
@@ -72,11 +75,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         say(&line(&row));
         rows.push(row);
     }
-    let Options { samples, epochs, batch, lr, seeds, precision, .. } = options;
+    let Options { samples, epochs, batch, lr, seeds, precision, distribution, .. } = options;
     let mut text = format!(
         "# Large and sparse against small and dense\n\n\
          Written by `cargo xtask large-sparse --samples {samples} --epochs {epochs} --batch {batch} --lr {lr} \
-         --seeds {seeds} --precision {precision}`:\nMobileNet-V1 on {samples} training images of Fashion-MNIST, from random weights, the same \
+         --seeds {seeds} --precision {precision} --distribution {distribution}`:\nMobileNet-V1 on {samples} training images of Fashion-MNIST, from random weights, the same \
          budget for each network.\nSparse ones are pruned while they train, with the defaults of `kerf train \
          --sparsity`. Top-1 on the 10,000 test\nimages for each seed.\n\n\
          | network | values that are not zero | seeds | mean | spread |\n|---|---|---|---|---|\n"
@@ -133,31 +136,43 @@ fn row(options: &Options, width: &str, sparsity: Option<&str>) -> Result<Row> {
     kerf::run(kerf::command(&new).args(["-o", MODEL]))?;
     let inspected = kerf::json(&mut kerf::command(&["inspect", MODEL]))?;
     let parameters = inspected["result"]["parameters"].as_u64().context("no parameters")?;
-    let (samples, epochs) = (options.samples.to_string(), options.epochs.to_string());
-    let batch = options.batch.to_string();
-    let mut zeros = 0;
-    let mut found = Vec::new();
-    for seed in 0..options.seeds {
-        let seed = seed.to_string();
-        let mut command = kerf::command(&["train", MODEL, "--reinit", "--seed", &seed]);
-        command.args(["--samples", &samples, "--epochs", &epochs, "--flip", "--shift", "2"]);
-        command.args(["--batch", &batch, "--lr", &options.lr]);
-        command.args(["--precision", &options.precision]);
-        command.args(["-o", "target/large_sparse_trained.onnx"]);
-        if let Some(sparsity) = sparsity {
-            command.args(["--sparsity", sparsity]);
-        }
-        let report = kerf::run(options.data.trains(&mut command))?;
-        if sparsity.is_some() {
-            zeros = report["result"]["sparsity"]["zeros"].as_u64().context("no zeros")?;
-        }
-        found.push(accuracy(&report)?);
-    }
+    // Steps of small batches leave a processor idle; runs beside each other do not.
+    let runs = std::thread::scope(|scope| {
+        let runs =
+            (0..options.seeds).map(|seed| scope.spawn(move || train(options, sparsity, seed)));
+        let runs: Vec<_> = runs.collect();
+        runs.into_iter()
+            .map(|run| run.join().expect("a run does not panic"))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    let zeros = runs.first().map_or(0, |run| run.1);
+    let found = runs.iter().map(|run| run.0).collect();
     let name = match sparsity {
         None => format!("width {width}, dense"),
         Some(sparsity) => format!("width {width}, {sparsity} sparse"),
     };
     Ok(Row { is_sparse: sparsity.is_some(), name, nonzero: parameters - zeros, found })
+}
+
+/// Accuracy in percent and number of zeros of one run.
+fn train(options: &Options, sparsity: Option<&str>, seed: u64) -> Result<(f64, u64)> {
+    let output = format!("target/large_sparse_{seed}.onnx");
+    let [samples, epochs, batch] =
+        [options.samples, options.epochs, options.batch].map(|number| number.to_string());
+    let seed = seed.to_string();
+    let mut command = kerf::command(&["train", MODEL, "--reinit", "--seed", &seed]);
+    command.args(["--samples", &samples, "--epochs", &epochs, "--batch", &batch]);
+    command.args(["--lr", &options.lr, "--precision", &options.precision]);
+    command.args(["--threads", "1", "-o", &output]);
+    if let Some(sparsity) = sparsity {
+        command.args(["--sparsity", sparsity, "--distribution", &options.distribution]);
+    }
+    let report = kerf::run(options.data.trains(&mut command))?;
+    let zeros = match sparsity {
+        Some(_) => report["result"]["sparsity"]["zeros"].as_u64().context("no zeros")?,
+        None => 0,
+    };
+    Ok((accuracy(&report)?, zeros))
 }
 
 /// Accuracies over the values that are not zero: a point for each seed, a line through the means of

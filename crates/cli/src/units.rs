@@ -128,6 +128,27 @@ pub(crate) fn parse_sparsity(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a time in microseconds.
+pub(crate) fn parse_time(text: &str) -> Result<f64, String> {
+    let units = [("ms", 1e3), ("us", 1.0), ("s", 1e6)];
+    parse_unit(text, &units, "a time with its unit, such as `12ms` or `900us`")
+}
+
+/// Reads an energy in microjoules.
+pub(crate) fn parse_energy(text: &str) -> Result<f64, String> {
+    let units = [("mJ", 1e3), ("uJ", 1.0), ("J", 1e6)];
+    parse_unit(text, &units, "an energy with its unit, such as `3mJ` or `900uJ`")
+}
+
+fn parse_unit(text: &str, units: &[(&str, f64)], expected: &str) -> Result<f64, String> {
+    let found = units.iter().find_map(|(unit, factor)| {
+        let number: f64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
+        Some(number * factor)
+    });
+    let found = found.filter(|value| value.is_finite() && *value > 0.0);
+    found.ok_or_else(|| format!("expected {expected}"))
+}
+
 /// Reads a percentage such as `0.5%`, in [0, 100].
 pub(crate) fn parse_percentage(text: &str) -> Result<f64, String> {
     let expected = "expected a percentage from 0% to 100%, such as `0.5%`";
@@ -165,6 +186,12 @@ mod tests {
 
     #[test]
     fn budgets_need_units() {
+        assert_eq!(parse_time("12ms"), Ok(12_000.0));
+        assert_eq!(parse_time("0.5 s"), Ok(500_000.0));
+        assert_eq!(parse_energy("900uJ"), Ok(900.0));
+        for bad in ["12", "ms", "-1ms", "nanms", "0us"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
         assert_eq!(parse_count("1.2G"), Ok(1_200_000_000));
         assert_eq!(parse_count("1000"), Ok(1000));
         assert_eq!(parse_bytes("4MiB"), Ok(4 << 20));

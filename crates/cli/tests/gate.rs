@@ -7,6 +7,8 @@ use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, VGG, command, finish, kerf};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// A tiny run.
 fn gate(model: &str, output: &str, more: &[&str]) -> Run {
@@ -31,6 +33,7 @@ fn budgets_are_met_exactly_and_the_cut_is_lossless() {
         (&bn, &["--macs", "20%", "--round-to", "1", "--run", &run], 0.2),
         (VGG, &["--macs", "70%", "--prox", "l0", "--teacher", VGG], 0.7),
         (RESNET, &["--macs", "30%", "--penalty", "uniform", "--reinit"], 0.3),
+        (RESNET, &["--macs", "20%", "--branches"], 0.2),
     ] {
         let document = gate(model, &output, more).success().json();
         assert_eq!(document["schema"], "kerf.gate/1");
@@ -45,7 +48,10 @@ fn budgets_are_met_exactly_and_the_cut_is_lossless() {
         assert!(compared["max_relative"].as_f64().unwrap() <= 1e-5, "{compared}");
         let top1 = |name: &str| compared["top1"][name].as_f64().unwrap();
         assert_eq!(top1("reference_accuracy"), top1("candidate_accuracy"));
-        for list in gates["lists"].as_array().unwrap() {
+        let lists = gates["lists"].as_array().unwrap();
+        let branches = lists.iter().filter(|list| list["id"].as_str().unwrap().starts_with('b'));
+        assert_eq!(branches.count(), if more.contains(&"--branches") { 9 } else { 0 });
+        for list in lists {
             let values = list["values"].as_array().unwrap();
             let open = values.iter().filter(|value| value.as_f64().unwrap() > 0.0).count();
             assert_eq!(list["open"], open);
@@ -104,6 +110,31 @@ fn threads_do_not_change_the_bytes() {
     assert!(fs::read(path("one.onnx")).unwrap() == fs::read(path("two.onnx")).unwrap());
 }
 
+/// A run that is killed goes on from its checkpoint, gates and all, and ends in the same bytes.
+#[test]
+fn a_killed_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (whole, parted, run) = (path("whole.onnx"), path("parted.onnx"), path("run"));
+    let more = ["--macs", "40%", "--branches", "--no-verify", "--checkpoint-every", "1", "--run"];
+    gate(VGG, &whole, &[&more[..], &[&path("first")]].concat()).success();
+    let files = ["gate", VGG, "-o", &parted, "--data", TEST, "--preprocess", PREPROCESS];
+    let size = ["--samples", "160", "--batch", "16", "--steps", "20", "--json", "--force"];
+    let arguments = [&files[..], &size, &more, &[&run]].concat();
+    let mut child =
+        command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Checkpoints are replaced as a whole, so a file that is there has one.
+    let checkpoint = Path::new(&run).join("last.safetensors");
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let document = kerf(&arguments).success().json();
+    assert!(document["result"]["training"]["resumed_from"].as_u64().unwrap() > 0);
+    assert!(fs::read(&whole).unwrap() == fs::read(&parted).unwrap());
+}
+
 #[test]
 fn a_plan_says_what_is_gated_and_what_is_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,6 +188,7 @@ fn what_cannot_be_is_refused_before_training() {
         (&["--price", "1", "--method", "sigmoid"], "E0440"),
         (&["--macs", "50%", "--method", "sigmoid", "--prox", "l0"], "E0443"),
         (&["--macs", "50%", "--method", "sigmoid", "--round-to", "8"], "E0443"),
+        (&["--macs", "50%", "--method", "sigmoid", "--branches"], "E0443"),
     ] {
         // A budget that cannot be met is a goal missed, not a wrong command.
         let run = gate(RESNET, &output, more).exits(if code == "E0442" { 1 } else { 2 });
@@ -171,4 +203,31 @@ fn what_cannot_be_is_refused_before_training() {
     let more = ["--data", &unlabelled, "--samples", "64", "--batch", "16", "--steps", "6"];
     finish(&mut command(&[&arguments[..], &more].concat())).exits(2);
     finish(&mut command(&[&arguments[..], &more, &["--teacher", VGG]].concat())).success();
+}
+
+/// Time is a budget, too, by the model of a device or by a table.
+#[test]
+fn a_budget_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx").display().to_string();
+    let device = "roofline:peak=1e10,bandwidth=1e9";
+    let more = ["--latency", "50%", "--hardware", device, "--round-to", "1"];
+    let resource =
+        gate(RESNET, &output, &more).success().json()["result"]["gates"]["resource"].clone();
+    let [model, original] = ["by_model", "original"].map(|name| resource[name].as_f64().unwrap());
+    assert_eq!(resource["what"], "microseconds");
+    assert!(model <= 0.5 * original && model > 0.48 * original, "{model} of {original}");
+    for (more, code) in [
+        (&["--latency", "50%"][..], "E0010"),
+        (&["--macs", "50%", "--hardware", device], "E0010"),
+        (&["--macs", "50%", "--latency", "50%", "--hardware", device], "E0010"),
+        (&["--latency", "50%", "--hardware", "abacus"], "E0553"),
+        (&["--latency", "50%", "--hardware", "size"], "E0559"),
+        (&["--latency", "50%", "--cost", "no-such-table"], "E0003"),
+        (&["--max-latency", "5", "--hardware", device], "E0010"),
+    ] {
+        let document: Value =
+            serde_json::from_str(&gate(RESNET, &output, more).exits(2).stdout).unwrap();
+        assert_eq!(document["error"]["code"], code, "{more:?}");
+    }
 }

@@ -7,8 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use tensor_core::channels::{Channels, analyze};
-use tensor_core::cost::{self, cost};
+use tensor_core::cost::{self, Price, cost, hardware};
 use tensor_core::graph::{Constant, Graph, Node};
 use tensor_core::run::{Array, Facts, Session, infer};
 use tensor_core::train::prepare;
@@ -23,10 +24,14 @@ struct Model {
 
 impl Model {
     fn new(graph: &Graph) -> Self {
+        Self::with(graph, Selection::default())
+    }
+
+    fn with(graph: &Graph, selection: Selection) -> Self {
         let graph = prepare(graph);
         let facts = infer(&graph, &BTreeMap::new()).unwrap();
         let channels = analyze(&graph, &facts).unwrap();
-        let placement = Placement::new(&graph, &facts, &channels, Selection::default()).unwrap();
+        let placement = Placement::new(&graph, &facts, &channels, selection).unwrap();
         Self { graph, facts, channels, placement }
     }
 
@@ -55,14 +60,14 @@ impl Model {
             .collect();
         let closed: Vec<Vec<bool>> =
             open.iter().map(|list| list.iter().map(|open| !open).collect()).collect();
-        let graph = close(&self.graph, &self.placement.sites, &closed).unwrap();
+        let graph = close(&self.graph, &self.placement, &closed).unwrap();
         let counts = open.iter().map(|list| list.iter().filter(|open| **open).count());
         (graph, counts.collect())
     }
 
     fn counted(&self, what: cost::Resource, open: &[usize]) -> f64 {
         let Self { graph, facts, channels, placement } = self;
-        placement.resource(graph, facts, channels, what).unwrap().at(open)
+        placement.resource(graph, facts, channels, &what.into()).unwrap().at(open)
     }
 }
 
@@ -203,6 +208,82 @@ fn whole_branches_go_exactly() {
     assert!(found < 1e-5, "{found}");
 }
 
+/// One gate closes a branch, of any length, also beside a projection; the term counts what is left.
+#[test]
+fn a_gate_closes_a_whole_branch() {
+    let resnet50 = Model::zoo("resnet50", 64, 0.125).graph;
+    let mobilenet = Model::zoo("mobilenet-v2", 64, 0.35).graph;
+    let models = [
+        (Model::fixture("resnet20_bn").graph, 9),
+        (Model::fixture("resnet20_folded").graph, 9),
+        (resnet50, 16),
+        (mobilenet, 10),
+    ];
+    for (graph, branches) in models {
+        let model = Model::with(&graph, Selection { branches: true, ..Selection::default() });
+        let is_branch = |list: usize| !model.placement.lists[list].branch.is_empty();
+        let count = (0..model.placement.lists.len()).filter(|&list| is_branch(list)).count();
+        assert_eq!(count, branches);
+        for seed in 0..4 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut draw = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+            // Every second branch closes, some channels of all lists do.
+            let (gated, open) = model.gated(&mut |list, place| match is_branch(list) {
+                true => draw() < 0.5,
+                false => place == 0 || draw() < 0.7,
+            });
+            let closed = (0..open.len()).filter(|&list| is_branch(list) && open[list] == 0).count();
+            let small = cut(&gated);
+            assert_eq!(small.branches.len(), closed);
+            let macs = total(&small.graph, cost::Resource::Macs);
+            assert_eq!(macs as f64, model.counted(cost::Resource::Macs, &open));
+            let found = difference(&gated, &small.graph, &mut random);
+            assert!(found < 1e-5, "{found}");
+        }
+    }
+    let exclude = ["no-such-layer".to_owned()];
+    let selection = Selection { frozen: &exclude, branches: true, ..Selection::default() };
+    let all = Model::with(&Model::fixture("resnet20_bn").graph, selection).placement;
+    let name = [all.lists.last().unwrap().name.clone()];
+    let selection = Selection { frozen: &name, branches: true, ..Selection::default() };
+    let fewer = Model::with(&Model::fixture("resnet20_bn").graph, selection).placement;
+    let count = |placement: &Placement| {
+        placement.lists.iter().filter(|list| !list.branch.is_empty()).count()
+    };
+    assert_eq!((count(&all), count(&fewer)), (9, 8));
+}
+
+/// Of a device's time, the term follows what the device says of the cut model.
+#[test]
+fn the_term_follows_a_device() {
+    let device = hardware::find("roofline:peak=1e10,bandwidth=1e9").unwrap();
+    let price = Price::Latency(Arc::from(device));
+    for name in ["resnet20_bn", "vgg7_folded"] {
+        let graph = Model::fixture(name).graph;
+        let model = Model::with(&graph, Selection { branches: true, ..Selection::default() });
+        let Model { graph, facts, channels, placement } = &model;
+        let resource = placement.resource(graph, facts, channels, &price).unwrap();
+        let all = price.of(graph, facts).unwrap();
+        assert!((resource.at(resource.full()) / all - 1.0).abs() < 1e-9);
+        for (seed, share) in [(0, 0.8), (1, 0.5), (2, 0.2)] {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut draw = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+            let (gated, open) = model.gated(&mut |_, place| place == 0 || draw() < share);
+            let small = cut(&gated).graph;
+            let found = price.of(&small, &infer(&small, &BTreeMap::new()).unwrap()).unwrap();
+            let term = resource.at(&open);
+            assert!((term / found - 1.0).abs() < 0.01, "{name} {share}: {term} {found}");
+        }
+        // A stage without branches takes what its stream takes.
+        let is_branch = |list: usize| !placement.lists[list].branch.is_empty();
+        let (gated, open) = model.gated(&mut |list, _| !is_branch(list));
+        let small = cut(&gated).graph;
+        let found = price.of(&small, &infer(&small, &BTreeMap::new()).unwrap()).unwrap();
+        assert!((resource.at(&open) / found - 1.0).abs() < 1e-9, "{name}");
+        assert!((0..open.len()).all(|list| resource.relaxation(resource.full(), list) > 0.0));
+    }
+}
+
 /// Outside of branches one channel of a list stays, though nothing comes through its readers.
 #[test]
 fn an_axis_keeps_a_channel() {
@@ -248,7 +329,7 @@ fn other_readers_are_respected() {
 fn groups_are_left_out_by_name() {
     let model = Model::fixture("vgg7_bn");
     let of = |exclude: &[String], frozen: &[String]| {
-        let selection = Selection { exclude, frozen, original: None };
+        let selection = Selection { exclude, frozen, ..Selection::default() };
         Placement::new(&model.graph, &model.facts, &model.channels, selection)
     };
     let name = model.placement.lists[1].id.clone();

@@ -32,18 +32,15 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area) -> Drawn) -> Result<String> {
     Ok(text)
 }
 
-/// Weights up, activations down, a panel for each network and device; depthwise layers are orange and
+/// Weights up, activations down, a panel for each device; depthwise layers are orange and
 /// have a mark on the axis. The line is multiply-accumulates per byte at 8 bits, on a logarithmic scale.
-pub(super) fn bits(reports: &[Report]) -> Result<String> {
-    let count = reports.len() * CROSSED.len();
-    let height = PANEL.1 * u32::try_from(count.max(1))?;
+pub(super) fn bits(report: &Report) -> Result<String> {
+    let count = CROSSED.len();
+    let height = PANEL.1 * u32::try_from(count)?;
     svg((PANEL.0, height), |area| {
-        let panels = area.split_evenly((count.max(1), 1));
-        let policies = reports.iter().flat_map(|report| {
-            let devices = CROSSED.iter().zip(&report.policies);
-            devices.map(move |(device, policy)| (report, device, policy))
-        });
-        for (panel, (report, device, policy)) in panels.iter().zip(policies) {
+        let panels = area.split_evenly((count, 1));
+        let policies = CROSSED.iter().zip(&report.policies);
+        for (panel, (device, policy)) in panels.iter().zip(policies) {
             let title = format!("{}, searched for {device}", report.name);
             policy_panel(panel, &title, &report.network.layers, policy)?;
         }
@@ -91,16 +88,12 @@ fn policy_panel(panel: &Area, title: &str, layers: &[Layer], policy: &[Bits]) ->
     Ok(())
 }
 
-/// Test accuracy over the share of the cost at 8 bits; a panel for each network and device that has several
-/// budgets.
-pub(super) fn pareto(reports: &[Report]) -> Result<String> {
+/// Test accuracy over the share of the cost at 8 bits; a panel for each device that has several budgets.
+pub(super) fn pareto(report: &Report) -> Result<String> {
     let devices = ["bismo-edge", "bismo-cloud"];
-    let count = reports.len().max(1);
-    let size = (PANEL.0, 320 * u32::try_from(count)?);
-    svg(size, |area| {
-        let panels = area.split_evenly((count, devices.len()));
-        let pairs = reports.iter().flat_map(|r| devices.iter().map(move |device| (r, *device)));
-        for (panel, (report, device)) in panels.iter().zip(pairs) {
+    svg((PANEL.0, 340), |area| {
+        let panels = area.split_evenly((1, devices.len()));
+        for (panel, device) in panels.iter().zip(devices) {
             let rows: Vec<&Solved> =
                 report.solved.iter().filter(|solved| solved.row.device == device).collect();
             front(panel, &format!("{} on {device}", report.name), report.float, &rows)?;

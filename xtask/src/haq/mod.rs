@@ -6,6 +6,7 @@ mod network;
 mod table;
 
 use crate::fashion_mnist::FashionMnist;
+use crate::section;
 use crate::step::say;
 use anyhow::{Context, Result};
 use network::{Network, Outcome};
@@ -14,8 +15,6 @@ use std::path::PathBuf;
 use tensor_core::cost::hardware::{self, Hardware};
 
 const REPORT: &str = "benches/haq.md";
-const FIGURE: &str = "benches/haq_bits.svg";
-const PLOT: &str = "benches/haq_pareto.svg";
 
 /// Size of the experiment.
 #[derive(clap::Args)]
@@ -79,7 +78,6 @@ const CROSSED_BITS: u32 = 4;
 /// A row with what each method found.
 struct Solved {
     row: &'static Row,
-    budget: f64,
     full: f64,
     outcomes: Vec<Outcome>,
 }
@@ -96,25 +94,18 @@ struct Report {
     network: Network,
 }
 
-/// Trains, searches, writes tables and figures.
+/// Trains, searches, writes tables and figures: a section and two figures for each network.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut reports = Vec::new();
     for name in &options.networks {
         let report = search(options, name)?;
-        reports.push(report);
-        // An interrupted experiment leaves what it found.
-        write(options, &reports)?;
+        section::write(REPORT, name, &table::report(options, &report))?;
+        let figures = [("bits", draw::bits(&report)?), ("pareto", draw::pareto(&report)?)];
+        for (kind, figure) in figures {
+            let path = format!("benches/haq_{kind}_{name}.svg");
+            std::fs::write(&path, figure).with_context(|| format!("writing {path}"))?;
+        }
     }
     Ok(())
-}
-
-fn write(options: &Options, reports: &[Report]) -> Result<()> {
-    let text = table::report(options, reports);
-    std::fs::write(REPORT, text).with_context(|| format!("writing {REPORT}"))?;
-    let figure = draw::bits(reports)?;
-    std::fs::write(FIGURE, figure).with_context(|| format!("writing {FIGURE}"))?;
-    let plot = draw::pareto(reports)?;
-    std::fs::write(PLOT, plot).with_context(|| format!("writing {PLOT}"))
 }
 
 /// The problem of a budget as large as uniform bits cost; a budget of size leaves activations at 8 bits.
@@ -150,8 +141,7 @@ fn search(options: &Options, name: &str) -> Result<Report> {
             row.bits,
             shown.join(", ")
         ));
-        let (budget, full) = (problem.budget(), problem.full());
-        solved.push(Solved { row, budget, full, outcomes });
+        solved.push(Solved { row, full: problem.full(), outcomes });
     }
     let devices = CROSSED.map(hardware::find);
     let devices = devices.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -160,7 +150,7 @@ fn search(options: &Options, name: &str) -> Result<Report> {
     for (own, device) in CROSSED.iter().zip(&devices) {
         let row = Row { device: own, resource: Resource::Latency, bits: CROSSED_BITS };
         let own = problem(&network, &**device, &row)?;
-        let bits = network.exact(&own)?;
+        let bits = network.exact(&own);
         let mut shares = Vec::new();
         for (other, device) in CROSSED.iter().zip(&devices) {
             let other = Row { device: other, ..row };

@@ -14,8 +14,8 @@ const AREAS: [&str; 12] = [
     include_str!("distill.md"),
     include_str!("sparse.md"),
     include_str!("gate.md"),
-    include_str!("quantize.md"),
     include_str!("hardware.md"),
+    include_str!("quantize.md"),
 ];
 
 /// The explanation of one code.

@@ -1,11 +1,12 @@
 //! Branches beside a skip path that can go as a whole.
 
-use super::weights::weight;
+use super::weights::{Weight, weight};
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::{Channels, ClassId, Contraction};
 use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::rewrite::Edit;
 use tensor_core::run::Facts;
-use tensor_core::{NodeId, Result, ValueId, rewrite};
+use tensor_core::{ElementType, NodeId, Result, ValueId, rewrite};
 
 /// The end of a branch: a layer, perhaps a normalization, and the sum with the skip path.
 struct Branch {
@@ -117,7 +118,8 @@ pub(crate) fn without_branch(
         let rest = remainder(graph, &index, facts, &branch)?;
         let add = graph.node(branch.add);
         let is_output = add.output(0).is_some_and(|value| graph.outputs.contains(&value));
-        let mut edits = dead_ends(graph, &index, &branch);
+        let dead = dead_ends(graph, &index, &branch).into_iter();
+        let mut edits: Vec<Edit> = dead.map(|node| Edit::Remove { node }).collect();
         if rest.iter().all(|&value| value == 0.0) && !is_output {
             edits.push(Edit::Bypass { node: branch.add, with: branch.skip });
         } else {
@@ -134,8 +136,64 @@ pub(crate) fn without_branch(
     Ok(None)
 }
 
-/// Removes the nodes that only the branch needed.
-fn dead_ends(graph: &Graph, index: &Index, branch: &Branch) -> Vec<Edit> {
+/// A branch that one gate on the weight of its last layer can close.
+pub(crate) struct Whole<'a> {
+    /// Its last layer.
+    pub(crate) layer: NodeId,
+    /// The weight of that layer.
+    pub(crate) weight: Weight<'a>,
+    /// The constants that scale and shift what it gives.
+    pub(crate) end: Vec<ValueId>,
+    /// Values and constants that are gone without it.
+    pub(crate) values: BTreeSet<ValueId>,
+}
+
+/// All branches beside skip paths, in the order of the graph. Where both sides of a sum are branches,
+/// as in a block with a projection, it is the side of more layers.
+pub(crate) fn branches<'a>(graph: &Graph, facts: &Facts, channels: &'a Channels) -> Vec<Whole<'a>> {
+    let index = Index::new(graph);
+    let mut found: BTreeMap<NodeId, (usize, Whole)> = BTreeMap::new();
+    for contraction in &channels.contractions {
+        let Ok(weight) = weight(graph, &index, channels, contraction) else { continue };
+        let Some(branch) = branch(graph, facts, &index, contraction) else { continue };
+        let nodes = dead_ends(graph, &index, &branch);
+        if found.get(&branch.add).is_some_and(|(count, _)| *count >= nodes.len()) {
+            continue;
+        }
+        let Some(end) = end(graph, &index, &branch, weight.value) else { continue };
+        let is_gone = |value: &ValueId| {
+            let of_branch = |node: &NodeId| nodes.contains(node);
+            index.producer(*value).as_ref().is_some_and(of_branch)
+                || graph.initializer(*value).is_some()
+                    && index.readers(*value).iter().all(|(node, _)| of_branch(node))
+        };
+        let own = nodes.iter().map(|&node| graph.node(node));
+        let values = own.flat_map(|node| node.inputs.iter().chain(&node.outputs).flatten());
+        let values = values.copied().filter(is_gone).collect();
+        let whole = Whole { layer: branch.layer, weight, end, values };
+        found.insert(branch.add, (nodes.len(), whole));
+    }
+    found.into_values().map(|(_, whole)| whole).collect()
+}
+
+/// The constants that scale and shift what a branch gives, where no other node reads them.
+fn end(graph: &Graph, index: &Index, branch: &Branch, weight: ValueId) -> Option<Vec<ValueId>> {
+    let end = match branch.norm {
+        Some(norm) => graph.node(norm).inputs.iter().skip(1).take(2).flatten().copied().collect(),
+        None => [Some(weight), graph.node(branch.layer).input(2)].into_iter().flatten().collect(),
+    };
+    let is_own = |value: &ValueId| {
+        let is_float = |constant: &Constant| constant.element() == ElementType::F32;
+        index.readers(*value).len() == 1
+            && !graph.outputs.contains(value)
+            && graph.initializer(*value).is_some_and(is_float)
+    };
+    let end: Vec<ValueId> = end;
+    end.iter().all(is_own).then_some(end)
+}
+
+/// The nodes that only the branch needs.
+fn dead_ends(graph: &Graph, index: &Index, branch: &Branch) -> Vec<NodeId> {
     let mut gone = vec![false; graph.nodes.len()];
     let captured = |value: ValueId| graph.nodes.iter().any(|node| node.captures.contains(&value));
     let mut next: Vec<NodeId> = vec![branch.norm.unwrap_or(branch.layer)];
@@ -155,6 +213,5 @@ fn dead_ends(graph: &Graph, index: &Index, branch: &Branch) -> Vec<Edit> {
         let inputs = graph.node(id).inputs.iter().flatten();
         next.extend(inputs.filter_map(|&value| index.producer(value)));
     }
-    let removed = graph.node_ids().filter(|id| gone[id.index()]);
-    removed.map(|node| Edit::Remove { node }).collect()
+    graph.node_ids().filter(|id| gone[id.index()]).collect()
 }

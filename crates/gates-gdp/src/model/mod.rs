@@ -12,4 +12,4 @@ mod weights;
 
 pub use close::close;
 pub use cut::{Cut, cut_zeros};
-pub use placement::{GateList, Placement, Selection, Site, Ungated};
+pub use placement::{BranchSite, GateList, Placement, Selection, Site, Ungated};

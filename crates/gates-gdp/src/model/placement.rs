@@ -1,24 +1,25 @@
 //! Which channels get gates, and which weights the gates scale.
 
-use super::blocks::without_branch;
+use super::blocks::{branches, without_branch};
 use super::weights::weight;
 use crate::Resource;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::{Channels, ClassId, Group, group_id};
-use tensor_core::cost::{self, Scalable, WidthCost};
+use tensor_core::cost::{Price, Scalable, WidthCost};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
 use tensor_core::text::{matches, near};
 use tensor_core::{Error, Result, ValueId};
 
 /// Channels with gates of their own, one gate per class: the channels of a layer, of a whole
-/// residual stream, of a slice of a concatenation.
+/// residual stream, of a slice of a concatenation. Or one gate for a whole
+/// [branch](Selection::branches).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateList {
-    /// Short name of the group, such as `g07`.
+    /// Short name of the group, such as `g07`; of branches such as `b02`.
     pub id: String,
-    /// Name of the first value that carries the channels.
+    /// Name of the first value that carries the channels, or of the last layer of the branch.
     pub name: String,
     /// Number of gates.
     pub channels: usize,
@@ -29,6 +30,9 @@ pub struct GateList {
     /// The class behind each gate.
     #[serde(skip)]
     pub classes: Vec<ClassId>,
+    /// Of a branch, the names of what goes with it.
+    #[serde(skip)]
+    pub branch: Vec<String>,
 }
 
 /// A weight that gates scale.
@@ -42,6 +46,19 @@ pub struct Site {
     pub axis: usize,
     /// List and place of the gate at each position; `None` where there is none.
     pub gates: Vec<Option<(usize, usize)>>,
+}
+
+/// What the gate of a whole branch scales: all that its end gives. A gate before a normalization would
+/// change nothing until it closes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchSite {
+    /// List of the gate.
+    pub list: usize,
+    /// Initializers that the gate scales: scale and shift of the normalization at the end of the
+    /// branch, or else weight and bias of its last layer.
+    pub scaled: Vec<String>,
+    /// Initializer of that layer's weight.
+    pub weight: String,
 }
 
 /// Channels without gates, and why.
@@ -64,6 +81,8 @@ pub struct Selection<'a> {
     pub exclude: &'a [String],
     /// The same, of names that need not be those of groups: of frozen parameters.
     pub frozen: &'a [String],
+    /// Gates for whole branches beside a skip path, too.
+    pub branches: bool,
     /// The graph that this one was made from for training: groups have the names that they have there.
     pub original: Option<(&'a Graph, &'a Channels)>,
 }
@@ -75,6 +94,8 @@ pub struct Placement {
     pub lists: Vec<GateList>,
     /// The weights that they scale.
     pub sites: Vec<Site>,
+    /// What the gates of branches scale.
+    pub branches: Vec<BranchSite>,
     /// What has no gates.
     pub ungated: Vec<Ungated>,
 }
@@ -95,9 +116,14 @@ impl Placement {
         channels: &Channels,
         selection: Selection,
     ) -> Result<Self> {
-        let Selection { exclude, frozen, original } = selection;
+        let Selection { exclude, frozen, branches, original } = selection;
         let index = Index::new(graph);
-        let mut placement = Self { lists: Vec::new(), sites: Vec::new(), ungated: Vec::new() };
+        let mut placement = Self {
+            lists: Vec::new(),
+            sites: Vec::new(),
+            branches: Vec::new(),
+            ungated: Vec::new(),
+        };
         let signatures = signatures(graph, facts, &index, channels);
         let mut known = BTreeSet::new();
         let mut is_used = vec![false; exclude.len()];
@@ -157,6 +183,9 @@ impl Placement {
         }
         placement.find_sites(graph, &index, channels);
         placement.find_branches(graph, facts, channels)?;
+        if branches {
+            placement.add_branches(graph, facts, channels, [exclude, frozen]);
+        }
         Ok(placement)
     }
 
@@ -188,6 +217,7 @@ impl Placement {
                 readers: readers.clone(),
                 may_close: false,
                 classes,
+                branch: Vec::new(),
             });
         }
     }
@@ -205,6 +235,38 @@ impl Placement {
                     gates,
                 });
             }
+        }
+    }
+
+    /// Adds a gate for each branch whose last layer no pattern names.
+    fn add_branches(
+        &mut self,
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        without: [&[String]; 2],
+    ) {
+        for (number, whole) in branches(graph, facts, channels).into_iter().enumerate() {
+            let (key, parameter) = (graph.key(whole.layer), graph.name(whole.weight.value));
+            let is_named = |pattern| matches(pattern, key) || matches(pattern, parameter);
+            if without.into_iter().flatten().any(|pattern| is_named(pattern)) {
+                continue;
+            }
+            let list = self.lists.len();
+            self.lists.push(GateList {
+                id: format!("b{number:02}"),
+                name: key.to_owned(),
+                channels: 1,
+                readers: vec![key.to_owned()],
+                may_close: true,
+                classes: Vec::new(),
+                branch: whole.values.iter().map(|&v| graph.name(v).to_owned()).collect(),
+            });
+            self.branches.push(BranchSite {
+                list,
+                scaled: whole.end.iter().map(|&v| graph.name(v).to_owned()).collect(),
+                weight: parameter.to_owned(),
+            });
         }
     }
 
@@ -244,7 +306,7 @@ impl Placement {
     /// The resource over the numbers of open gates, as a graph with the same weights counts: this one,
     /// or the one that it was made from for training. Of multiply-accumulates it is exactly what
     /// [`cost`](tensor_core::cost::cost) gives for the cut graph. Of parameters too, but for branches
-    /// that are gone: their normalization is still counted.
+    /// that go because all gates of their channels close: their normalization is still counted.
     ///
     /// # Errors
     /// When a node's attributes are invalid.
@@ -253,7 +315,7 @@ impl Placement {
         graph: &Graph,
         facts: &Facts,
         channels: &Channels,
-        what: cost::Resource,
+        what: &Price,
     ) -> Result<Resource> {
         let mut classes: Vec<BTreeMap<usize, ClassId>> = vec![BTreeMap::new(); self.lists.len()];
         for site in &self.sites {
@@ -265,14 +327,16 @@ impl Placement {
                 }
             }
         }
-        let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| match classes.len()
-            == list.channels
-        {
-            true => Ok(Scalable { classes: classes.into_values().collect(), only: Vec::new() }),
-            false => Err(Error::internal(format!("the graph lacks channels of {}", list.id))),
+        let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| {
+            let part: Vec<_> = list.branch.iter().filter_map(|name| graph.find(name)).collect();
+            if part.is_empty() && classes.len() != list.channels {
+                return Err(Error::internal(format!("the graph lacks channels of {}", list.id)));
+            }
+            let classes = classes.into_values().collect();
+            Ok(Scalable { classes, part, ..Scalable::default() })
         };
         let sets = self.lists.iter().zip(classes).map(set).collect::<Result<Vec<_>>>()?;
-        let cost = WidthCost::new(graph, facts, channels, &sets, what)?;
+        let cost = WidthCost::priced(graph, facts, channels, &sets, what)?;
         Ok(Resource::of(cost, self.lists.iter().map(|list| list.channels).collect()))
     }
 }

@@ -31,10 +31,11 @@ impl Placed {
         let selection = Selection {
             exclude: &params.exclude,
             frozen: &params.frozen,
+            branches: params.branches,
             original: original.as_ref().map(|(graph, _, channels)| (*graph, channels)),
         };
         let placement = Placement::new(graph, &facts, &channels, selection)?;
-        let what = params.resource;
+        let what = &params.resource;
         let resource = match &original {
             Some((graph, facts, channels)) => placement.resource(graph, facts, channels, what)?,
             None => placement.resource(graph, &facts, &channels, what)?,

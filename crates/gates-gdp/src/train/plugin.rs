@@ -3,13 +3,13 @@
 use super::history::History;
 use super::place::{self, Placed};
 use crate::gate::along;
-use crate::model::{GateList, Placement, Ungated};
+use crate::model::{BranchSite, GateList, Placement, Ungated};
 use crate::{Gate, GateOptimizer, GateParams};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use tensor_core::cost;
+use std::collections::{BTreeMap, BTreeSet};
+use tensor_core::cost::{Price, Resource};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::Edit;
 use tensor_core::run::Array;
@@ -22,11 +22,13 @@ pub struct TrainParams {
     /// Of the optimizer of the gates.
     pub gates: GateParams,
     /// What is counted.
-    pub resource: cost::Resource,
+    pub resource: Price,
     /// Groups without gates, by id, root, layer or parameter; `*` matches any text.
     pub exclude: Vec<String>,
     /// Names of frozen parameters and layers, whose groups have no gates either.
     pub frozen: Vec<String>,
+    /// Gates for whole branches beside a skip path, too.
+    pub branches: bool,
     /// Input shapes that the resource is counted at, where the model leaves them open.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The graph that the resource is counted in, with the same weights, where training adds to it;
@@ -38,9 +40,10 @@ impl Default for TrainParams {
     fn default() -> Self {
         Self {
             gates: GateParams::default(),
-            resource: cost::Resource::Macs,
+            resource: Price::Count(Resource::Macs),
             exclude: Vec::new(),
             frozen: Vec::new(),
+            branches: false,
             shapes: BTreeMap::new(),
             original: None,
         }
@@ -152,16 +155,40 @@ impl Gated {
         Ok(self.optimizer.resource().share(&self.open()?))
     }
 
-    /// The weight as its gates let it through; `None` when nothing scales it.
-    fn view(&self, name: &str, weight: &Tensor) -> Result<Option<Tensor>> {
-        let sites = self.placement.sites.iter().zip(&self.places);
-        let mut own = sites.filter(|(site, _)| site.parameter == name);
-        let Some((site, places)) = own.next() else { return Ok(None) };
-        let mut all = self.gates.iter().map(Gate::values).collect::<Result<Vec<_>>>()?;
-        all.push(Tensor::ones(1, candle_core::DType::F32, &Device::Cpu)?);
-        let scale = Tensor::cat(&all, 0)?.index_select(places, 0)?;
-        let scale = scale.to_device(weight.device())?;
-        Ok(Some(weight.broadcast_mul(&along(&scale, weight, site.axis)?)?))
+    /// The parameter as its gates let it through; `None` when nothing scales it.
+    fn view(&self, name: &str, value: &Tensor) -> Result<Option<Tensor>> {
+        let mut scaled = None;
+        let mut sites = self.placement.sites.iter().zip(&self.places);
+        if let Some((site, places)) = sites.find(|(site, _)| site.parameter == name) {
+            let mut all = self.gates.iter().map(Gate::values).collect::<Result<Vec<_>>>()?;
+            all.push(Tensor::ones(1, candle_core::DType::F32, &Device::Cpu)?);
+            let scale = Tensor::cat(&all, 0)?.index_select(places, 0)?;
+            let scale = scale.to_device(value.device())?;
+            scaled = Some(value.broadcast_mul(&along(&scale, value, site.axis)?)?);
+        }
+        let is_scaled = |site: &&BranchSite| site.scaled.iter().any(|scaled| scaled == name);
+        if let Some(site) = self.placement.branches.iter().find(is_scaled) {
+            let scale = self.gates[site.list].values()?.to_device(value.device())?;
+            scaled = Some(scaled.as_ref().unwrap_or(value).broadcast_mul(&scale)?);
+        }
+        Ok(scaled)
+    }
+
+    /// Names of what gates change.
+    fn parameters(&self) -> BTreeSet<&str> {
+        let sites = self.placement.sites.iter().map(|site| &site.parameter);
+        let branches = self.placement.branches.iter();
+        let branches = branches.flat_map(|site| site.scaled.iter().chain([&site.weight]));
+        sites.chain(branches).map(String::as_str).collect()
+    }
+
+    /// Is the parameter the weight before a closed branch's end? It does nothing any more, and as zeros
+    /// it says so.
+    fn is_cut_off(&self, name: &str) -> Result<bool> {
+        match self.placement.branches.iter().find(|site| site.weight == name) {
+            Some(site) => Ok(self.gates[site.list].open()?.is_empty()),
+            None => Ok(false),
+        }
     }
 }
 
@@ -249,13 +276,17 @@ impl Plugin for Gater {
         let Some(gated) = &self.gated else { return Ok(Vec::new()) };
         let index = Index::new(graph);
         let mut edits = Vec::new();
-        for site in &gated.placement.sites {
-            let value = graph.find(&site.parameter);
+        for name in gated.parameters() {
+            let value = graph.find(name);
             let found = value.and_then(|value| Some((value, graph.initializer(value)?)));
             let (value, constant) =
-                found.ok_or_else(|| Error::internal(format!("`{}` is gone", site.parameter)))?;
+                found.ok_or_else(|| Error::internal(format!("`{name}` is gone")))?;
             let array = Array::from_constant(constant)?;
-            let Some(scaled) = gated.view(&site.parameter, &array.tensor)? else { continue };
+            let scaled = match gated.is_cut_off(name)? {
+                true => Some(array.tensor.zeros_like()?),
+                false => gated.view(name, &array.tensor)?,
+            };
+            let Some(scaled) = scaled else { continue };
             // A gate of 0 may meet a negative weight: the zero is to be +0.
             let scaled = Array::new((scaled.detach() + 0.0)?, array.element)?.to_constant()?;
             for &(node, input) in index.readers(value) {

@@ -131,7 +131,7 @@ impl Rival {
     /// When the graph is not the trained one.
     pub fn close(&self, trained: &Graph) -> Result<Graph> {
         match &self.state {
-            Some(state) => close(trained, &state.placement.sites, &state.closed()),
+            Some(state) => close(trained, &state.placement, &state.closed()),
             None => Ok(trained.clone()),
         }
     }

@@ -44,7 +44,7 @@ impl Goal {
                     }
                     _ => Vec::new(),
                 };
-                Scalable { classes: set.classes.clone(), only }
+                Scalable { classes: set.classes.clone(), only, ..Scalable::default() }
             })
             .collect();
         let cost = WidthCost::new(graph, facts, channels, &scalable, budget.resource)?;

@@ -1,10 +1,13 @@
 //! What a model costs: multiply-accumulates, parameters, bytes, activation memory.
 
 mod blocks;
+mod grid;
 pub mod hardware;
+mod price;
 mod widths;
 
 pub use blocks::blocked_macs;
+pub use price::Price;
 pub use widths::{Resource, Scalable, WidthAxis, WidthCost, WidthTerm};
 
 use crate::graph::Graph;

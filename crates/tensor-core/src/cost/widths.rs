@@ -1,6 +1,8 @@
 //! Cost as a function of widths: what a model would cost with other channel counts.
 
-use super::{Cost, cost};
+use super::grid::LatencyGrid;
+use super::hardware::{Hardware, LayerKind, layers};
+use super::{Cost, Price, cost};
 use crate::channels::{Channels, ClassId};
 use crate::graph::{Graph, Index};
 use crate::run::Facts;
@@ -29,14 +31,23 @@ impl Cost {
     }
 }
 
-/// A set of channels whose number may change: the classes, and where they count.
-#[derive(Debug, Clone)]
+/// A set of channels whose number may change: the classes, and where they count. Or a part of the
+/// graph that is there or not, as a set with one member.
+#[derive(Debug, Clone, Default)]
 pub struct Scalable {
     /// The classes.
     pub classes: Vec<ClassId>,
     /// When not empty, only these axes of these values follow the width (the weight of one reader
     /// behind a channel sampler); otherwise every place of the classes does.
     pub only: Vec<(ValueId, usize)>,
+    /// When not empty, the set has one member without classes, and these values are gone without it.
+    pub part: Vec<ValueId>,
+}
+
+impl Scalable {
+    fn len(&self) -> usize {
+        if self.part.is_empty() { self.classes.len() } else { 1 }
+    }
 }
 
 /// A length as a function of widths: `base + sum(per_channel * width)`.
@@ -49,7 +60,8 @@ pub struct WidthAxis {
 }
 
 impl WidthAxis {
-    fn at(&self, widths: &[usize]) -> f64 {
+    /// The length at the given widths, one per set.
+    pub(super) fn at(&self, widths: &[usize]) -> f64 {
         let parts = self.parts.iter().map(|&(set, each)| each * widths[set] as f64);
         self.base + parts.sum::<f64>()
     }
@@ -64,17 +76,71 @@ pub struct WidthTerm {
     pub axes: Vec<WidthAxis>,
 }
 
-/// A resource as a function of widths. Products of axes make it multilinear.
-#[derive(Debug, Clone)]
+/// A resource as a function of widths. Products of axes make it multilinear; the time of a device is
+/// whatever that device takes.
+#[derive(Debug, Clone, Default)]
 pub struct WidthCost {
     constant: f64,
     terms: Vec<WidthTerm>,
+    grids: Vec<LatencyGrid>,
 }
 
 impl WidthCost {
     /// The function with these terms.
     pub fn of_terms(constant: f64, terms: Vec<WidthTerm>) -> Self {
-        Self { constant, terms }
+        Self { constant, terms, grids: Vec::new() }
+    }
+
+    /// Sets up the function for what a network is charged for.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`latency`](Self::latency).
+    pub fn priced(
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        sets: &[Scalable],
+        price: &Price,
+    ) -> Result<Self> {
+        match price {
+            Price::Count(resource) => Self::new(graph, facts, channels, sets, *resource),
+            Price::Latency(device) => Self::latency(graph, facts, channels, sets, &**device),
+        }
+    }
+
+    /// The microseconds that the layers of the graph take a device in 32-bit floats. Layers are asked
+    /// about at up to 33 widths of each side and are linear between; they never get faster by more
+    /// channels.
+    ///
+    /// # Errors
+    /// When the device has no latency for a layer of the graph as it is.
+    pub fn latency(
+        graph: &Graph,
+        facts: &Facts,
+        channels: &Channels,
+        sets: &[Scalable],
+        device: &dyn Hardware,
+    ) -> Result<Self> {
+        let set_of = set_of_classes(sets);
+        let mut result = Self::default();
+        for layer in layers(graph, facts)? {
+            let node = graph.node(layer.node);
+            let side = |value: Option<ValueId>, full: usize| {
+                let positions = value.and_then(|value| {
+                    let last = facts.dims(value)?.len().checked_sub(1)?;
+                    let is_product = layer.shape.op == LayerKind::Linear;
+                    channels.positions(value, if is_product { last } else { 1 })
+                });
+                let positions = positions.unwrap_or_default();
+                width_axis(full, positions, sets, |class| set_of.get(&class).copied())
+            };
+            let sides =
+                (side(node.input(0), layer.shape.cin), side(node.output(0), layer.shape.cout));
+            let is_part = |set: &Scalable| node.output(0).is_some_and(|v| set.part.contains(&v));
+            let parts = (0..sets.len()).filter(|&set| is_part(&sets[set])).collect();
+            result.grids.push(LatencyGrid::new(device, &layer.shape, sides, parts)?);
+        }
+        Ok(result)
     }
 
     /// Sets up the function for widths of the given sets.
@@ -93,38 +159,26 @@ impl WidthCost {
         sets: &[Scalable],
         resource: Resource,
     ) -> Result<Self> {
-        let mut set_of: BTreeMap<ClassId, usize> = BTreeMap::new();
-        for (set, scalable) in sets.iter().enumerate().filter(|(_, s)| s.only.is_empty()) {
-            set_of.extend(scalable.classes.iter().map(|&class| (class, set)));
-        }
+        let set_of = set_of_classes(sets);
         let total = cost(graph, facts)?;
-        let mut result = Self { constant: 0.0, terms: Vec::new() };
+        let mut result = Self::default();
         for Product { places, coefficient } in products(graph, facts, channels, &total, resource) {
             let mut axes = Vec::new();
-            for (value, axis) in places {
+            for &(value, axis) in &places {
                 let length = facts.dims(value).map_or(0, |dims| dims[axis]);
-                let positions = channels.positions(value, axis);
-                let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+                let positions = channels.positions(value, axis).unwrap_or_default();
                 let sampler = sets.iter().position(|set| set.only.contains(&(value, axis)));
-                for class in positions.unwrap_or_default() {
-                    let set = match sampler {
-                        Some(set) if sets[set].classes.contains(class) => Some(set),
-                        _ => set_of.get(class).copied(),
-                    };
-                    if let Some(set) = set {
-                        *counts.entry(set).or_default() += 1;
-                    }
-                }
-                let scaled: usize = counts.values().sum();
-                let parts = counts
-                    .into_iter()
-                    .map(|(set, count)| (set, count as f64 / sets[set].classes.len() as f64))
-                    .collect();
-                axes.push(WidthAxis { base: (length - scaled) as f64, parts });
+                axes.push(width_axis(length, positions, sets, |class| match sampler {
+                    Some(set) if sets[set].classes.contains(&class) => Some(set),
+                    _ => set_of.get(&class).copied(),
+                }));
+            }
+            for (set, _) in sets.iter().enumerate().filter(|(_, set)| has_any(set, &places)) {
+                axes.push(WidthAxis { base: 0.0, parts: vec![(set, 1.0)] });
             }
             result.terms.push(WidthTerm { coefficient, axes });
         }
-        let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+        let full: Vec<usize> = sets.iter().map(Scalable::len).collect();
         result.constant = total.of(resource) as f64 - result.at(&full);
         Ok(result)
     }
@@ -134,11 +188,12 @@ impl WidthCost {
         let term = |t: &WidthTerm| {
             t.coefficient * t.axes.iter().map(|axis| axis.at(widths)).product::<f64>()
         };
-        self.constant + self.terms.iter().map(term).sum::<f64>()
+        let grids = self.grids.iter().map(|grid| grid.at(widths));
+        self.constant + self.terms.iter().map(term).sum::<f64>() + grids.sum::<f64>()
     }
 
     /// The derivative by the width of one set, at the given widths: what one channel of it costs
-    /// while the others stay.
+    /// while the others stay. Of time it is the mean over the channels of the set, as time has steps.
     pub fn slope(&self, widths: &[usize], set: usize) -> f64 {
         let mut slope = 0.0;
         for term in &self.terms {
@@ -152,8 +207,41 @@ impl WidthCost {
                 }
             }
         }
-        slope
+        slope + self.grids.iter().map(|grid| grid.mean(widths, set)).sum::<f64>()
     }
+}
+
+/// The set of each class that counts wherever it is.
+fn set_of_classes(sets: &[Scalable]) -> BTreeMap<ClassId, usize> {
+    let mut set_of = BTreeMap::new();
+    for (set, scalable) in sets.iter().enumerate().filter(|(_, set)| set.only.is_empty()) {
+        set_of.extend(scalable.classes.iter().map(|&class| (class, set)));
+    }
+    set_of
+}
+
+/// A length that the classes at its positions make up.
+fn width_axis(
+    length: usize,
+    positions: &[ClassId],
+    sets: &[Scalable],
+    set_of: impl Fn(ClassId) -> Option<usize>,
+) -> WidthAxis {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for &class in positions {
+        if let Some(set) = set_of(class) {
+            *counts.entry(set).or_default() += 1;
+        }
+    }
+    let scaled: usize = counts.values().sum();
+    let each = |(set, count): (usize, usize)| (set, count as f64 / sets[set].classes.len() as f64);
+    let parts = counts.into_iter().map(each).collect();
+    WidthAxis { base: length.saturating_sub(scaled) as f64, parts }
+}
+
+/// Does the part of the graph that a set stands for have any of these values?
+fn has_any(set: &Scalable, places: &[(ValueId, usize)]) -> bool {
+    places.iter().any(|(value, _)| set.part.contains(value))
 }
 
 /// A part of a resource: a factor times the lengths of axes.

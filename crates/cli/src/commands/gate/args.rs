@@ -1,15 +1,17 @@
 //! Flags of gates.
 
-use crate::args::{BudgetArgs, RoundTo, describe_budget};
-use crate::{flags, units};
+use crate::args::{BudgetArgs, HardwareArgs, RoundTo, describe_budget};
+use crate::{flags, input, units};
 use clap::{Args, ValueEnum};
 use gates_gdp::train::{Gater, Method, Rival, TrainParams};
 use gates_gdp::{EpsSchedule, GateParams, Goal, Penalty, Prox, Rounding};
 use lasso_prune::Limit;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use tensor_core::cost::Resource;
+use std::sync::Arc;
+use tensor_core::cost::{Price, Resource};
 use tensor_core::train::{Params, Plugin};
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
@@ -33,6 +35,16 @@ struct MethodArgs {
     /// to multiples
     #[arg(long, value_enum, value_name = "NAME", default_value_t = MethodArg::Gdp)]
     method: MethodArg,
+    /// Share of the time to keep that the layers take a device in 32-bit floats, such as `60%`: by
+    /// `--cost`, a table as `kerf cost measure` writes it, or by `--hardware`
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept, group = "budget")]
+    latency: Option<f64>,
+    /// Time at most, such as `12ms`
+    #[arg(long, value_name = "TIME", value_parser = units::parse_time, group = "budget")]
+    max_latency: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    device: HardwareArgs,
     /// Weight of the penalty of the other methods [default: one per method, not tuned]
     #[arg(long, value_name = "WEIGHT")]
     strength: Option<f64>,
@@ -65,6 +77,9 @@ struct MethodArgs {
     /// half, quarter, ... of it in layers where that is more than an eighth of the channels
     #[arg(long, value_name = "N", default_value = "auto")]
     round_to: RoundTo,
+    /// One gate more for each residual branch, which closes it as a whole
+    #[arg(long)]
+    branches: bool,
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     keep_channels: Vec<String>,
@@ -137,21 +152,55 @@ impl FromStr for PenaltyArg {
 }
 
 impl GatesArgs {
-    /// The resource that is counted.
-    pub(super) fn resource(&self) -> Resource {
-        match (self.budget.budget(), self.method.resource) {
+    /// What the network is charged for.
+    ///
+    /// # Errors
+    /// `E0010` for a device without a budget of time, or the other way round; when its table cannot be
+    /// read.
+    pub(super) fn price(&self) -> Result<Price> {
+        let method = &self.method;
+        if self.time().is_some() {
+            return Ok(Price::Latency(Arc::from(method.device.open()?)));
+        }
+        if method.device.hardware.is_some() || method.device.cost.is_some() {
+            let message = "a device is given, but no budget of time";
+            return Err(Error::new(ErrorKind::Invalid, "E0010", message).hint(
+                "say how much of its time may be left: `--latency 60%` or `--max-latency 4ms`",
+            ));
+        }
+        Ok(Price::Count(match (self.budget.budget(), method.resource) {
             (Some(budget), _) => budget.resource,
             (None, ResourceArg::Macs) => Resource::Macs,
             (None, ResourceArg::Parameters) => Resource::Parameters,
-        }
+        }))
+    }
+
+    /// The budget of time, at most in microseconds.
+    fn time(&self) -> Option<Limit> {
+        let most = self.method.max_latency.map(Limit::AtMost);
+        self.method.latency.map(Limit::Keep).or(most)
     }
 
     /// The goal in words.
     pub(super) fn goal(&self) -> String {
-        match self.budget.budget() {
-            Some(budget) => describe_budget(&budget),
-            None => format!("price {}", self.method.price.unwrap_or_default()),
+        match (self.time(), self.budget.budget()) {
+            (Some(Limit::Keep(share)), _) => format!("keep {} of the time", units::percent(share)),
+            (Some(Limit::AtMost(most)), _) => format!("at most {most} microseconds"),
+            (None, Some(budget)) => describe_budget(&budget),
+            (None, None) => format!("price {}", self.method.price.unwrap_or_default()),
         }
+    }
+
+    /// What decides about a run: the flags, and what is in the table.
+    ///
+    /// # Errors
+    /// `E0003` when the table cannot be read.
+    pub(crate) fn identity(&self) -> Result<Value> {
+        let mut identity = json!(self);
+        if let Some(path) = &self.method.device.cost {
+            identity["cost"] = json!(input::sha256(path)?);
+        }
+        Ok(identity)
     }
 
     /// The technique, for a run with these parameters.
@@ -166,16 +215,16 @@ impl GatesArgs {
         shapes: BTreeMap<String, Vec<usize>>,
     ) -> Result<Box<dyn Plugin>> {
         let method = &self.method;
-        let goal = match (self.budget.budget(), method.price) {
-            (Some(budget), _) => match budget.limit {
-                Limit::Keep(share) => Goal::Keep(share),
-                Limit::AtMost(most) => Goal::AtMost(most),
-            },
+        let limit = self.time().or(self.budget.budget().map(|budget| budget.limit));
+        let goal = match (limit, method.price) {
+            (Some(Limit::Keep(share)), _) => Goal::Keep(share),
+            (Some(Limit::AtMost(most)), _) => Goal::AtMost(most),
             (None, Some(price)) => Goal::Weight(price),
             (None, None) => {
                 return Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
-                    "say what to keep: `--macs 50%`, `--params 50%` or `--size 60%`, or an upper \
-                     bound with `--max-macs 1.2G`, `--max-params 500k` or `--max-size 4MiB`",
+                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
+                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
+                     `--max-latency 4ms`",
                 ));
             }
         };
@@ -199,9 +248,10 @@ impl GatesArgs {
         };
         let train = TrainParams {
             gates,
-            resource: self.resource(),
+            resource: self.price()?,
             exclude: method.keep_channels.clone(),
             frozen: params.freeze.clone(),
+            branches: method.branches,
             shapes,
             original: Some(graph.clone()),
         };
@@ -214,7 +264,7 @@ impl GatesArgs {
             )
             .hint("leave out `--strength`, or choose a `--method` that needs it")),
             (Some(rival), strength) => {
-                check_rival(&train.gates, method.round_to)?;
+                check_rival(&train, method.round_to)?;
                 let strength = strength.unwrap_or(rival.default_strength());
                 Ok(Box::new(Rival::new(rival, strength, params.rate, train)?))
             }
@@ -223,16 +273,18 @@ impl GatesArgs {
 }
 
 /// Refuses flags of gates for a method that has none.
-fn check_rival(gates: &GateParams, round_to: RoundTo) -> Result<()> {
+fn check_rival(params: &TrainParams, round_to: RoundTo) -> Result<()> {
+    let gates = &params.gates;
     let defaults =
         GateParams { goal: gates.goal, rounding: gates.rounding, ..GateParams::default() };
-    if *gates == defaults && matches!(round_to, RoundTo::Auto | RoundTo::To(1)) {
+    if *gates == defaults && !params.branches && matches!(round_to, RoundTo::Auto | RoundTo::To(1))
+    {
         return Ok(());
     }
     let message = "flags of gates are given, but the method has no such gates";
     Err(Error::new(ErrorKind::Invalid, "E0443", message).hint(
-        "leave out `--prox`, `--penalty`, `--gate-lr`, `--eps`, `--gates-from`, `--gates-until` and \
-         `--round-to`, or `--method`",
+        "leave out `--prox`, `--penalty`, `--gate-lr`, `--eps`, `--gates-from`, `--gates-until`, \
+         `--branches` and `--round-to`, or `--method`",
     ))
 }
 

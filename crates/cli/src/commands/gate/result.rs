@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tensor_core::cost::{self, Resource};
+use tensor_core::cost::{Price, Resource};
 use tensor_core::data::Dataset;
 use tensor_core::measure::Choice;
 use tensor_core::measure::compare::{self, Comparison};
@@ -60,7 +60,7 @@ pub(super) struct Counted {
     /// What the resource term counts.
     pub(super) by_gates: f64,
     /// What the cut model costs.
-    pub(super) by_model: u64,
+    pub(super) by_model: f64,
 }
 
 /// Two networks.
@@ -148,19 +148,16 @@ impl Gated {
             Technique::Rival(rival) => cut_zeros(&rival.close(trained)?, shapes)?,
         };
         let [by_gates, original] = technique.resource()?.unwrap_or_default();
-        let resource = args.resource();
-        let by_model = cost::cost(&graph, &run::infer_declared(&graph, shapes)?)?.of(resource);
-        let what = match resource {
-            Resource::Macs => "MACs",
-            Resource::Parameters => "parameters",
-            Resource::Bytes => "bytes",
-        };
+        let price = args.price()?;
+        let by_model = price.of(&graph, &run::infer_declared(&graph, shapes)?)?;
+        let what = price.unit();
         let counted = Counted { what, original, by_gates, by_model };
-        if resource == Resource::Macs && (by_model as f64 - by_gates).abs() > 0.5 {
-            failures.push(format!("the cut model has {by_model} MACs, not {by_gates:.0}"));
+        let is_macs = matches!(price, Price::Count(Resource::Macs));
+        if is_macs && (by_model - by_gates).abs() > 0.5 {
+            failures.push(format!("the cut model has {by_model:.0} MACs, not {by_gates:.0}"));
         }
-        if let Some(goal) = technique.goal().filter(|goal| by_model as f64 > *goal) {
-            failures.push(format!("the cut model has {by_model} {what}, more than {goal:.0}"));
+        if let Some(goal) = technique.goal().filter(|goal| by_model > *goal) {
+            failures.push(format!("the cut model has {by_model:.0} {what}, more than {goal:.0}"));
         }
         let gated = Self {
             goal: args.goal(),

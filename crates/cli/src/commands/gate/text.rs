@@ -49,9 +49,9 @@ pub(super) fn lists(goal: &str, resource: &Counted, lists: &[ListReport]) -> Str
     let mut text = format!(
         "gates  {goal}: {} -> {} {} ({})\n\n",
         units::si(resource.original as u64),
-        units::si(resource.by_model),
+        units::si(resource.by_model as u64),
         resource.what,
-        units::percent(resource.by_model as f64 / resource.original.max(1.0)),
+        units::percent(resource.by_model / resource.original.max(1.0)),
     );
     let mut table = Table::new(&["group", "root", ">channels", ">open", ">smallest open"]);
     for report in lists {

@@ -99,13 +99,13 @@ struct BudgetArgs {
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     latency: Option<f64>,
     /// Latency of a run at most, such as `12ms` or `900us`
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_time)]
     max_latency: Option<f64>,
     /// Share of the energy at 8 bits to keep
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     energy: Option<f64>,
     /// Energy of a run at most, such as `3mJ` or `900uJ`
-    #[arg(long, value_name = "ENERGY", value_parser = parse_energy)]
+    #[arg(long, value_name = "ENERGY", value_parser = units::parse_energy)]
     max_energy: Option<f64>,
     /// Share of the bytes of weights at 8 bits to keep
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
@@ -159,43 +159,12 @@ fn parse_pin(text: &str) -> std::result::Result<(String, u32), String> {
         .ok_or_else(|| "expected a layer and its bits, such as `/conv1/Conv=8`".to_owned())
 }
 
-/// Reads a time in microseconds.
-fn parse_time(text: &str) -> std::result::Result<f64, String> {
-    let units = [("ms", 1e3), ("us", 1.0), ("s", 1e6)];
-    parse_unit(text, &units, "a time with its unit, such as `12ms` or `900us`")
-}
-
-/// Reads an energy in microjoules.
-fn parse_energy(text: &str) -> std::result::Result<f64, String> {
-    let units = [("mJ", 1e3), ("uJ", 1.0), ("J", 1e6)];
-    parse_unit(text, &units, "an energy with its unit, such as `3mJ` or `900uJ`")
-}
-
-fn parse_unit(
-    text: &str,
-    units: &[(&str, f64)],
-    expected: &str,
-) -> std::result::Result<f64, String> {
-    let found = units.iter().find_map(|(unit, factor)| {
-        let number: f64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
-        Some(number * factor)
-    });
-    let found = found.filter(|value| value.is_finite() && *value > 0.0);
-    found.ok_or_else(|| format!("expected {expected}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn amounts_need_units() {
-        assert_eq!(parse_time("12ms"), Ok(12_000.0));
-        assert_eq!(parse_time("0.5 s"), Ok(500_000.0));
-        assert_eq!(parse_energy("900uJ"), Ok(900.0));
-        for bad in ["12", "ms", "-1ms", "nanms", "0us"] {
-            assert!(parse_time(bad).is_err(), "{bad}");
-        }
+    fn pins_name_a_layer_and_bits() {
         assert_eq!(parse_pin("a=b=3"), Ok(("a=b".to_owned(), 3)));
         assert!(parse_pin("a").is_err() && parse_pin("=3").is_err());
     }

@@ -32,7 +32,7 @@ pub(super) fn of(
     add("distillation", args.distill.identity()?);
     add("sparsity", json!(args.sparse));
     if let Some(gates) = gates {
-        add("gates", json!(gates));
+        add("gates", gates.identity()?);
     }
     let settings = args.settings();
     for name in DATA {

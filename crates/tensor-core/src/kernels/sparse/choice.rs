@@ -26,14 +26,15 @@ fn cost(form: SparseForm) -> f64 {
 
 /// What a weight that is kept costs more where the kernel has several taps: the dense kernel then
 /// needs fewer products than weights (Winograd's filtering), and patches have to be gathered. The
-/// latest crossover of 3x3 layers was at 73 % zeros without a pattern, that of 1x1 layers at 60 %.
-const TAPS_COST: f64 = 2.0;
+/// latest crossovers of 3x3 layers were at 73 % zeros without a pattern and at 54 % in blocks of 4
+/// outputs, those of 1x1 layers at 60 % and 22 %.
+const TAPS_COST: f64 = 1.7;
 
 impl SparseWeight {
     /// The weight in the faster form, if that beats the dense kernel on this processor: judged by
     /// the share of weights that each form multiplies. `depth` counts input
     /// channels times `taps`, the positions of the kernel. With AVX-512 that is from 63 % zeros
-    /// without a pattern for one tap and 82 % for several, and from 23 % and 62 % in blocks of 4
+    /// without a pattern for one tap and 78 % for several, and from 23 % and 55 % in blocks of 4
     /// outputs.
     ///
     /// # Panics
