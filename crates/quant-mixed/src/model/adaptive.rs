@@ -16,6 +16,9 @@ const DECAY: [f64; 2] = [0.9, 0.999];
 const PULL: f64 = 0.01;
 const WARMUP: f64 = 0.2;
 
+/// Cost per weight of the response's error under rounding to the nearest.
+const RESPONSE: f64 = 0.01;
+
 /// Ends of its exponent: from nearly flat to decided.
 const EXPONENTS: [f64; 2] = [20.0, 2.0];
 
@@ -56,6 +59,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
     let (mut first, mut second) = (vec![0.0; v.len()], vec![0.0; v.len()]);
     let mut error = Mat::<f64>::zeros(p, n);
     let mut gradient = Mat::<f64>::zeros(p, n);
+    let weight = weight_of_response(hessian, rows, grids);
     for step in 0..STEPS {
         for (o, grid) in grids.iter().enumerate() {
             for (j, to) in error.col_as_slice_mut(o).iter_mut().enumerate() {
@@ -80,7 +84,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
             let inside = q >= f64::from(grid.low) && q <= f64::from(grid.high);
             let mut g = 0.0;
             if inside {
-                g += 2.0 * gradient[(i % p, i / p)] * f64::from(grid.scale) * slope;
+                g += 2.0 * weight * gradient[(i % p, i / p)] * f64::from(grid.scale) * slope;
             }
             if let Some(exponent) = pull {
                 let x = 2.0 * h - 1.0;
@@ -98,6 +102,23 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
             ((floors[i] + up) as i32).clamp(grids[i / p].low, grids[i / p].high)
         })
         .collect()
+}
+
+/// What the error of the response is multiplied by: with rounding to the nearest it then costs
+/// [`RESPONSE`] per weight, whatever the size of weights and inputs. Were it much more than the term
+/// that decides, every weight would stay where it is, between the two numbers.
+fn weight_of_response(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> f64 {
+    let p = hessian.nrows();
+    let error = Mat::from_fn(p, grids.len(), |j, o| {
+        let w = rows[o * p + j];
+        f64::from(grids[o].nearest(w)) - f64::from(w)
+    });
+    let mut product = Mat::<f64>::zeros(p, grids.len());
+    matmul(product.as_mut(), Accum::Replace, hessian, error.as_ref(), 1.0, Par::Seq);
+    let energy: f64 = (0..grids.len())
+        .map(|o| error.col(o).iter().zip(product.col(o).iter()).map(|(e, h)| e * h).sum::<f64>())
+        .sum();
+    if energy > 0.0 { RESPONSE * rows.len() as f64 / energy } else { 1.0 }
 }
 
 /// The stretched sigmoid, cut off at 0 and 1, and its slope.

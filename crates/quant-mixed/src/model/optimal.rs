@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn row(p: usize) -> Vec<f32> {
-        (0..p).map(|i| ((i * 29 + 5) % 31) as f32 / 31.0 - 0.5).collect()
+        (0..p).map(|i| ((i * i * 7 + i * 13 + 5) % 31) as f32 / 31.0 - 0.5).collect()
     }
 
     #[test]
