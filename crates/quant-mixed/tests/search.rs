@@ -97,7 +97,7 @@ proptest! {
         let params = SpaceParams { min_bits: 5, pin_ends: false, ..SpaceParams::default() };
         let Ok(problem) = problem(costs, share, &params) else { return Ok(()) };
         let sensitivities = sensitivities(&losses);
-        let found = exact::solve(&problem, &sensitivities).unwrap();
+        let found = exact::solve(&problem, &sensitivities);
         prop_assert!(found.is_optimal);
         prop_assert!(problem.is_within(problem.cost(&found.bits)));
         let least = brute_force(&problem, &sensitivities);
@@ -113,8 +113,8 @@ proptest! {
         let sensitivities = sensitivities(&losses);
         let mut trimmed = vec![Bits::both(8); 9];
         trim::trim(&problem, &mut trimmed);
-        let exact = exact::solve(&problem, &sensitivities).unwrap();
-        let greedy = greedy::solve(&problem, &sensitivities).unwrap();
+        let exact = exact::solve(&problem, &sensitivities);
+        let greedy = greedy::solve(&problem, &sensitivities);
         let least = sensitivities.total(&exact.bits);
         let mut all = vec![trimmed, greedy, exact.bits];
         all.extend(uniform::solve(&problem));

@@ -6,8 +6,9 @@ use tensor_core::cost::hardware::{Layer, LayerKind};
 
 /// The section of a network.
 pub(super) fn report(options: &Options, report: &Report) -> String {
-    let Options { width, side, epochs, calibration, sensitivity, validation, test, episodes, .. } =
-        options;
+    let Options {
+        width, side, epochs, calibration, sensitivity, validation, test, episodes, ..
+    } = options;
     let name = &report.name;
     format!(
         "## {name}\n\n\
@@ -88,61 +89,35 @@ fn time(seconds: f64) -> String {
     }
 }
 
-/// Whether mixed bits beat uniform ones, and exact allocation the agent, row by row.
+/// Whether mixed bits beat uniform ones, and exact allocation the agent, and in what time.
 fn verdict(report: &Report) -> String {
-    let mut text = String::new();
-    let top1 = |solved: &Solved, method: &str| {
+    let of = |solved: &Solved, method: &str| {
         solved.outcomes.iter().find(|o| o.method == method).map(|o| (o.test, o.seconds))
     };
-    let rows = report.solved.len();
+    let pairs = |method: &str, other: &str| -> Vec<_> {
+        let pair = |s: &Solved| Some((of(s, method)?, of(s, other)?));
+        report.solved.iter().filter_map(pair).collect()
+    };
+    let mut text = String::new();
     for method in ["greedy", "exact", "ddpg"] {
-        let pairs: Vec<(f64, f64)> = report
-            .solved
-            .iter()
-            .filter_map(|s| Some((top1(s, method)?.0, top1(s, "uniform")?.0)))
-            .collect();
-        if pairs.is_empty() {
-            continue;
-        }
-        let better = pairs.iter().filter(|(own, uniform)| own > uniform).count();
+        let pairs = pairs(method, "uniform");
+        let better = pairs.iter().filter(|((own, _), (uniform, _))| own > uniform).count();
         text.push_str(&format!(
-            "* {}: `{method}` is more accurate than uniform bits of the same cost in {better} of {rows} rows.\n",
-            report.name
+            "* `{method}` is more accurate than uniform bits of the same cost in {better} of {} rows.\n",
+            pairs.len()
         ));
     }
-    for solved in &report.solved {
-        let (Some((exact, time)), Some((agent, agent_time))) =
-            (top1(solved, "exact"), top1(solved, "ddpg"))
-        else {
-            continue;
-        };
-        if exact < agent {
-            text.push_str(&format!(
-                "* {}, {} as uniform {} on {}: `exact` has {:.2} points less than the agent.\n",
-                report.name,
-                solved.row.resource,
-                solved.row.bits,
-                solved.row.device,
-                agent - exact
-            ));
-        }
-        let with = time + report.sensitivity_seconds;
-        if time > 0.01 * agent_time {
-            text.push_str(&format!(
-                "* {}, {} as uniform {} on {}: the allocation took {:.1} % of the agent's time.\n",
-                report.name,
-                solved.row.resource,
-                solved.row.bits,
-                solved.row.device,
-                100.0 * time / agent_time
-            ));
-        }
-        if with > agent_time {
-            text.push_str(&format!(
-                "* {}, {} as uniform {} on {}: with sensitivities it took longer than the agent.\n",
-                report.name, solved.row.resource, solved.row.bits, solved.row.device
-            ));
-        }
-    }
+    let pairs = pairs("exact", "ddpg");
+    let reached = pairs.iter().filter(|((exact, _), (agent, _))| exact >= agent).count();
+    let exact: f64 = pairs.iter().map(|((_, seconds), _)| seconds).sum();
+    let agent: f64 = pairs.iter().map(|(_, (_, seconds))| seconds).sum();
+    text.push_str(&format!(
+        "* `exact` reaches the agent's accuracy in {reached} of {} rows. All allocations took {}, or {} with the \
+         sensitivities, the agent {}.\n",
+        pairs.len(),
+        time(exact),
+        time(exact + report.sensitivity_seconds),
+        time(agent)
+    ));
     text
 }

@@ -204,3 +204,95 @@ fn scale_pair(weights: &mut [Weights], first: usize, second: usize) -> f32 {
     two.is_scaled = true;
     factors.iter().map(|factor| (factor - 1.0).abs()).fold(0.0, f32::max)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use candle_core::{Device, Tensor};
+    use std::collections::BTreeMap;
+    use tensor_core::graph::Node;
+    use tensor_core::run::{self, Array, Session};
+
+    /// Three convolutions, the second depthwise, with a rectifier and another operator between.
+    fn network(second: &str) -> Graph {
+        let mut graph = Graph::default();
+        graph.opsets.insert(String::new(), 17);
+        let [x, a, ra, b, rb, c] = ["x", "a", "ra", "b", "rb", "c"].map(|name| graph.value(name));
+        graph.inputs.push(x);
+        graph.outputs.push(c);
+        let mut layer = |name: &str, dims: &[usize], from, to| {
+            let [w, bias] = ["w", "b"].map(|part| graph.value(&format!("{name}.{part}")));
+            let count: usize = dims.iter().product();
+            let values: Vec<f32> = (0..count)
+                .map(|i| ((i * 7 + 3) % 11) as f32 * (1 + i % dims[0]) as f32 - 9.0)
+                .collect();
+            graph.set_initializer(w, Constant::from_f32s(dims, &values).unwrap());
+            let biases: Vec<f32> = (0..dims[0]).map(|i| i as f32 - 1.0).collect();
+            graph.set_initializer(bias, Constant::from_f32s(&[dims[0]], &biases).unwrap());
+            Node::new(name, "Conv", &[from, w, bias], &[to])
+        };
+        let first = layer("first", &[3, 2, 1, 1], x, a);
+        let mut depthwise = layer("depthwise", &[3, 1, 3, 3], ra, b);
+        let last = layer("last", &[2, 3, 1, 1], rb, c);
+        depthwise.attributes.set("group", tensor_core::graph::Attribute::Int(3));
+        let mut bounded = Node::new("second", second, &[b], &[rb]);
+        if second == "Clip" {
+            let [low, high] = [("low", 0.0), ("high", 6.0)].map(|(name, bound)| {
+                let value = graph.value(name);
+                graph.set_initializer(value, Constant::from_f32s(&[], &[bound]).unwrap());
+                value
+            });
+            bounded.inputs.extend([Some(low), Some(high)]);
+        }
+        graph.nodes = vec![first, Node::new("relu", "Relu", &[a], &[ra]), depthwise, bounded, last];
+        graph
+    }
+
+    fn equalized(graph: &Graph) -> Equalization {
+        let shapes = BTreeMap::from([("x".to_owned(), vec![1, 2, 5, 5])]);
+        let facts = run::infer(graph, &shapes).unwrap();
+        let (layers, _) = super::super::layers::find_layers(graph, &facts, &[]).unwrap();
+        equalize(graph, &layers).unwrap()
+    }
+
+    #[test]
+    fn ranges_become_equal_and_the_function_stays() {
+        let graph = network("Relu");
+        let made = equalized(&graph);
+        assert_eq!(made.pairs.len(), 2);
+        let x: Vec<f32> = (0..50).map(|i| (i * 13 % 17) as f32 / 8.0 - 1.0).collect();
+        let run = |graph: &Graph| {
+            let x = Tensor::from_vec(x.clone(), (1, 2, 5, 5), &Device::Cpu).unwrap();
+            let inputs = [(graph.inputs[0], Array::float(x))];
+            Session::new(graph).unwrap().run(&inputs).unwrap()[0].to_f32s().unwrap()
+        };
+        let (before, after) = (run(&graph), run(&made.graph));
+        let most = before.iter().map(|v| v.abs()).fold(0.0, f32::max);
+        for (a, b) in before.iter().zip(&after) {
+            assert!((a - b).abs() <= 1e-5 * most, "{a} and {b}");
+        }
+        let ranges = |name: &str| -> Vec<f32> {
+            let value = made.graph.find(name).unwrap();
+            let weights = made.graph.initializer(value).unwrap().to_f32s().unwrap();
+            let channel = |c: usize| match name {
+                // By output, and by the input that each output has.
+                "first.w" => weights[c * 2..c * 2 + 2].to_vec(),
+                _ => weights[c * 9..c * 9 + 9].to_vec(),
+            };
+            (0..3).map(|c| channel(c).iter().map(|w| w.abs()).fold(0.0, f32::max)).collect()
+        };
+        for (a, b) in ranges("first.w").iter().zip(ranges("depthwise.w")) {
+            assert!((a / b - 1.0).abs() < 0.01, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn behind_a_clip_nothing_is_scaled() {
+        let made = equalized(&network("Clip"));
+        assert_eq!(made.pairs.len(), 1);
+        assert_eq!(made.skipped.len(), 1);
+        assert_eq!(made.skipped[0].before, "depthwise");
+    }
+}

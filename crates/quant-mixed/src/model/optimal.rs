@@ -60,3 +60,59 @@ fn inverse_factor(hessian: MatRef<'_, f64>, order: &[usize]) -> Option<Mat<f64>>
     let factor = inverse.llt(Side::Lower).ok()?.L().to_owned();
     (0..p).all(|i| factor[(i, i)].is_normal()).then_some(factor)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::adaptive;
+    use super::*;
+
+    /// `(W - Q) H (W - Q)^T` of one row.
+    fn error(hessian: &Mat<f64>, row: &[f32], grid: &Affine, integers: &[i32]) -> f64 {
+        let e: Vec<f64> =
+            row.iter().zip(integers).map(|(&w, &q)| f64::from(w - grid.dequantize(q))).collect();
+        let p = row.len();
+        (0..p * p).map(|i| e[i / p] * hessian[(i / p, i % p)] * e[i % p]).sum()
+    }
+
+    /// Inputs that are strongly correlated.
+    fn correlated(p: usize) -> Mat<f64> {
+        Mat::from_fn(p, p, |i, j| 0.9_f64.powi((i as i32 - j as i32).abs()) * 100.0)
+    }
+
+    fn row(p: usize) -> Vec<f32> {
+        (0..p).map(|i| ((i * 29 + 5) % 31) as f32 / 31.0 - 0.5).collect()
+    }
+
+    #[test]
+    fn independent_inputs_leave_the_nearest() {
+        let grid = Affine::symmetric(3, 0.5).unwrap();
+        let (row, hessian) = (row(12), Mat::<f64>::identity(12, 12));
+        let nearest: Vec<i32> = row.iter().map(|&w| grid.quantize(w)).collect();
+        assert_eq!(round(hessian.as_ref(), &row, &[grid]).unwrap(), nearest);
+    }
+
+    #[test]
+    fn correlated_inputs_make_up_for_each_other() {
+        let grid = Affine::symmetric(3, 0.5).unwrap();
+        let (row, hessian) = (row(24), correlated(24));
+        let nearest: Vec<i32> = row.iter().map(|&w| grid.quantize(w)).collect();
+        let nearest = error(&hessian, &row, &grid, &nearest);
+        let found = round(hessian.as_ref(), &row, &[grid]).unwrap();
+        assert!(error(&hessian, &row, &grid, &found) < 0.5 * nearest);
+        let adaptive = adaptive::round(hessian.as_ref(), &row, &[grid]);
+        assert!(error(&hessian, &row, &grid, &adaptive) < 0.5 * nearest);
+        // Up or down, nothing else.
+        for (&w, &q) in row.iter().zip(&adaptive) {
+            assert!((w / grid.scale - q as f32).abs() < 1.0);
+        }
+    }
+
+    #[test]
+    fn a_constant_input_is_no_obstacle() {
+        let grid = Affine::symmetric(4, 0.5).unwrap();
+        let zero = Mat::<f64>::zeros(6, 6);
+        assert_eq!(round(zero.as_ref(), &row(6), &[grid]).unwrap().len(), 6);
+    }
+}

@@ -8,7 +8,6 @@
 //! allocation are dropped.
 
 use super::{Bits, Problem, Sensitivities, Solver, View};
-use tensor_core::Result;
 
 pub(super) const SOLVER: Solver = Solver {
     name: "exact",
@@ -47,11 +46,8 @@ struct State {
     from: u32,
 }
 
-/// Solves a problem.
-///
-/// # Errors
-/// Never for now: a [`Problem`] can be met.
-pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Result<Allocation> {
+/// Solves a problem, which can always be met.
+pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Allocation {
     let items: Vec<Vec<Item>> =
         (0..problem.len()).map(|layer| front(problem, sensitivities, layer)).collect();
     let budget = problem.budget() * (1.0 + 1e-12);
@@ -96,7 +92,7 @@ pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Result<Allocat
         }
     }
     let bits = best.iter().zip(&items).map(|(&item, choices)| choices[item].bits).collect();
-    Ok(Allocation { bits, loss: known, is_optimal })
+    Allocation { bits, loss: known, is_optimal }
 }
 
 /// The choices of a layer that no other beats in cost and loss, the cheapest first.

@@ -1,7 +1,6 @@
 //! The step that loses least per saved cost, again and again.
 
 use super::{Bits, Problem, Sensitivities, Solver, View};
-use tensor_core::Result;
 
 pub(super) const SOLVER: Solver = Solver {
     name: "greedy",
@@ -11,20 +10,17 @@ pub(super) const SOLVER: Solver = Solver {
 
 /// Begins with the most bits. Each step moves one layer to any cheaper choice, so that one that saves
 /// nothing alone does not stop it; savings beyond the budget count for nothing.
-///
-/// # Errors
-/// Never: a [`Problem`] can be met.
-pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Result<Vec<Bits>> {
+pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Vec<Bits> {
     let mut bits = problem.most();
     loop {
         let excess = problem.cost(&bits) - problem.budget();
         if problem.is_within(problem.cost(&bits)) {
-            return Ok(bits);
+            return bits;
         }
         let mut best: Option<(f64, usize, Bits)> = None;
-        for layer in 0..problem.len() {
-            let cost = problem.layer_cost(layer, bits[layer]);
-            let loss = sensitivities.loss(layer, bits[layer]);
+        for (layer, &own) in bits.iter().enumerate() {
+            let cost = problem.layer_cost(layer, own);
+            let loss = sensitivities.loss(layer, own);
             for choice in problem.choices(layer).iter().filter(|choice| choice.cost < cost) {
                 let lost = (sensitivities.loss(layer, choice.bits) - loss).max(0.0);
                 let rate = lost / (cost - choice.cost).min(excess);
@@ -34,7 +30,7 @@ pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Result<Vec<Bit
             }
         }
         // Without a cheaper choice every layer has its cheapest, which meets the budget.
-        let Some((_, layer, choice)) = best else { return Ok(bits) };
+        let Some((_, layer, choice)) = best else { return bits };
         bits[layer] = choice;
     }
 }

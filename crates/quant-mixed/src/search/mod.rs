@@ -29,7 +29,7 @@
 //! // Here each bit halves the error; `Sensitivities::measure` finds out.
 //! let halving = |bits: u32| 0.25_f64.powi(bits as i32);
 //! let sensitivities = Sensitivities::of(layers.len(), |_, bits| (halving(bits), halving(bits)));
-//! let found = exact::solve(&problem, &sensitivities)?;
+//! let found = exact::solve(&problem, &sensitivities);
 //! assert!(problem.cost(&found.bits) <= problem.budget());
 //! # Ok::<(), tensor_core::Error>(())
 //! ```

@@ -59,9 +59,9 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             let few = calibration_samples(&graph, args, &shuffled, size, cx)?;
             let sensitivities = sensitivities(args, &prepared, &problem, few, &batches, cx)?;
             match method.name {
-                "greedy" => greedy::solve(&problem, &sensitivities)?,
+                "greedy" => greedy::solve(&problem, &sensitivities),
                 _ => {
-                    let found = exact::solve(&problem, &sensitivities)?;
+                    let found = exact::solve(&problem, &sensitivities);
                     if !found.is_optimal {
                         cx.console.warn("too many allocations: the result is near the best only");
                     }

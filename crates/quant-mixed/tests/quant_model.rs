@@ -1,0 +1,210 @@
+//! Quantized graphs of real networks.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use candle_core::{Device, Tensor};
+use quant_mixed::model::{
+    BiasCorrection, Prepared, QuantizeParams, Quantized, RangeParams, Rounding, quantize,
+};
+use quant_mixed::{Assignment, LayerBits};
+use std::collections::{BTreeMap, BTreeSet};
+use tensor_core::graph::{Attribute, Constant, Node};
+use tensor_core::progress::Silent;
+use tensor_core::run::{Array, Session};
+use tensor_core::{ElementType, Graph, onnx};
+
+/// Numbers that look random, between -1 and 2.
+fn images(count: usize, side: usize, seed: usize) -> Array {
+    let pixels = count * side * side;
+    let values =
+        (0..pixels).map(|i| ((i * i * 31 + i * 17 + seed * 7919) % 997) as f32 / 332.0 - 1.0);
+    let values: Vec<f32> = values.collect();
+    Array::float(Tensor::from_vec(values, (count, 1, side, side), &Device::Cpu).unwrap())
+}
+
+fn resnet20() -> Graph {
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/resnet20_fmnist_bn.onnx");
+    onnx::read(std::path::Path::new(path)).unwrap()
+}
+
+fn calibration() -> Vec<Vec<Array>> {
+    (0..2).map(|seed| vec![images(8, 28, seed)]).collect()
+}
+
+fn quantized(graph: &Graph, params: QuantizeParams) -> Quantized {
+    quantize(graph, &BTreeMap::new(), &calibration(), &params.check().unwrap(), &Silent).unwrap()
+}
+
+/// Signal over error of the first output on images that were not used for calibration, in dB.
+fn kept(float: &Graph, other: &Graph) -> f64 {
+    let run = |graph: &Graph| {
+        let input = images(8, 28, 99);
+        Session::new(graph).unwrap().run(&[(graph.inputs[0], input)]).unwrap()[0].to_f32s().unwrap()
+    };
+    let (a, b) = (run(float), run(other));
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let signal: f64 = a.iter().map(|&a| square(a)).sum();
+    let noise: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
+    10.0 * (signal / noise).log10()
+}
+
+fn four_bits() -> QuantizeParams {
+    QuantizeParams { bits: Assignment::uniform(4, 8), ..QuantizeParams::default() }
+}
+
+#[test]
+fn rounding_and_correction_keep_more_of_the_outputs() {
+    let graph = resnet20();
+    let plain = QuantizeParams {
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::None,
+        equalize: false,
+        ..four_bits()
+    };
+    let nearest = quantized(&graph, plain.clone());
+    let corrected =
+        quantized(&graph, QuantizeParams { bias_correction: BiasCorrection::Empirical, ..plain });
+    let best = quantized(&graph, four_bits());
+    let found = [&nearest, &corrected, &best].map(|made| kept(&graph, &made.graph));
+    assert!(found[1] > found[0] + 3.0 && found[2] > found[1] + 3.0, "{found:?}");
+    assert_eq!(best.report.effective_bits, 4.0);
+    assert_eq!(best.report.opset, [17, 21]);
+    assert_eq!(best.report.folded_batch_norms, 21);
+}
+
+#[test]
+fn threads_leave_no_trace() {
+    let graph = resnet20();
+    let bytes = [1, 2].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| onnx::encode(&quantized(&graph, four_bits()).graph).unwrap())
+    });
+    assert!(bytes[0] == bytes[1]);
+}
+
+#[test]
+fn what_a_layer_reads_has_no_more_levels_than_its_bits() {
+    let graph = resnet20();
+    let ranges = RangeParams::default();
+    let prepared =
+        Prepared::new(&graph, &BTreeMap::new(), &calibration(), &ranges, &Silent).unwrap();
+    let mut bits = Assignment::uniform(8, 8);
+    // Its input is read by a shortcut too, which keeps its 8 bits.
+    let shared = prepared.layers[1].key.clone();
+    bits.layers.insert(shared, LayerBits { weights: 2, activations: 3 });
+    let made = prepared.simulate(&bits).unwrap();
+    let count = |name: &str| {
+        let value = made.find(name).unwrap();
+        let session = Session::until(&made, &[value]).unwrap();
+        let array = &session.fetch(&[(made.inputs[0], images(4, 28, 5))], &[value]).unwrap()[0];
+        let levels: BTreeSet<u32> =
+            array.to_f32s().unwrap().iter().map(|value| (value + 0.0).to_bits()).collect();
+        levels.len()
+    };
+    let input = prepared.graph.name(prepared.layers[1].input);
+    assert!(count(&format!("{input}_3bit_dequantized")) <= 8);
+    assert!((9..=256).contains(&count(&format!("{input}_dequantized"))));
+    let weight = made.find(&format!("{}_quantized", prepared.layers[1].weight)).unwrap();
+    assert_eq!(made.initializer(weight).unwrap().element(), ElementType::I4);
+    // Uniform bits simulate what they say, everywhere.
+    let low = prepared.simulate(&Assignment::uniform(2, 2)).unwrap();
+    low.validate().unwrap();
+}
+
+/// A convolution by hand: the graph computes what integers give.
+#[test]
+fn a_layer_is_integer_arithmetic() {
+    let mut graph = Graph::default();
+    graph.opsets.insert(String::new(), 17);
+    let [x, w, b, y, z] = ["x", "w", "b", "y", "z"].map(|name| graph.value(name));
+    graph.inputs.push(x);
+    graph.outputs.push(z);
+    graph.set_initializer(w, Constant::from_f32s(&[2, 1, 1, 1], &[0.5, -0.25]).unwrap());
+    graph.set_initializer(b, Constant::from_f32s(&[2], &[0.1, 0.7]).unwrap());
+    graph.nodes.push(Node::new("conv", "Conv", &[x, w, b], &[y]));
+    graph.nodes.push(Node::new("relu", "Relu", &[y], &[z]));
+    let shapes = BTreeMap::from([("x".to_owned(), vec![1, 1, 4, 4])]);
+    let params = QuantizeParams {
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::None,
+        ..QuantizeParams::default()
+    };
+    let batches = vec![vec![images(2, 4, 3)]];
+    let made = quantize(&graph, &shapes, &batches, &params.check().unwrap(), &Silent).unwrap();
+    let integers = |name: &str| {
+        let value = made.graph.find(name).unwrap();
+        made.graph.initializer(value).unwrap().to_i64s().unwrap()
+    };
+    let number = |name: &str| {
+        let value = made.graph.find(name).unwrap();
+        made.graph.initializer(value).unwrap().to_f32s().unwrap()
+    };
+    let (sx, zx) = (number("x_scale")[0], integers("x_zero_point")[0]);
+    let (sz, zz) = (number("z_scale")[0], integers("z_zero_point")[0]);
+    let (sw, qw) = (number("w_scale"), integers("w_quantized"));
+    let (sb, qb) = (number("b_scale"), integers("b_quantized"));
+    assert_eq!(zz, 0);
+    assert_eq!(sb, [sx * sw[0], sx * sw[1]]);
+    let input = images(2, 4, 8);
+    let pixels = input.to_f32s().unwrap();
+    let session = Session::new(&made.graph).unwrap();
+    let output = session.run(&[(made.graph.inputs[0], input)]).unwrap()[0].to_f32s().unwrap();
+    for (i, &found) in output.iter().enumerate() {
+        let (sample, channel, pixel) = (i / 32, i / 16 % 2, i % 16);
+        let x = pixels[sample * 16 + pixel];
+        let q = ((x / sx).round_ties_even() as i64 + zx).clamp(0, 255);
+        let sum = (q - zx) * qw[channel] + qb[channel];
+        let exact = f64::from(sb[channel]) * sum as f64 / f64::from(sz);
+        let expected = exact.round_ties_even().clamp(0.0, 255.0) as f32 * sz;
+        let is_tie = (exact.fract().abs() - 0.5).abs() < 1e-4;
+        assert!(is_tie || (found - expected).abs() <= 1e-6, "{found} for {expected}");
+    }
+    // The graph output keeps its name behind DequantizeLinear.
+    assert_eq!(made.graph.name(made.graph.outputs[0]), "z");
+    assert_eq!(made.graph.nodes.last().unwrap().op, "DequantizeLinear");
+}
+
+#[test]
+fn integers_and_names_follow_the_conventions() {
+    let graph = resnet20();
+    let made = quantized(&graph, QuantizeParams::default()).graph;
+    assert_eq!(made.opset(), 17);
+    let count = |op: &str| made.nodes.iter().filter(|node| node.op == op).count();
+    assert_eq!(count("Conv") + count("Gemm"), 22);
+    assert_eq!(count("QuantizeLinear"), 33);
+    assert_eq!(count("DequantizeLinear"), 33 + 2 * 22);
+    for node in made.nodes.iter().filter(|node| node.op == "Conv") {
+        let weight = node.input(1).unwrap();
+        let producer = made.nodes.iter().find(|other| other.output(0) == Some(weight)).unwrap();
+        assert_eq!(producer.attributes.get("axis"), Some(&Attribute::Int(0)));
+        let stored = made.initializer(producer.input(0).unwrap()).unwrap();
+        assert_eq!(stored.element(), ElementType::I8);
+        assert!(stored.to_i64s().unwrap().iter().all(|q| (-127..=127).contains(q)));
+    }
+    let names = |graph: &Graph| -> Vec<String> {
+        graph.inputs.iter().chain(&graph.outputs).map(|&v| graph.name(v).to_owned()).collect()
+    };
+    assert_eq!(names(&made), names(&graph));
+}
+
+#[test]
+fn wrong_requests_are_named() {
+    let graph = resnet20();
+    let code = |graph: &Graph, params: QuantizeParams| {
+        let params = params.check().unwrap();
+        quantize(graph, &BTreeMap::new(), &calibration(), &params, &Silent).unwrap_err().code()
+    };
+    let mut exclude = QuantizeParams::default();
+    exclude.ranges.exclude.push("nothing".to_owned());
+    assert_eq!(code(&graph, exclude), "E0502");
+    let mut all = QuantizeParams::default();
+    all.ranges.exclude.push("*".to_owned());
+    assert_eq!(code(&graph, all), "E0501");
+    let mut plan = QuantizeParams::default();
+    plan.bits.layers.insert("conv9".to_owned(), LayerBits { weights: 4, activations: 4 });
+    assert_eq!(code(&graph, plan), "E0502");
+    let twice = quantized(&graph, QuantizeParams::default()).graph;
+    assert_eq!(code(&twice, QuantizeParams::default()), "E0504");
+    let bits = QuantizeParams { bits: Assignment::uniform(0, 8), ..QuantizeParams::default() };
+    assert_eq!(bits.check().unwrap_err().code(), "E0500");
+}
