@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | bench`.
+//! gate-ablation | haq | crossover | int8 | bench`.
 
 mod alone;
 mod bench;
@@ -16,6 +16,7 @@ mod gradients;
 mod gradual;
 mod haq;
 mod hinton;
+mod int8;
 mod kerf;
 mod large_sparse;
 mod margin;
@@ -93,6 +94,8 @@ enum Task {
     Haq(haq::Options),
     /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
+    /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
+    Int8(int8::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -121,6 +124,7 @@ fn main() -> Result<()> {
         Task::GateAblation(options) => gates::ablation(&options),
         Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
+        Task::Int8(options) => int8::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }
