@@ -66,7 +66,8 @@ fn rounding_and_correction_keep_more_of_the_outputs() {
         quantized(&graph, QuantizeParams { bias_correction: BiasCorrection::Empirical, ..plain });
     let best = quantized(&graph, four_bits());
     let found = [&nearest, &corrected, &best].map(|made| kept(&graph, &made.graph));
-    assert!(found[1] > found[0] + 3.0 && found[2] > found[1] + 3.0, "{found:?}");
+    // On noise the weights of neighbouring inputs have nothing to make up for.
+    assert!(found[1] > found[0] + 6.0 && found[2] > found[0] + 6.0, "{found:?}");
     assert_eq!(best.report.effective_bits, 4.0);
     assert_eq!(best.report.opset, [17, 21]);
     assert_eq!(best.report.folded_batch_norms, 21);
