@@ -42,6 +42,9 @@ impl Histogram {
     /// # Errors
     /// `E0503` when a value is NaN or infinite; the histogram is then unchanged.
     pub fn push(&mut self, values: &[f32]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
         let (min, max) = extent(values)
             .ok_or_else(|| Error::invalid("a value is NaN or infinite").code_is("E0503"))?;
         self.widen(min, max);
@@ -97,6 +100,9 @@ impl Histogram {
 
     /// Adds the values of another histogram.
     pub fn merge(&mut self, other: &Self) {
+        if other.counts.is_empty() {
+            return;
+        }
         self.widen(other.min, other.max);
         let shift = (self.exponent - other.exponent).max(0);
         for (i, &count) in other.counts.iter().enumerate() {

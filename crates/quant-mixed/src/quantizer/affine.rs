@@ -70,7 +70,8 @@ impl Affine {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let levels = (1 << bits) - 1;
         // Halves first: the difference of two finite numbers need not be finite.
-        let scale = scale(high / 2.0 - low / 2.0, levels) * 2.0;
+        let half = high / 2.0 - low / 2.0;
+        let scale = if half > 0.0 { scale(half, levels) * 2.0 } else { 1.0 };
         let zero = (-low / scale).round_ties_even() as i32;
         Ok(Self { scale, zero: zero.clamp(0, levels), low: 0, high: levels, step: 1 })
     }
