@@ -83,7 +83,7 @@ fn a_bit_of_everything_is_understood() {
     assert_eq!(constant("halves").to_f32s().unwrap(), [1.0, -2.0]);
     assert_eq!(constant("b").encoding, Encoding::Typed);
     assert_eq!(constant("k").encoding, Encoding::Raw);
-    assert_eq!(constant("nibbles").element(), ElementType::Other(22));
+    assert_eq!(constant("nibbles").element(), ElementType::I4);
     assert_eq!(constant("nibbles").bytes(), [0x21, 0x03]);
 
     let branches = graph.nodes.iter().find(|node| node.op == "If").unwrap();

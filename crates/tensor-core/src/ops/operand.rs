@@ -125,6 +125,8 @@ pub(super) fn finish(tensor: Tensor, element: ElementType) -> Result<Array> {
 /// An integer reduced to what its type holds, by two's complement.
 pub(super) fn wrap(element: ElementType, value: i64) -> i64 {
     match element {
+        ElementType::I4 => i64::from((value << 4) as i8 >> 4),
+        ElementType::U4 => value & 0xF,
         ElementType::I8 => i64::from(value as i8),
         ElementType::I16 => i64::from(value as i16),
         ElementType::I32 => i64::from(value as i32),
