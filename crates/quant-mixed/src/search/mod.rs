@@ -20,7 +20,7 @@
 //! use tensor_core::zoo::{self, Options};
 //!
 //! let options = Options { input: Some([1, 28, 28]), ..Options::default() };
-//! let graph = zoo::architecture("lenet5")?.build(&options)?;
+//! let graph = zoo::architecture("lenet")?.build(&options)?;
 //! let facts = tensor_core::run::infer(&graph, &BTreeMap::new())?;
 //! let layers = hardware::layers(&graph, &facts)?;
 //! let device = hardware::find("bismo-edge")?;
