@@ -34,6 +34,11 @@ fn eight_bits_lose_next_to_nothing_and_every_layer_is_proved() {
     let sizes = &document["result"]["sizes"];
     let bytes = |when: &str| sizes[when]["file_bytes"].as_u64().unwrap();
     assert!(bytes("after") * 3 < bytes("before"));
+    // Weights that became integers are parameters still; normalizations are folded, biases added.
+    let parameters = |when: &str| sizes[when]["parameters"].as_u64().unwrap();
+    assert!((268_000..=parameters("before")).contains(&parameters("after")), "{sizes}");
+    let peak = |when: &str| sizes[when]["peak_activation_bytes"].as_u64().unwrap();
+    assert!(peak("after") <= 2 * peak("before"), "{sizes}");
 }
 
 #[test]

@@ -91,3 +91,46 @@ fn an_interrupted_agent_ends_as_one_that_was_not() {
     assert_eq!(read("part.toml"), read("whole.toml"));
     assert_eq!(read("whole/journal.jsonl").lines().count(), 5);
 }
+
+/// From a table that is measured here to a quantized model.
+#[test]
+fn layers_are_timed_and_a_plan_by_their_times_makes_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (table, plan, model) = (path("table.jsonl"), path("plan.toml"), path("model.onnx"));
+    let measure = ["cost", "measure", VGG, "-o", &table, "--runs", "3", "--limit", "1", "--json"];
+    let rows = kerf(&measure).success().json()["result"]["rows"].as_u64().unwrap();
+    let text = fs::read_to_string(&table).unwrap();
+    assert_eq!(text.lines().count() as u64, rows + 1);
+    assert!(rows >= 16 && text.starts_with("{\"schema\":\"kerf.cost/1\""), "{text}");
+    // Everything is there: going on measures nothing again.
+    kerf(&[&measure[..], &["--resume"]].concat()).success();
+    assert!(fs::read_to_string(&table).unwrap() == text, "numbers change by reading them");
+    let shown = kerf(&["cost", "show", VGG, "--cost", &table, "--bits", "32,8"]).success().stdout;
+    assert!(shown.contains("conv") || shown.contains("Conv"), "{shown}");
+    let flags = ["--cost", &table, "--max-latency", "1s", "--method", "greedy"];
+    search(folder.path(), "plan.toml", &flags).success();
+    let quantize = ["quantize", VGG, "-o", &model, "--data", TRAIN, "--preprocess", PREPROCESS];
+    let few = ["--samples", "64", "--no-bench", "--plan", &plan, "--json"];
+    let document = kerf(&[&quantize[..], &few].concat()).success().json();
+    let layers = document["result"]["quantization"]["layers"].as_array().unwrap().clone();
+    assert!(layers.len() == 8 && layers.iter().all(|layer| layer["weight_bits"] == 8));
+}
+
+/// The released table is for MobileNet-V2 at 224 x 224, and for no other model.
+#[test]
+fn the_released_table_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, table) = (path("mobilenet.onnx"), path("table.jsonl"));
+    kerf(&["new", "mobilenet-v2", "-o", &model]).success();
+    let npy = common::root().join("fixtures/quant/haq_mobilenetv2_cloud_batch16_latency.npy");
+    let npy = npy.to_str().unwrap();
+    kerf(&["cost", "import", &model, "--npy", npy, "-o", &table]).success();
+    let flags = ["cost", "show", &model, "--cost", &table, "--bits", "8,4", "--json"];
+    let totals = kerf(&flags).success().json()["result"]["totals"].clone();
+    let share = totals[1].as_f64().unwrap() / totals[0].as_f64().unwrap();
+    assert!((share - 0.397).abs() < 0.001, "{share}");
+    let other = kerf(&["cost", "import", VGG, "--npy", npy, "-o", &path("x"), "--json"]).exits(2);
+    assert!(other.stdout.contains("\"code\": \"E05"), "{}", other.stdout);
+}

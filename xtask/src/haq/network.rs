@@ -50,10 +50,16 @@ pub(super) struct Network {
     tested: BTreeMap<Vec<Bits>, f64>,
 }
 
+/// The name of a network's files: other settings make another network.
+fn stem(options: &Options, name: &str) -> String {
+    let Options { width, side, epochs, .. } = options;
+    format!("{name}-width{width}-side{side}-epochs{epochs}")
+}
+
 /// The network of that name, trained unless it was before.
 fn trained(options: &Options, name: &str) -> Result<PathBuf> {
     let Options { models, data, width, side, epochs, .. } = options;
-    let path = models.join(format!("{name}.onnx"));
+    let path = models.join(stem(options, name) + ".onnx");
     if path.is_file() {
         return Ok(path);
     }
@@ -77,6 +83,7 @@ fn trained(options: &Options, name: &str) -> Result<PathBuf> {
     command.arg(&new).arg("-o").arg(&path).arg("--data").arg(&images);
     command.args(["--resize", &side, "--mean", "0.2860", "--std", "0.3530", "--batch", "128"]);
     command.args(["--epochs", &epochs, "--lr", "0.1", "--flip", "--shift", "4"]);
+    command.args(["--precision", "bf16"]);
     kerf::run(&mut command)?;
     Ok(path)
 }
@@ -127,10 +134,11 @@ impl Network {
         let few = samples(&graph, &calibration.first(options.sensitivity))?;
         let simulator = Simulator::new(&prepared, &names, few)?;
         let begin = Instant::now();
-        let measure = format!("{name} on {} images", options.sensitivity);
-        let file = options.models.join(format!("{name}.sensitivity.json"));
+        let Options { calibration, sensitivity, .. } = options;
+        let measure = format!("ranges from {calibration} images, on {sensitivity}");
+        let file = options.models.join(stem(options, name) + ".sensitivity.json");
         let known = Sensitivities::read(&file, &measure, &names)?;
-        let time_file = options.models.join(format!("{name}.sensitivity.seconds"));
+        let time_file = options.models.join(stem(options, name) + ".sensitivity.seconds");
         let (sensitivities, sensitivity_seconds) = match known {
             // The time of the measurement belongs to it.
             Some(known) => (known, std::fs::read_to_string(&time_file)?.trim().parse()?),

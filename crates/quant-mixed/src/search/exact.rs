@@ -7,12 +7,16 @@
 //! whole problem, found by bisection. Partial allocations whose bound is not below the best known
 //! allocation are dropped.
 
-use super::{Bits, Problem, Sensitivities, Solver, View};
+use super::{Allocation, Bits, Problem, Sensitivities, Solver, View};
 
 pub(super) const SOLVER: Solver = Solver {
     name: "exact",
     summary: "The allocation that loses least of all, by dynamic programming",
-    view: View::Sensitivities,
+    view: View::Sensitivities(|problem, sensitivities| {
+        let Solution { bits, is_optimal, .. } = solve(problem, sensitivities);
+        let warning = "too many allocations: the result is near the best only";
+        Allocation { bits, warning: (!is_optimal).then_some(warning) }
+    }),
 };
 
 /// Most partial allocations that are held; beyond it the result is only near the optimum, and says so.
@@ -20,7 +24,7 @@ const MAX_STATES: usize = 1 << 20;
 
 /// An allocation, and how good it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Allocation {
+pub struct Solution {
     /// Bits per layer.
     pub bits: Vec<Bits>,
     /// What it loses.
@@ -47,7 +51,7 @@ struct State {
 }
 
 /// Solves a problem, which can always be met.
-pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Allocation {
+pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Solution {
     let items: Vec<Vec<Item>> =
         (0..problem.len()).map(|layer| front(problem, sensitivities, layer)).collect();
     let budget = problem.budget() * (1.0 + 1e-12);
@@ -92,7 +96,7 @@ pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Allocation {
         }
     }
     let bits = best.iter().zip(&items).map(|(&item, choices)| choices[item].bits).collect();
-    Allocation { bits, loss: known, is_optimal }
+    Solution { bits, loss: known, is_optimal }
 }
 
 /// The choices of a layer that no other beats in cost and loss, the cheapest first.

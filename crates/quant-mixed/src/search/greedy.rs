@@ -1,11 +1,14 @@
 //! The step that loses least per saved cost, again and again.
 
-use super::{Bits, Problem, Sensitivities, Solver, View};
+use super::{Allocation, Bits, Problem, Sensitivities, Solver, View};
 
 pub(super) const SOLVER: Solver = Solver {
     name: "greedy",
     summary: "The least loss per saved cost, step by step",
-    view: View::Sensitivities,
+    view: View::Sensitivities(|problem, sensitivities| Allocation {
+        bits: solve(problem, sensitivities),
+        warning: None,
+    }),
 };
 
 /// Begins with the most bits. Each step moves one layer to any cheaper choice, so that one that saves

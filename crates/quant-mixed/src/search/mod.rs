@@ -53,15 +53,24 @@ pub use simulator::{Samples, Score, Simulator};
 use tensor_core::text::near;
 use tensor_core::{Error, Result};
 
-/// What a solver goes by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a solver goes by, and how it solves.
+#[derive(Debug, Clone, Copy)]
 pub enum View {
     /// The problem alone.
-    Costs,
+    Costs(fn(&Problem) -> Result<Vec<Bits>>),
     /// Sensitivities of single layers.
-    Sensitivities,
-    /// Accuracy of whole allocations.
+    Sensitivities(fn(&Problem, &Sensitivities) -> Allocation),
+    /// Accuracy of whole allocations, in episodes: [`ddpg::search`].
     Accuracy,
+}
+
+/// Bits by sensitivities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocation {
+    /// Bits per layer.
+    pub bits: Vec<Bits>,
+    /// What is to be said of them.
+    pub warning: Option<&'static str>,
 }
 
 /// A solver in the registry.

@@ -6,7 +6,7 @@ use tensor_core::{Error, ErrorKind, Result};
 pub(super) const SOLVER: Solver = Solver {
     name: "uniform",
     summary: "The most bits that all layers can have alike",
-    view: View::Costs,
+    view: View::Costs(solve),
 };
 
 /// The same bits for weights and activations of all layers that are not pinned; activations that are

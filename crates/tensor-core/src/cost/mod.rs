@@ -10,7 +10,7 @@ pub use blocks::blocked_macs;
 pub use price::Price;
 pub use widths::{Resource, Scalable, WidthAxis, WidthCost, WidthTerm};
 
-use crate::graph::Graph;
+use crate::graph::{Constant, Graph, Node};
 use crate::ops::{self, Inputs, NodeCx};
 use crate::run::Facts;
 use crate::{NodeId, Result};
@@ -49,7 +49,8 @@ pub struct NodeRow {
 pub struct Cost {
     /// Sum of multiply-accumulates.
     pub macs: u64,
-    /// Elements of float constants: what training would learn.
+    /// Elements of float constants, and of integers that stand for them behind DequantizeLinear, without
+    /// their scales: what training would learn.
     pub parameters: u64,
     /// Bytes of all constants.
     pub parameter_bytes: u64,
@@ -83,17 +84,18 @@ pub fn cost(graph: &Graph, facts: &Facts) -> Result<Cost> {
             parameter_bytes: 0,
             activation_bytes: outputs.iter().map(bytes).sum(),
         };
-        for &value in node.inputs.iter().flatten() {
+        for (input, value) in node.inputs.iter().enumerate() {
+            let Some(value) = *value else { continue };
             if let Some(constant) = graph.initializer(value)
                 && !std::mem::replace(&mut counted[value.index()], true)
             {
-                add_constant(&mut row, constant);
+                add_constant(&mut row, constant, is_parameter(node, input, constant));
             }
         }
         if let Some(crate::graph::Attribute::Tensor(constant)) = node.attributes.get("value")
             && node.op == "Constant"
         {
-            add_constant(&mut row, constant);
+            add_constant(&mut row, constant, constant.element().is_float());
             row.activation_bytes = 0;
         }
         if outputs.len() < node.outputs.iter().flatten().count()
@@ -109,8 +111,17 @@ pub fn cost(graph: &Graph, facts: &Facts) -> Result<Cost> {
     Ok(total)
 }
 
-fn add_constant(row: &mut NodeRow, constant: &crate::Constant) {
-    if constant.element().is_float() {
+/// Would training learn a constant that a node reads?
+fn is_parameter(node: &Node, input: usize, constant: &Constant) -> bool {
+    match (node.op.as_str(), input) {
+        ("DequantizeLinear", 0) => true,
+        ("DequantizeLinear" | "QuantizeLinear", _) => false,
+        _ => constant.element().is_float(),
+    }
+}
+
+fn add_constant(row: &mut NodeRow, constant: &Constant, is_parameter: bool) {
+    if is_parameter {
         row.parameters += constant.count() as u64;
     }
     row.parameter_bytes += constant.bytes().len() as u64;
@@ -142,21 +153,18 @@ fn peak(graph: &Graph, facts: &Facts) -> u64 {
     for output in &graph.outputs {
         last[output.index()] = usize::MAX;
     }
-    let size = |value: crate::ValueId| facts.get(value).map_or(0, bytes);
+    // What depends on no input is a constant, however it is written.
+    let size = |value: crate::ValueId| facts.get(value).filter(|fact| !fact.fixed).map_or(0, bytes);
     let mut alive: u64 = graph.inputs.iter().map(|&value| size(value)).sum();
     let mut peak = alive;
     for (i, node) in graph.nodes.iter().enumerate() {
-        if node.op == "Constant" {
-            continue;
-        }
         alive += node.outputs.iter().flatten().map(|&value| size(value)).sum::<u64>();
         peak = peak.max(alive);
         let mut ended: Vec<_> = node.inputs.iter().flatten().copied().collect();
         ended.sort_unstable();
         ended.dedup();
         for value in ended {
-            let is_constant = facts.get(value).is_some_and(|fact| fact.fixed);
-            if last[value.index()] == i && !is_constant {
+            if last[value.index()] == i {
                 alive = alive.saturating_sub(size(value));
             }
         }

@@ -48,11 +48,8 @@ pub(super) fn take(proto: &mut TensorProto, element: ElementType) -> Option<Vec<
         ElementType::I32 => pack(&ints, |v| Some(v.to_le_bytes())),
         ElementType::Bool => pack(&ints, |v| Some([u8::try_from(v).ok().filter(|&b| b < 2)?])),
         // Writers disagree on whether to extend the sign of narrow types.
-        ElementType::I8 | ElementType::U8 => {
-            pack(&ints, |v| (-0x80..=0xff).contains(&v).then_some([v as u8]))
-        }
-        // Each number is a byte that holds two elements.
-        ElementType::I4 | ElementType::U4 => {
+        // Of 4-bit elements each number is a byte that holds two.
+        ElementType::I8 | ElementType::U8 | ElementType::I4 | ElementType::U4 => {
             pack(&ints, |v| (-0x80..=0xff).contains(&v).then_some([v as u8]))
         }
         ElementType::I16 | ElementType::U16 | ElementType::F16 | ElementType::BF16 => {

@@ -6,8 +6,7 @@ use crate::commands::{Context, samples};
 use crate::input;
 use quant_mixed::model::{Prepared, RangeParams};
 use quant_mixed::search::{
-    self, Bits, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg, exact, greedy,
-    hessian, uniform,
+    self, Bits, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg, hessian,
 };
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -47,27 +46,22 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let mut scores = None;
     if held_out.has_labels() {
         scores = Some(simulator.float_score()?);
-    } else if method.view == View::Accuracy {
+    } else if matches!(method.view, View::Accuracy) {
         return Err(Error::invalid("this method goes by accuracy, which needs labels")
             .code_is("E0207")
             .hint("give `labels`, or `--method exact`"));
     }
     let begin = Instant::now();
     let bits = match (method.view, scores) {
-        (View::Costs, _) => uniform::solve(&problem)?,
-        (View::Sensitivities, _) => {
+        (View::Costs(solve), _) => solve(&problem)?,
+        (View::Sensitivities(solve), _) => {
             let few = calibration_samples(&graph, args, &shuffled, size, cx)?;
             let sensitivities = sensitivities(args, &prepared, &problem, few, &batches, cx)?;
-            match method.name {
-                "greedy" => greedy::solve(&problem, &sensitivities),
-                _ => {
-                    let found = exact::solve(&problem, &sensitivities);
-                    if !found.is_optimal {
-                        cx.console.warn("too many allocations: the result is near the best only");
-                    }
-                    found.bits
-                }
+            let found = solve(&problem, &sensitivities);
+            if let Some(warning) = found.warning {
+                cx.console.warn(warning);
             }
+            found.bits
         }
         (View::Accuracy, Some(float)) => episodes(args, &problem, &simulator, float, cx)?,
         (View::Accuracy, None) => return Err(Error::internal("a search without labels")),
