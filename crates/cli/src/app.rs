@@ -31,17 +31,20 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let task = cli.task();
     let console = Console::new(task.shared());
     interrupt::install();
-    let done = perform(task, &matches, shell::replay(&arguments), &console);
+    let done = execute(task, &matches, shell::replay(&arguments), &console);
     let exit = match &done {
-        Ok((text, exit, hint)) => match write_stdout(text) {
-            Ok(()) => {
-                if let Some(hint) = hint {
-                    console.hint(hint);
+        Ok(done) => {
+            let text = if task.shared().json { &done.document } else { &done.text };
+            match write_stdout(text) {
+                Ok(()) => {
+                    if let Some(hint) = &done.hint {
+                        console.hint(hint);
+                    }
+                    done.verdict.into()
                 }
-                *exit
+                Err(error) => fail(&error, &console, false),
             }
-            Err(error) => fail(&error, &console, false),
-        },
+        }
         Err(error) => fail(error, &console, task.shared().json),
     };
     exit.into()
@@ -93,13 +96,28 @@ fn named_files(matches: &ArgMatches) -> Vec<PathBuf> {
     files
 }
 
+/// A task that has been run.
+pub(crate) struct Finished {
+    /// The JSON document.
+    pub(crate) document: String,
+    /// For people.
+    pub(crate) text: String,
+    /// Was the goal met?
+    pub(crate) verdict: Verdict,
+    /// What to do next.
+    hint: Option<String>,
+}
+
 /// Runs a task: checks outputs, works, makes the document, writes the report.
-fn perform(
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub(crate) fn execute(
     task: &dyn Task,
     matches: &ArgMatches,
     replay: String,
     console: &Console,
-) -> Result<(String, Exit, Option<String>)> {
+) -> Result<Finished> {
     let shared = task.shared();
     let name = matches.subcommand_name().unwrap_or_default();
     threads::set(shared.threads)?;
@@ -131,11 +149,7 @@ fn perform(
     if shared.dry_run {
         document.insert("settings_from".into(), sources);
     }
-    let (verdict, exit) = match outcome.verdict {
-        Verdict::Pass => ("pass", Exit::Success),
-        Verdict::Fail => ("fail", Exit::Failed),
-    };
-    document.insert("verdict".into(), json!(verdict));
+    document.insert("verdict".into(), json!(outcome.verdict.word()));
     document.insert("warnings".into(), json!(console.warnings()));
     document.insert("result".into(), outcome.result);
     let document = document_text(&Value::Object(document));
@@ -144,8 +158,8 @@ fn perform(
         files::write_whole(&path, |part| std::fs::write(part, &document))?;
         console.note(&format!("report: {}", path.display()));
     }
-    let text = if shared.json { document } else { printable(&outcome.text) };
-    Ok((text, exit, outcome.hint))
+    let text = printable(&outcome.text);
+    Ok(Finished { document, text, verdict: outcome.verdict, hint: outcome.hint })
 }
 
 /// Path and hash of an input.

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr.
 
 use crate::args::{ColorChoice, Shared};
+use crate::commands::Verdict;
 use crate::flags::in_flags;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
@@ -28,6 +29,15 @@ pub(crate) enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Success,
+            Verdict::Fail => Self::Failed,
+        }
     }
 }
 

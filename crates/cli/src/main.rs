@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
+mod recipe;
 mod report;
 mod shell;
 mod table;

@@ -1,6 +1,10 @@
 //! `--threads`, for every pool.
 
+use std::sync::OnceLock;
 use tensor_core::{Error, Result};
+
+/// Threads of the pools, once they were set.
+static SIZE: OnceLock<u16> = OnceLock::new();
 
 #[cfg(unix)]
 /// candle sizes a pool of its own for elementwise operators by this variable, once.
@@ -15,6 +19,10 @@ const CANDLE: &str = "CANDLE_NUM_THREADS";
 /// When the threads cannot be started.
 pub(crate) fn set(threads: Option<u16>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
+    // Steps of a recipe say it once more.
+    if SIZE.get() == Some(&threads) {
+        return Ok(());
+    }
     #[cfg(unix)]
     if std::env::var_os(CANDLE).is_none() {
         use std::os::unix::process::CommandExt;
@@ -29,5 +37,8 @@ pub(crate) fn set(threads: Option<u16>) -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.into())
         .build_global()
-        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))
+        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))?;
+    // It was not set before, or there would have been no pool to make.
+    let _ = SIZE.set(threads);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod budget;
 mod data;
+mod goal;
 mod hardware;
 mod model;
 mod rise;
@@ -13,6 +14,7 @@ mod shared;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
+pub(crate) use goal::GoalArgs;
 pub(crate) use hardware::HardwareArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use rise::RiseArgs;

@@ -18,6 +18,7 @@ mod proof;
 mod provenance;
 mod prune;
 mod quantize;
+mod run;
 mod samples;
 mod schedule;
 mod search;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Cost(Box<cost::CostArgs>),
     /// Bits per layer under a budget of latency, energy or size on a device
     Search(Box<search::SearchArgs>),
+    /// The steps of a recipe, in order, with proof of what came of them
+    Run(run::RunArgs),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -101,6 +104,7 @@ impl Command {
             Self::Gate(args) => &**args,
             Self::Cost(args) => &**args,
             Self::Search(args) => &**args,
+            Self::Run(args) => args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,
@@ -173,6 +177,16 @@ pub(crate) enum Verdict {
     Pass,
     /// Not all of them.
     Fail,
+}
+
+impl Verdict {
+    /// As documents have it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        }
+    }
 }
 
 /// What a command found.

@@ -53,7 +53,7 @@ fn recipe(settings: &Value) -> Value {
 }
 
 /// Names the producer and adds where the model came from; other metadata stays.
-fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
+pub(crate) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed: u64) {
     let version = env!("CARGO_PKG_VERSION");
     graph.producer = ("kerf".to_owned(), version.to_owned());
     let hash = Sha256::digest(recipe.to_string());

@@ -254,6 +254,19 @@ fn timed(subject: &Subject, sizes: &Change<Sizes>, cx: &Context) -> Result<Vec<R
 }
 
 impl Proof {
+    /// Share of the evaluation samples for which both name the same class.
+    pub(super) fn agreement(&self) -> Option<f64> {
+        let first = self.evaluation.as_ref()?.comparison.outputs.first()?;
+        Some(first.top1?.agreement)
+    }
+
+    /// Latency of one sample (or the smallest batch that was timed) in microseconds: median of the
+    /// original and of the result.
+    pub(super) fn single_latency_us(&self) -> Option<(f64, f64)> {
+        let [before, after] = self.latency.first()?.models.as_slice() else { return None };
+        Some((before.latency_us_p50, after.latency_us_p50))
+    }
+
     /// Adds the goals that were not met.
     fn judge(&mut self, args: &ProofArgs) {
         let failures = &mut self.failures;

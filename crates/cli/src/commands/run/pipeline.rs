@@ -1,0 +1,229 @@
+//! Runs the steps of a recipe and judges the last model against the first.
+
+use super::super::{Context, Outcome, Verdict, provenance};
+use super::journal::{Done, Log};
+use super::judge;
+use crate::app::{self, Finished};
+use crate::args::{Cli, Shared};
+use crate::output::{self, Target};
+use crate::recipe::{Call, Made, Place, Recipe, Step};
+use crate::{input, shell};
+use clap::FromArgMatches;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tensor_core::files::write_whole;
+use tensor_core::text::counted;
+use tensor_core::{Error, ErrorKind, Result, onnx};
+
+/// A recipe and where it runs.
+pub(super) struct Pipeline<'a> {
+    pub(super) recipe: Recipe,
+    pub(super) model: PathBuf,
+    pub(super) output: PathBuf,
+    /// May it replace an existing output?
+    pub(super) force: bool,
+    /// Journal, and a folder for each step.
+    pub(super) folder: PathBuf,
+    pub(super) shared: &'a Shared,
+}
+
+/// What the steps made so far.
+struct Chain {
+    /// The model of the last step.
+    model: PathBuf,
+    /// Names of steps, and what they made.
+    made: Vec<(String, PathBuf)>,
+    /// What the journal says of them.
+    done: Vec<Done>,
+}
+
+impl Pipeline<'_> {
+    /// What would be done.
+    pub(super) fn plan(&self) -> Result<Outcome> {
+        let steps = self.recipe.steps()?;
+        judge::Judging::of(&self.recipe)?;
+        let mut chain = self.chain();
+        let mut lines = Vec::new();
+        for step in &steps {
+            let call = self.call(step, &chain)?;
+            lines.push(shell::replay(&call.arguments));
+            chain.follow(step, call.output);
+        }
+        let text = format!(
+            "{} in {}\n  {}\nthen {}\n",
+            counted(steps.len(), "step"),
+            self.folder.display(),
+            lines.join("\n  "),
+            self.output.display()
+        );
+        Ok(Outcome::answer(text, json!({ "dry_run": true, "steps": lines })))
+    }
+
+    /// Runs what the journal does not have yet, and judges the result.
+    pub(super) fn run(&self, cx: &Context) -> Result<Outcome> {
+        let steps = self.recipe.steps()?;
+        let judging = judge::Judging::of(&self.recipe)?;
+        let mut log = Log::open(self, &steps)?;
+        let force = self.force || log.wrote(&self.output);
+        output::check(Target::File { path: &self.output, force }, &[&self.model])?;
+        let text = self.text()?;
+        write_whole(&self.folder.join("recipe.toml"), |part| fs::write(part, text))?;
+        let mut chain = self.chain();
+        for (at, step) in steps.iter().enumerate() {
+            let call = self.call(step, &chain)?;
+            let done = match log.done(step, &call.output)? {
+                Some(done) => done,
+                None => {
+                    cx.console.note(&format!("step {} of {}: {}", at + 1, steps.len(), step.name));
+                    let done = self.perform(step, &call, cx)?;
+                    log.add(&done)?;
+                    done
+                }
+            };
+            let failed = done.failed();
+            chain.follow(step, call.output);
+            chain.done.push(done);
+            // What follows would be built on what was not reached.
+            if failed {
+                return self.stopped(step, &chain);
+            }
+        }
+        self.finish(&chain, &judging, &mut log, cx)
+    }
+
+    fn chain(&self) -> Chain {
+        Chain { model: self.model.clone(), made: Vec::new(), done: Vec::new() }
+    }
+
+    fn call(&self, step: &Step, chain: &Chain) -> Result<Call> {
+        step.call(&Place {
+            folder: &self.folder.join(&step.name),
+            model: &chain.model,
+            original: &self.model,
+            made: &chain.made,
+            threads: self.shared.threads,
+        })
+    }
+
+    /// The recipe as it is run, with what the command line replaced.
+    fn text(&self) -> Result<String> {
+        self.recipe.between(&self.model, &self.output).text()
+    }
+
+    /// Runs one step; its document goes into its folder.
+    fn perform(&self, step: &Step, call: &Call, cx: &Context) -> Result<Done> {
+        let folder = self.folder.join(&step.name);
+        fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
+        let matches = Cli::parser().try_get_matches_from(&call.arguments);
+        let parsed = matches.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
+        // The arguments were checked before the first step.
+        let (matches, cli) = parsed.map_err(|error| Error::internal(error.to_string()))?;
+        let replay = shell::replay(&call.arguments);
+        let start = Instant::now();
+        let Finished { document, text, verdict, .. } =
+            app::execute(cli.task(), &matches, replay, cx.console)
+                .map_err(|error| self.within(step, error, cx))?;
+        let seconds = start.elapsed().as_secs_f64();
+        write_whole(&folder.join("report.json"), |part| fs::write(part, document))?;
+        write_whole(&folder.join("report.txt"), |part| fs::write(part, text))?;
+        Done::new(step, &call.output, verdict, seconds)
+    }
+
+    /// An error of a step, with the step, and how to go on after an interruption.
+    fn within(&self, step: &Step, error: Error, cx: &Context) -> Error {
+        match error.kind() {
+            ErrorKind::Interrupted => error.hint(format!("go on with\n  {}", cx.replay)),
+            _ => in_step(&error, step),
+        }
+    }
+
+    /// A step that did not reach its goals.
+    fn stopped(&self, step: &Step, chain: &Chain) -> Result<Outcome> {
+        let report = self.folder.join(&step.name).join("report.txt");
+        let text =
+            format!("{}\nnot met  {}: see {}\n", chain.table(), step.title(), report.display());
+        let failures = [format!("{} did not reach its goals", step.title())];
+        let result = json!({ "steps": chain.done, "failures": failures });
+        Ok(Outcome { text, result, verdict: Verdict::Fail, hint: None })
+    }
+
+    /// Writes the last model to its place and judges it.
+    fn finish(
+        &self,
+        chain: &Chain,
+        judging: &judge::Judging,
+        log: &mut Log,
+        cx: &Context,
+    ) -> Result<Outcome> {
+        let mut graph = onnx::read(&chain.model)?;
+        let recipe = self.recipe_value()?;
+        provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.recipe.seed);
+        onnx::write(&graph, &self.output)?;
+        log.remember(&self.output)?;
+        let judged = judging.judge((&self.model, &self.output), self.shared, cx)?;
+        let text = format!(
+            "{} -> {}\n\n{}\n{}\nreplay  {}\n",
+            self.model.display(),
+            self.output.display(),
+            chain.table(),
+            judged.text,
+            cx.replay
+        );
+        let mut result = json!({
+            "output": { "path": self.output, "sha256": input::sha256(&self.output)? },
+            "run": self.folder,
+            "recipe": recipe,
+            "steps": chain.done,
+        });
+        for (key, value) in judged.result {
+            result[key] = value;
+        }
+        Ok(Outcome { text, result, verdict: judged.verdict, hint: None })
+    }
+
+    /// What the result depends on, beside its inputs.
+    fn recipe_value(&self) -> Result<Value> {
+        let steps = self.recipe.steps()?;
+        let steps: Vec<Value> =
+            steps.iter().map(|step| json!({ "kind": step.kind, "flags": step.table() })).collect();
+        Ok(json!({ "steps": steps }))
+    }
+}
+
+impl Chain {
+    fn follow(&mut self, step: &Step, output: PathBuf) {
+        if step.made == Made::Model {
+            self.model.clone_from(&output);
+        }
+        self.made.push((step.name.clone(), output));
+    }
+
+    /// What every step took and made.
+    fn table(&self) -> String {
+        let mut table = crate::table::Table::new(&["step", "verdict", ">seconds", ">file"]);
+        for done in &self.done {
+            table.row(done.row());
+        }
+        table.render()
+    }
+}
+
+/// The same error, with the step that it comes from.
+fn in_step(error: &Error, step: &Step) -> Error {
+    let message = format!("{}: {}", step.title(), error.message());
+    let mut named = Error::new(error.kind(), error.code(), message);
+    if let Some(node) = error.node() {
+        named = named.in_node(node);
+    }
+    if let Some(hint) = error.hint_text() {
+        named = named.hint(hint);
+    }
+    named
+}
+
+/// Bytes of a file, 0 where there is none.
+pub(super) fn file_bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
