@@ -15,6 +15,9 @@ use tensor_core::cost::{Price, Resource};
 use tensor_core::train::{Params, Plugin};
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
+/// Heading of the flags that say what is left.
+const BUDGET: &str = "Budget (exactly one)";
+
 /// How channels are switched off.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct GatesArgs {
@@ -37,22 +40,19 @@ struct MethodArgs {
     method: MethodArg,
     /// Share of the time to keep that the layers take a device in 32-bit floats, such as `60%`: by
     /// `--cost`, a table as `kerf cost measure` writes it, or by `--hardware`
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept, group = "budget")]
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept, group = "budget", help_heading = BUDGET)]
     latency: Option<f64>,
     /// Time at most, such as `12ms`
-    #[arg(long, value_name = "TIME", value_parser = units::parse_time, group = "budget")]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_time, group = "budget", help_heading = BUDGET)]
     max_latency: Option<f64>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    device: HardwareArgs,
     /// Weight of the penalty of the other methods [default: one per method, not tuned]
     #[arg(long, value_name = "WEIGHT")]
     strength: Option<f64>,
-    /// Instead of a budget: a fixed price of the resource, such as 0.001; where it ends is open
-    #[arg(long, value_name = "WEIGHT", conflicts_with = "budget")]
+    /// Instead of a budget: a fixed price of the resource, such as 0.5; where it ends is open
+    #[arg(long, value_name = "WEIGHT", conflicts_with_all = ["budget", "round_to", "gates_from", "gates_until"])]
     price: Option<f64>,
     /// What `--price` is for
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ResourceArg::Macs, requires = "price")]
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ResourceArg::Macs, conflicts_with = "budget")]
     resource: ResourceArg,
     /// How gates close: l1 shrinks all of them until the smallest are 0, l0 cuts the smallest off
     #[arg(long, value_enum, value_name = "NORM", default_value_t = ProxArg::L1)]
@@ -83,6 +83,10 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     keep_channels: Vec<String>,
+    // Last, as its heading would go on.
+    #[command(flatten)]
+    #[serde(flatten)]
+    device: HardwareArgs,
 }
 
 /// `--method`.
@@ -203,6 +207,26 @@ impl GatesArgs {
         Ok(identity)
     }
 
+    /// What is to be left.
+    ///
+    /// # Errors
+    /// `E0010` when nothing says so.
+    pub(super) fn gate_goal(&self) -> Result<Goal> {
+        let limit = self.time().or(self.budget.budget().map(|budget| budget.limit));
+        match (limit, self.method.price) {
+            (Some(Limit::Keep(share)), _) => Ok(Goal::Keep(share)),
+            (Some(Limit::AtMost(most)), _) => Ok(Goal::AtMost(most)),
+            (None, Some(price)) => Ok(Goal::Weight(price)),
+            (None, None) => {
+                Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
+                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
+                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
+                     `--max-latency 4ms`",
+                ))
+            }
+        }
+    }
+
     /// The technique, for a run with these parameters.
     ///
     /// # Errors
@@ -215,19 +239,7 @@ impl GatesArgs {
         shapes: BTreeMap<String, Vec<usize>>,
     ) -> Result<Box<dyn Plugin>> {
         let method = &self.method;
-        let limit = self.time().or(self.budget.budget().map(|budget| budget.limit));
-        let goal = match (limit, method.price) {
-            (Some(Limit::Keep(share)), _) => Goal::Keep(share),
-            (Some(Limit::AtMost(most)), _) => Goal::AtMost(most),
-            (None, Some(price)) => Goal::Weight(price),
-            (None, None) => {
-                return Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
-                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
-                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
-                     `--max-latency 4ms`",
-                ));
-            }
-        };
+        let goal = self.gate_goal()?;
         check_run(params)?;
         let gates = GateParams {
             goal,

@@ -28,7 +28,7 @@ pub(crate) struct TrainArgs {
     #[serde(flatten)]
     pub(super) data: DataArgs,
     /// Held-out samples to evaluate on
-    #[arg(long, value_name = "PATH", help_heading = "Data options")]
+    #[arg(long, value_name = "PATH", group = "evaluation", help_heading = "Data options")]
     pub(super) eval_data: Option<PathBuf>,
     /// Class numbers of the held-out samples, where they are apart
     #[arg(long, value_name = "PATH", requires = "eval_data", help_heading = "Data options")]
@@ -47,7 +47,7 @@ pub(crate) struct TrainArgs {
         long,
         value_name = "PERCENT",
         value_parser = units::parse_share,
-        requires = "eval_data",
+        requires = "evaluation",
         help_heading = "Proof"
     )]
     pub(super) assert_top1: Option<f64>,
@@ -131,7 +131,7 @@ struct MethodArgs {
     #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Which weights to write: those of the last step, or of the most accurate evaluation
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last, requires_if("best", "eval_data"))]
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last, requires_if("best", "evaluation"))]
     keep: KeepArg,
 }
 

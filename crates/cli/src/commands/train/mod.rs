@@ -53,6 +53,10 @@ impl Task for TrainArgs {
         true
     }
 
+    fn run_folder(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         self.perform(None, &self.settings(), cx)
     }
@@ -192,8 +196,16 @@ impl TrainArgs {
 
     /// The samples that accuracy is measured on.
     fn held_out(&self, graph: &Graph, cx: &Context) -> Result<Option<Dataset>> {
-        let Some(path) = &self.eval_data else { return Ok(None) };
-        let set = self.data.open_path(path, self.eval_labels.clone(), graph)?;
+        let (set, path) = match &self.eval_data {
+            Some(path) => (self.data.open_path(path, self.eval_labels.clone(), graph)?, &**path),
+            None => match self.data.open_held_out(graph, self.shared.seed)? {
+                // What is held out of samples without labels can still judge a later step.
+                Some(set) if set.has_labels() || self.assert_top1.is_some() => {
+                    (set, self.data.path())
+                }
+                _ => return Ok(None),
+            },
+        };
         if !set.has_labels() {
             let message = format!("the held-out samples have no labels: {}", path.display());
             return Err(Error::new(ErrorKind::Invalid, "E0207", message)
