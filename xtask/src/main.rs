@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | bench`.
+//! gate-ablation | haq | crossover | int8 | qat |
+//! bench`.
 
 mod alone;
 mod bench;
@@ -21,6 +22,7 @@ mod kerf;
 mod large_sparse;
 mod margin;
 mod one_shot;
+mod qat;
 mod readme;
 mod results;
 mod section;
@@ -96,6 +98,8 @@ enum Task {
     Crossover(crossover::Options),
     /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
     Int8(int8::Options),
+    /// Quantize to few bits after training and in training, and write the table
+    Qat(qat::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -125,6 +129,7 @@ fn main() -> Result<()> {
         Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
         Task::Int8(options) => int8::run(&options),
+        Task::Qat(options) => qat::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

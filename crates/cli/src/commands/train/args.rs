@@ -1,6 +1,7 @@
 //! Flags of `kerf train`, `kerf finetune` and `kerf distill`.
 
 use super::distill::DistillArgs;
+use super::quantization::QuantizationArgs;
 use super::sparse::SparseArgs;
 use crate::args::{DataArgs, ModelArgs, Shared};
 use crate::units;
@@ -42,6 +43,9 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) sparse: SparseArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) quantization: QuantizationArgs,
     /// Exit 1 when top-1 accuracy on the held-out samples is below this, such as `92.5%`
     #[arg(
         long,
@@ -233,6 +237,11 @@ impl TrainArgs {
         self.method.device
     }
 
+    /// Does the run begin with random weights?
+    pub(super) fn is_from_scratch(&self) -> bool {
+        self.method.reinit
+    }
+
     /// The parameters of the run, for batches of that size, after a check.
     ///
     /// # Errors
@@ -284,7 +293,9 @@ impl TrainArgs {
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
-            restore_norms: method.batch_norm == BatchNormArg::Restore,
+            // Integers are those of folded weights.
+            restore_norms: method.batch_norm == BatchNormArg::Restore
+                && !self.quantization.is_used(),
             device: method.device,
             reinitialize: method.reinit,
             seed: self.shared.seed,

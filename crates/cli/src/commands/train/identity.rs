@@ -32,6 +32,9 @@ pub(super) fn of(
     add("eval_labels", json!(eval_labels));
     add("distillation", args.distill.identity()?);
     add("sparsity", json!(args.sparse));
+    if args.quantization.is_used() {
+        add("quantization", args.quantization.identity()?);
+    }
     if let Some(gates) = gates {
         add("gates", gates.identity()?);
     }
