@@ -165,6 +165,65 @@ fn a_layer_is_integer_arithmetic() {
     assert_eq!(made.graph.nodes.last().unwrap().op, "DequantizeLinear");
 }
 
+/// `b + (W - W_q) E[x]`, once, however weights are rounded; or `b`.
+#[test]
+fn analytic_correction_takes_up_the_mean_error_once() {
+    let mut graph = Graph::default();
+    graph.opsets.insert(String::new(), 17);
+    let [x, w, b, y] = ["x", "w", "b", "y"].map(|name| graph.value(name));
+    graph.inputs.push(x);
+    graph.outputs.push(y);
+    let weight: Vec<f32> =
+        (0..24_i32).map(|i| ((i * i * 7 + 3) % 23) as f32 / 11.0 - 1.0).collect();
+    let bias = [0.1_f32, -0.3, 0.7];
+    graph.set_initializer(w, Constant::from_f32s(&[8, 3], &weight).unwrap());
+    graph.set_initializer(b, Constant::from_f32s(&[3], &bias).unwrap());
+    graph.nodes.push(Node::new("fc", "Gemm", &[x, w, b], &[y]));
+    let shapes = BTreeMap::from([("x".to_owned(), vec![1, 8])]);
+    let rows = 64;
+    let inputs: Vec<f32> = (0..rows * 8)
+        .map(|i| ((i * i * 13 + i) % 101) as f32 / 100.0 + (i % 8) as f32 / 4.0)
+        .collect();
+    let mean = |column: usize| inputs.iter().skip(column).step_by(8).sum::<f32>() / rows as f32;
+    let batch = Array::float(Tensor::from_vec(inputs.clone(), (rows, 8), &Device::Cpu).unwrap());
+    for rounding in [Rounding::Nearest, Rounding::Optimal, Rounding::Adaptive] {
+        for correction in [BiasCorrection::None, BiasCorrection::Analytic] {
+            let params = QuantizeParams {
+                bits: Assignment::uniform(3, 8),
+                rounding,
+                bias_correction: correction,
+                ..QuantizeParams::default()
+            };
+            let batches = vec![vec![batch.clone()]];
+            let params = params.check().unwrap();
+            let made = quantize(&graph, &shapes, &batches, &params, &Silent).unwrap().graph;
+            let constant = |name: &str| made.initializer(made.find(name).unwrap()).unwrap();
+            let floats = |name: &str| constant(name).to_f32s().unwrap();
+            let integers = |name: &str| constant(name).to_i64s().unwrap();
+            let (scales, codes) = (floats("w_scale"), integers("w_quantized"));
+            let (steps, biases) = (floats("b_scale"), integers("b_quantized"));
+            for output in 0..3 {
+                let lost = (0..8).map(|input| {
+                    let at = input * 3 + output;
+                    (weight[at] - codes[at] as f32 * scales[output]) * mean(input)
+                });
+                let lost: f32 = lost.sum();
+                let expected = match correction {
+                    BiasCorrection::None => bias[output],
+                    _ => bias[output] + lost,
+                };
+                let found = biases[output] as f32 * steps[output];
+                let close = steps[output] + 1e-4;
+                assert!(
+                    (found - expected).abs() <= close,
+                    "{rounding:?} {correction:?}: {found} {expected}"
+                );
+                assert!(lost.abs() > 4.0 * close, "{rounding:?}: nothing to take up: {lost}");
+            }
+        }
+    }
+}
+
 #[test]
 fn integers_and_names_follow_the_conventions() {
     let graph = resnet20();

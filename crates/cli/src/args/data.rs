@@ -3,6 +3,7 @@
 use crate::console::Console;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tensor_core::data::{self, Dataset, InputSpec, Layout, Options, PerChannel, Preprocess, Size};
 use tensor_core::graph::Dim;
@@ -166,6 +167,17 @@ impl DataArgs {
         let options =
             Options { labels, preprocess: self.preprocess()?, inputs: InputSpec::of(graph) };
         data::open(path, &options)
+    }
+
+    /// Which samples are taken and what becomes of them: with the hash of the source, what identifies
+    /// them.
+    pub(crate) fn preparation(&self) -> Result<Value> {
+        Ok(json!({
+            "preprocess": self.preprocess()?,
+            "samples": self.samples,
+            "hold_out": self.hold_out,
+            "batch": self.batch,
+        }))
     }
 
     /// The file's settings, replaced by the flags that were given.

@@ -56,8 +56,12 @@ fn error(values: &Distribution, grid: tensor_core::Result<Affine>) -> f64 {
     let Ok(grid) = grid else { return f64::INFINITY };
     let inverse = grid.scale.recip();
     let (low, high) = grid.range();
-    if !inverse.is_normal() || grid.nearest(0.0) != 0.0 {
-        return values.points().iter().map(|&(x, n)| square(grid.nearest(x) - x) * n as f64).sum();
+    let of_zero = grid.nearest(0.0);
+    if !inverse.is_normal() || of_zero != 0.0 {
+        // A grid of one bit has no zero.
+        let others = values.points().iter();
+        let others = others.map(|&(x, n)| square(grid.nearest(x) - x) * n as f64);
+        return others.sum::<f64>() + square(of_zero) * values.zeros() as f64;
     }
     let points = values.points().iter().map(|&(x, count)| {
         let inside = x.clamp(low, high);
@@ -74,4 +78,22 @@ const WHOLE: f32 = 12_582_912.0;
 
 fn square(x: f32) -> f64 {
     f64::from(x) * f64::from(x)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// One bit: two values +-s, for which the best s is the mean magnitude, zeros included.
+    #[test]
+    fn zeros_count_where_the_grid_has_none() {
+        let mut values = vec![0.0; 80];
+        values.extend((1..=20).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 } * i as f32 / 20.0));
+        let values = Distribution::of(&values).unwrap();
+        let (low, high) = range(&values, Target { bits: 1, symmetric: true }, 0.0);
+        let mean = 10.5 / 100.0;
+        assert!((high - mean).abs() <= 0.011 && low == -high, "{high} {mean}");
+    }
 }

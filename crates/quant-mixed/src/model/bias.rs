@@ -60,7 +60,9 @@ fn analytic(
         progress.item("batch");
     }
     for (number, layer) in prepared.layers.iter().enumerate() {
-        let Some(map) = linear_map(prepared, layer)?.filter(|_| layer.takes_bias) else { continue };
+        // What rounding has made up for, with the inputs of the rounded network, is not done twice.
+        let is_open = layer.takes_bias && !rounded.is_shifted[number];
+        let Some(map) = linear_map(prepared, layer)?.filter(|_| is_open) else { continue };
         let shape = map.shape();
         let float = map.rows_of_weight(&prepared.weight(layer)?);
         let now = map.rows_of_weight(&rounded.weights[number].values(layer)?);

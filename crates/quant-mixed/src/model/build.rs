@@ -60,7 +60,8 @@ pub(super) fn build(prepared: &Prepared, bits: &Assignment, numbers: Numbers) ->
     let mut graph = prepared.graph.clone();
     let needs_latest =
         |weight: &&QuantizedWeight| weight.bits <= NARROW || weight.quantizer.block().is_some();
-    raise_opset(&mut graph, if weights.iter().any(needs_latest) { 21 } else { 13 })?;
+    let rank = |value| prepared.facts.dims(value).map(<[usize]>::len);
+    raise_opset(&mut graph, if weights.iter().any(needs_latest) { 21 } else { 13 }, rank)?;
     let mut builder = Builder {
         prepared,
         bits,

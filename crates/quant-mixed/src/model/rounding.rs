@@ -32,6 +32,8 @@ const MAX_COLUMNS: usize = 4608;
 pub(super) struct Rounded {
     pub(super) weights: Vec<Arc<QuantizedWeight>>,
     pub(super) biases: Vec<Vec<f32>>,
+    /// Layers whose bias has taken up the mean of its error already.
+    pub(super) is_shifted: Vec<bool>,
 }
 
 impl Rounded {
@@ -45,7 +47,7 @@ impl Rounded {
 }
 
 /// Rounds the weights of all layers. Inputs are those of the network whose weights are rounded by
-/// then; each bias takes up the mean of its layer's error.
+/// then; each bias takes up the mean of its layer's error, unless biases are to stay.
 pub(super) fn round_weights(
     prepared: &Prepared,
     batches: &[Vec<Array>],
@@ -53,14 +55,14 @@ pub(super) fn round_weights(
     progress: &dyn Progress,
 ) -> Result<Rounded> {
     let bits = |layer: &Layer| params.bits.of(&layer.key).weights;
-    let corrects =
-        params.rounding != Rounding::Nearest || params.bias_correction != BiasCorrection::None;
+    let corrects = params.bias_correction != BiasCorrection::None;
     let bias = |layer: &Layer| match prepared.bias(layer)? {
         none if none.is_empty() && layer.takes_bias && corrects => Ok(vec![0.0; layer.outputs()]),
         bias => Ok(bias),
     };
     let biases = prepared.layers.iter().map(bias).collect::<Result<_>>()?;
-    let mut rounded = Rounded { weights: Vec::new(), biases };
+    let is_shifted = vec![false; prepared.layers.len()];
+    let mut rounded = Rounded { weights: Vec::new(), biases, is_shifted };
     if params.rounding == Rounding::Nearest {
         for (number, layer) in prepared.layers.iter().enumerate() {
             rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
@@ -105,9 +107,10 @@ pub(super) fn round_weights(
             bits(layer),
             params.rounding,
         )?;
-        if layer.takes_bias {
+        if layer.takes_bias && corrects {
             let bias = rounded.biases[number].iter_mut().zip(shift);
             bias.for_each(|(bias, shift)| *bias += shift as f32);
+            rounded.is_shifted[number] = true;
         }
         graph = rewrite::apply(
             &graph,

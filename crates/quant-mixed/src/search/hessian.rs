@@ -19,7 +19,7 @@ use tensor_core::graph::Index;
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::Stored;
 use tensor_core::run::{Array, Session, Tap, Training};
-use tensor_core::train::log_softmax;
+use tensor_core::train::{self, log_softmax};
 use tensor_core::{Error, Graph, Result, ValueId, random};
 
 /// Step of the difference, relative to the root mean square weight of a layer. Smaller ones drown in
@@ -62,7 +62,8 @@ pub fn mean_traces(
         weights.push((input, Tensor::from_vec(values, layer.dims.clone(), &Device::Cpu)?));
     }
     let from: Vec<ValueId> = weights.iter().map(|(value, _)| *value).collect();
-    let session = Session::between(graph, &from, &graph.outputs)?;
+    let target = train::scores(graph)?;
+    let session = Session::between(graph, &from, &[target])?;
     let mut rng = random::stream(seed, "hutchinson");
     let mut sums = vec![0.0; weights.len()];
     progress.stage("estimate traces", batches.len() * draws);
@@ -146,8 +147,8 @@ fn scores(
     batch: &[Array],
     weights: &[(ValueId, Tensor)],
 ) -> Result<Tensor> {
-    let outputs = session.run(&inputs(graph, batch, weights))?;
-    let first = outputs.first().ok_or_else(|| Error::invalid("the model has no output"))?;
+    let fetched = session.fetch(&inputs(graph, batch, weights), &[train::scores(graph)?])?;
+    let first = fetched.first().ok_or_else(|| Error::invalid("the model has no output"))?;
     Ok(log_softmax(&first.tensor)?.exp()?)
 }
 
@@ -162,7 +163,8 @@ fn gradients(
     let wanted: BTreeSet<ValueId> = weights.iter().map(|(value, _)| *value).collect();
     let mut training = Training::new(random::stream(0, "hessian"));
     let inputs = inputs(graph, batch, weights);
-    let recording = session.record(&inputs, &wanted, &graph.outputs, &mut Blind, &mut training)?;
+    let recording =
+        session.record(&inputs, &wanted, &[train::scores(graph)?], &mut Blind, &mut training)?;
     let first = recording.outputs().first().ok_or_else(|| Error::invalid("no output"))?;
     let samples = targets.dims().first().copied().unwrap_or(1).max(1);
     let logs = log_softmax(&first.tensor)?;

@@ -7,7 +7,7 @@ use crate::plan::MAX_BITS;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use tensor_core::run::{Array, Session};
-use tensor_core::train::log_softmax;
+use tensor_core::train::{log_softmax, scores};
 use tensor_core::{Error, Graph, Result, ValueId};
 
 /// Right answers.
@@ -52,7 +52,7 @@ impl<'a> Simulator<'a> {
     /// others must be pinned or absent.
     ///
     /// # Errors
-    /// `E0551` when the model has no such layer; `E0304` when its first output is no table of scores.
+    /// `E0551` when the model has no such layer; `E0304` when its first output is no table of scores, `E0405` when a sigmoid makes it.
     pub fn new(prepared: &'a Prepared, names: &[&str], samples: Vec<Samples>) -> Result<Self> {
         if let Some(name) = names.iter().find(|name| prepared.layer(name).is_none()) {
             return Err(Error::invalid(format!("layer `{name}` cannot be quantized"))
@@ -75,13 +75,15 @@ impl<'a> Simulator<'a> {
         Self::new(prepared, &names, samples)
     }
 
-    /// Logarithms of probabilities, N x classes for each of the first batches.
+    /// Logarithms of probabilities, N x classes for each of the first batches: of the scores before a
+    /// softmax where the model ends in one.
     fn logs(&self, graph: &Graph, batches: usize) -> Result<Vec<Tensor>> {
-        let session = Session::new(graph)?;
+        let wanted = [scores(graph)?];
+        let session = Session::until(graph, &wanted)?;
         let run = |samples: &Samples| {
             let inputs: Vec<(ValueId, Array)> =
                 graph.inputs.iter().copied().zip(samples.inputs.iter().cloned()).collect();
-            let first = session.run(&inputs)?.into_iter().next();
+            let first = session.fetch(&inputs, &wanted)?.into_iter().next();
             let scores = first.ok_or_else(|| scores_wanted(&[]))?.tensor;
             let scores = match *scores.dims() {
                 [_, _] => scores,

@@ -141,9 +141,12 @@ fn sensitivities(
     let names: Vec<&str> = (0..problem.len()).map(|layer| problem.name(layer)).collect();
     let min_bits = problem.params().min_bits;
     let measure = format!(
-        "divergence on {} samples of {} at seed {}, {} for ranges, from {min_bits} bits, model {}",
+        "divergence on {} samples of {} prepared as {} with shapes {:?} at seed {}, {} for ranges, from \
+         {min_bits} bits, model {}",
         args.sensitivity_samples,
         input::fingerprint(args.data.path())?,
+        args.data.preparation()?,
+        args.shared.shapes(),
         args.shared.seed,
         args.calibration,
         input::sha256(&args.model)?
@@ -254,6 +257,8 @@ fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identi
     let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
     add("eval_data", json!(eval_data));
     add("samples", json!([args.calibration, args.eval_samples]));
+    add("preparation", args.data.preparation()?);
+    add("shapes", json!(args.shared.shapes()));
     add("float", json!(float));
     add("device", json!(problem.device()));
     add("budget", json!(problem.limits()));
