@@ -3,7 +3,8 @@
 
 use candle_core::{Device, Tensor};
 use quant_mixed::model::{
-    BiasCorrection, Prepared, QuantizeParams, Quantized, RangeParams, Rounding, quantize,
+    BiasCorrection, Prepared, QuantizeParams, Quantized, RangeParams, Rounding, WeightQuantizer,
+    quantize,
 };
 use quant_mixed::{Assignment, LayerBits};
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +114,64 @@ fn what_a_layer_reads_has_no_more_levels_than_its_bits() {
 }
 
 /// A convolution by hand: the graph computes what integers give.
+/// Groups of very different weights: each is rounded at its own scales, in blocks too.
+#[test]
+fn groups_of_a_convolution_have_their_own_scales() {
+    let mut graph = Graph::default();
+    graph.opsets.insert(String::new(), 17);
+    let [x, v, y, w, z] = ["x", "v", "y", "w", "z"].map(|name| graph.value(name));
+    graph.inputs.push(x);
+    graph.outputs.push(z);
+    let numbers = |count: usize, size: f32| {
+        (0..count).map(move |i| size * (((i * i * 7 + i * 3 + 1) % 23) as f32 / 11.5 - 1.0))
+    };
+    let first: Vec<f32> = numbers(8 * 9, 1.0).collect();
+    graph.set_initializer(v, Constant::from_f32s(&[8, 1, 3, 3], &first).unwrap());
+    let weights: Vec<f32> = numbers(2 * 4 * 9, 0.003).chain(numbers(2 * 4 * 9, 4.0)).collect();
+    graph.set_initializer(w, Constant::from_f32s(&[4, 4, 3, 3], &weights).unwrap());
+    graph.nodes.push(Node::new("first", "Conv", &[x, v], &[y]));
+    let mut second = Node::new("second", "Conv", &[y, w], &[z]);
+    second.attributes.set("group", Attribute::Int(2));
+    graph.nodes.push(second);
+    let shapes = BTreeMap::from([("x".to_owned(), vec![8, 1, 12, 12])]);
+    for weight_quantizer in [WeightQuantizer::Linear, WeightQuantizer::Blocks(2)] {
+        let params = QuantizeParams {
+            ranges: RangeParams { weight_quantizer, ..RangeParams::default() },
+            equalize: false,
+            ..QuantizeParams::default()
+        };
+        let batches = vec![vec![images(8, 12, 3)]];
+        let made = quantize(&graph, &shapes, &batches, &params.check().unwrap(), &Silent).unwrap();
+        let run = |graph: &Graph| {
+            let outputs = Session::new(graph).unwrap().run(&[(graph.inputs[0], images(8, 12, 5))]);
+            outputs.unwrap()[0].to_f32s().unwrap()
+        };
+        // The small group alone: two of four channels of 8 x 8.
+        let small = |all: Vec<f32>| -> Vec<f32> {
+            all.chunks(4 * 64).flat_map(|sample| sample[..2 * 64].to_vec()).collect()
+        };
+        let weight = |graph: &Graph| {
+            let session = Session::until(graph, &[graph.find("w").unwrap()]).unwrap();
+            let input = (graph.inputs[0], images(1, 12, 0));
+            session.fetch(&[input], &[graph.find("w").unwrap()]).unwrap()[0].to_f32s().unwrap()
+        };
+        for (own, float) in weight(&made.graph).chunks(36).zip(weights.chunks(36)) {
+            let most = float.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+            for (own, float) in own.iter().zip(float) {
+                // Later weights make up for earlier ones by some steps of 1/127.
+                assert!((own - float).abs() < 0.1 * most, "{own} for {float}");
+            }
+        }
+        if weight_quantizer != WeightQuantizer::Linear {
+            let (a, b) = (small(run(&graph)), small(run(&made.graph)));
+            let most = a.iter().fold(0.0_f32, |most, y| most.max(y.abs()));
+            for (a, b) in a.iter().zip(&b) {
+                assert!((a - b).abs() < 0.05 * most, "{a} {b}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_layer_is_integer_arithmetic() {
     let mut graph = Graph::default();
