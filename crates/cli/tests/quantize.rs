@@ -113,7 +113,7 @@ fn old_operator_sets_are_raised() {
         assert_eq!(report["opset"][1], raised);
         assert_eq!(report["layers"].as_array().unwrap().len(), 3);
         let proof = &document["result"]["proof"];
-        assert_eq!(proof["activations"]["activations"].as_array().unwrap().len(), 4);
+        assert_eq!(proof["activations"]["activations"].as_array().unwrap().len(), 5);
         let sqnr = proof["evaluation"]["comparison"]["outputs"][0]["sqnr_db"].as_f64().unwrap();
         assert!(sqnr > if bits == "8" { 25.0 } else { 10.0 }, "{model}: {sqnr}");
         let (nodes, opset) = written(&output);

@@ -62,6 +62,11 @@ fn a_plan_is_within_its_budget_and_sensitivities_are_measured_once() {
     assert_eq!(again["result"]["bits"], exact["result"]["bits"]);
     let same = fs::read_to_string(folder.path().join("run/sensitivity.json")).unwrap();
     assert_eq!(same, measured);
+    // Of samples that are prepared in another way it is another measure.
+    let darker = [&flags[..], &["--mean", "0.9"]].concat();
+    search(folder.path(), "darker.toml", &darker).success();
+    let other = fs::read_to_string(folder.path().join("run/sensitivity.json")).unwrap();
+    assert_ne!(other, measured);
     let greedy = [&flags[..], &["--method", "greedy"]].concat();
     let greedy = search(folder.path(), "greedy.json", &greedy).success().json();
     assert!(greedy["result"]["cost_share"].as_f64().unwrap() <= 0.6);
