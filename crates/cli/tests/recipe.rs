@@ -173,7 +173,7 @@ fn what_is_wrong_is_named_before_any_work() {
         (&[prune, "macs = \"0.5\""], "E0012", "0.5"),
         (&[prune, "macs = \"50%\"\nparams = \"50%\""], "E0012", "cannot be used with"),
         (&["[[step]]\nkind = \"finetune\"\nteacher = \"@modle\""], "E0012", "`@modle`"),
-        (&["[[step]]\nkind = \"gate\"\n"], "E0012", "step `1-gate`: no budget was given"),
+        (&[DATA, "[[step]]\nkind = \"gate\"\n"], "E0012", "step `1-gate`: no budget was given"),
         (&[DATA, "widht = 3\n", prune], "E0011", "`data.widht`"),
         (&[DATA, prune, "macs = \"50%\"\n[goal]\nspeed = \"2x\""], "E0011", "`goal.speed`"),
         (&[DATA, "[goal]\n"], "E0012", "no steps"),
