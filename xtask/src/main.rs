@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | bench`.
+//! gate-ablation | haq | crossover | int8 | pruning | bench`.
 
 mod alone;
 mod bench;
@@ -21,6 +21,7 @@ mod kerf;
 mod large_sparse;
 mod margin;
 mod one_shot;
+mod pruning;
 mod readme;
 mod results;
 mod section;
@@ -94,6 +95,8 @@ enum Task {
     Haq(haq::Options),
     /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
+    /// Factorize, prune, reconstruct and predict time, and write the tables
+    Pruning(pruning::Options),
     /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
     Int8(int8::Options),
     /// Run the benchmarks
@@ -124,6 +127,7 @@ fn main() -> Result<()> {
         Task::GateAblation(options) => gates::ablation(&options),
         Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
+        Task::Pruning(options) => pruning::run(&options),
         Task::Int8(options) => int8::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

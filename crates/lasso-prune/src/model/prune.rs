@@ -2,9 +2,10 @@
 
 use super::allot::allot;
 use super::curves::{Curve, curves};
-use super::cut::cut;
+use super::cut::{cut, given_up};
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
+use super::reference::Reference;
 use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
@@ -28,6 +29,8 @@ pub struct Pruned {
     pub graph: Graph,
     /// What was done.
     pub report: PruneReport,
+    /// What it is to compute.
+    pub reference: Reference,
 }
 
 /// Times that a missed budget is tightened and tried again.
@@ -35,7 +38,7 @@ const ATTEMPTS: usize = 6;
 
 /// Largest accepted difference of masked and cut model, relative to the output range: float
 /// rounding of sums in another order, through some hundred layers.
-const MASK_TOLERANCE: f64 = 1e-3;
+pub(crate) const MASK_TOLERANCE: f64 = 1e-3;
 
 /// Prunes a model on calibration data, without labels and without training.
 ///
@@ -59,6 +62,21 @@ pub fn prune(
     params: &ValidPruneParams,
     progress: &dyn Progress,
 ) -> Result<Pruned> {
+    prune_with((graph, shapes), batches, params, &mut KnownCurves::default(), progress)
+}
+
+/// Error curves by the names of the sets that they are of.
+#[derive(Debug, Default)]
+pub(crate) struct KnownCurves(Vec<(Vec<String>, Vec<Curve>)>);
+
+/// As [`prune`], with curves that are known from another budget.
+pub(crate) fn prune_with(
+    (graph, shapes): (&Graph, &BTreeMap<String, Vec<usize>>),
+    batches: Vec<Vec<Array>>,
+    params: &ValidPruneParams,
+    known: &mut KnownCurves,
+    progress: &dyn Progress,
+) -> Result<Pruned> {
     if batches.is_empty() {
         return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
     }
@@ -69,7 +87,15 @@ pub fn prune(
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
     let Parts { sets, .. } = &prepared.parts;
-    let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+    let names: Vec<String> = sets.iter().map(|set| set.name.clone()).collect();
+    let curves = match known.0.iter().find(|(of, _)| *of == names) {
+        Some((_, curves)) => curves.clone(),
+        None => {
+            let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+            known.0.push((names, curves.clone()));
+            curves
+        }
+    };
     let mut goal = prepared.parts.goal.clone();
     let mut attempts = 0;
     let (planned, layer_reports, kept, mut cut) = loop {
@@ -81,7 +107,8 @@ pub fn prune(
         attempts += 1;
         let limit = prepared.parts.goal.limit();
         let actual = cost::cost(&cut.graph, &run::infer_declared(&cut.graph, shapes)?)?;
-        let actual = actual.of(params.params.budget.resource) as f64;
+        let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
+        let actual = goal.actual(&actual, &widths);
         let is_met = actual <= limit || matches!(params.params.widths, Widths::Given(_));
         if is_met || attempts == ATTEMPTS {
             break (planned, layer_reports, kept, cut);
@@ -108,6 +135,7 @@ pub fn prune(
         round_to: planned.round_to,
         rounding: planned.rounding,
         predicted: planned.predicted,
+        time: planned.time,
         sets: set_reports,
         layers: layer_reports,
         frozen: frozen_reports(&prepared.parts.frozen),
@@ -115,7 +143,8 @@ pub fn prune(
         folded_batch_norms: prepared.folded_batch_norms,
         mask_difference,
     };
-    Ok(Pruned { graph: cut.graph, report })
+    let reference = Reference::new(&prepared, &cut.graph, &given_up(sets, &kept));
+    Ok(Pruned { graph: cut.graph, report, reference })
 }
 
 /// Networks that hold activations: the original and the current one.
@@ -125,7 +154,7 @@ pub(crate) const NETWORKS: usize = 2;
 /// the mean over eight is still uncertain by a third of what samples differ by (1 / sqrt 8).
 pub(crate) const FEW_SAMPLES: usize = 16;
 
-fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
+pub(crate) fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     match samples {
         0..2 => progress.warn(
             "one calibration sample cannot be split: its errors are those of the fit itself, and \
@@ -148,7 +177,7 @@ pub(crate) fn needed_curves(
     progress: &dyn Progress,
 ) -> Result<Vec<Curve>> {
     let is_joint = prepared.parts.sets.iter().any(Set::is_joint);
-    match params.params.widths == Widths::Auto || is_joint {
+    match params.params.widths.need_curves() || is_joint {
         true => curves(&prepared.scope(params), replay, progress),
         false => Ok(Vec::new()),
     }
@@ -178,7 +207,7 @@ pub(crate) fn frozen_reports(frozen: &[Frozen]) -> Vec<FrozenReport> {
 }
 
 /// The first batch, as named inputs, to check the cut with.
-fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>> {
+pub(crate) fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>> {
     /// Samples that the identity is checked on.
     const SAMPLES: usize = 8;
     let first = batches.first().map(Vec::as_slice).unwrap_or_default();

@@ -2,9 +2,11 @@
 
 mod args;
 mod plan;
+mod time;
 mod widths;
 
 pub(crate) use args::PruneArgs;
+pub(super) use plan::exceeded;
 
 use super::model::{Model, file_name};
 use super::proof::{self, Judge, Subject};
@@ -66,8 +68,19 @@ impl Task for PruneArgs {
         // An engine that was named and cannot be had should be known before the work, not after.
         measure::check_named()?;
         let start = Instant::now();
-        let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        let kept = self.blocks().map(|blocks| (blocks, batches.clone()));
+        let mut pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
         cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
+        let start = Instant::now();
+        let mut reconstruction = None;
+        if let Some((blocks, batches)) = kept {
+            let (graph, report) =
+                lasso_prune::reconstruct_blocks(&pruned, &batches, blocks, &cx.progress)?;
+            let seconds = start.elapsed().as_secs_f64();
+            cx.console.note(&format!("reconstructed blocks in {seconds:.2} s"));
+            pruned.graph = graph;
+            reconstruction = Some(report);
+        }
         let engine = search.end(cx.console)?;
         let mut graph = pruned.graph;
         let settings = self.settings();
@@ -83,15 +96,23 @@ impl Task for PruneArgs {
             batch,
             word: "pruned",
         };
-        let missed = budget.as_ref().and_then(|budget| plan::exceeded(budget, &sizes));
+        let missed = budget
+            .as_ref()
+            .and_then(|budget| plan::exceeded(budget, &sizes, pruned.report.time.as_ref()));
         let timed = (!self.no_bench).then_some(&sizes);
         let proof = proof::prove(&subject, &*engine, timed, missed.into_iter().collect(), cx)?;
+        let time = pruned.report.time.clone().map(|time| time::Time::new(time, proof.latency()));
+        if let Some(doubt) = time.as_ref().and_then(time::Time::doubt) {
+            cx.console.warn(&doubt);
+        }
         let text = format!(
-            "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
+            "{} -> {}\n{heading}\n{}\n{}{}\n{}\nreplay  {}\n",
             file_name(&self.files.model),
             self.files.output.display(),
-            report::layers(&pruned.report),
+            report::layers(&pruned.report)
+                + &reconstruction.as_ref().map_or_else(String::new, report::blocks),
             report::sizes(&sizes, &uncounted),
+            time.as_ref().map_or_else(String::new, time::Time::text),
             proof.text(&sizes, "pruned"),
             cx.replay,
         );
@@ -100,7 +121,9 @@ impl Task for PruneArgs {
             "recipe": recipe,
             "sizes": sizes,
             "uncounted": uncounted,
+            "time": time,
             "pruning": pruned.report,
+            "reconstruction": reconstruction,
             "proof": proof,
         });
         let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
