@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | pruning | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | pruning | bench`.
 
 mod alone;
 mod bench;
@@ -22,6 +22,7 @@ mod large_sparse;
 mod margin;
 mod one_shot;
 mod pruning;
+mod qat;
 mod readme;
 mod results;
 mod section;
@@ -99,6 +100,8 @@ enum Task {
     Pruning(pruning::Options),
     /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
     Int8(int8::Options),
+    /// Quantize to few bits after training and in training, and write the table
+    Qat(qat::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -129,6 +132,7 @@ fn main() -> Result<()> {
         Task::Crossover(options) => crossover::run(&options),
         Task::Pruning(options) => pruning::run(&options),
         Task::Int8(options) => int8::run(&options),
+        Task::Qat(options) => qat::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }
 }

@@ -4,7 +4,7 @@ use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
-use crate::{input, interrupt, output, shell, threads};
+use crate::{input, interrupt, output, recipe, resume, shell, threads};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value, json};
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let task = cli.task();
     let console = Console::new(task.shared());
     interrupt::install();
-    let done = execute(task, &matches, shell::replay(&arguments), &console);
+    let done = execute(task, &matches, &arguments, &console);
     let exit = match &done {
         Ok(done) => {
             let text = if task.shared().json { &done.document } else { &done.text };
@@ -115,9 +115,10 @@ pub(crate) struct Finished {
 pub(crate) fn execute(
     task: &dyn Task,
     matches: &ArgMatches,
-    replay: String,
+    arguments: &[OsString],
     console: &Console,
 ) -> Result<Finished> {
+    let replay = shell::replay(arguments);
     let shared = task.shared();
     let name = matches.subcommand_name().unwrap_or_default();
     threads::set(shared.threads)?;
@@ -131,7 +132,11 @@ pub(crate) fn execute(
     }
     let identities = inputs.iter().map(|path| identity(path)).collect::<Result<Vec<_>>>()?;
     let progress = Reporter::new(console, shared.no_progress);
-    let cx = Context { console, progress, replay: replay.clone() };
+    if let Some(folder) = task.run_folder().filter(|_| !shared.dry_run) {
+        resume::remember(folder, arguments)?;
+    }
+    let given = recipe::given(matches);
+    let cx = Context { console, progress, replay: replay.clone(), arguments, given };
     let sources = sources(matches, &task.settings());
     let outcome = match shared.dry_run && !task.plans() {
         true => dry_run(name, task, &sources),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use tensor_core::Error;
 
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
-const PARAMETERS: [&str; 23] = [
+const PARAMETERS: [&str; 26] = [
     "batch",
     "checkpoint_every",
     "classes",
@@ -12,6 +12,9 @@ const PARAMETERS: [&str; 23] = [
     "crop",
     "device",
     "freeze",
+    "gate_lr",
+    "gates_from",
+    "gates_until",
     "input",
     "label_smoothing",
     "labels",

@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod recipe;
 mod report;
+mod resume;
 mod shell;
 mod table;
 mod threads;

@@ -1,10 +1,10 @@
 //! `--threads`, for every pool.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tensor_core::{Error, Result};
 
-/// Threads of the pools, once they were set.
-static SIZE: OnceLock<u16> = OnceLock::new();
+/// Have the pools their size?
+static IS_SET: AtomicBool = AtomicBool::new(false);
 
 #[cfg(unix)]
 /// candle sizes a pool of its own for elementwise operators by this variable, once.
@@ -19,8 +19,8 @@ const CANDLE: &str = "CANDLE_NUM_THREADS";
 /// When the threads cannot be started.
 pub(crate) fn set(threads: Option<u16>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
-    // Steps of a recipe say it once more.
-    if SIZE.get() == Some(&threads) {
+    // Steps of a recipe and resumed commands say it once more; the outermost command decides.
+    if IS_SET.load(Ordering::Relaxed) {
         return Ok(());
     }
     #[cfg(unix)]
@@ -38,7 +38,6 @@ pub(crate) fn set(threads: Option<u16>) -> Result<()> {
         .num_threads(threads.into())
         .build_global()
         .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))?;
-    // It was not set before, or there would have been no pool to make.
-    let _ = SIZE.set(threads);
+    IS_SET.store(true, Ordering::Relaxed);
     Ok(())
 }

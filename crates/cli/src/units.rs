@@ -134,6 +134,12 @@ pub(crate) fn parse_time(text: &str) -> Result<f64, String> {
     parse_unit(text, &units, "a time with its unit, such as `12ms` or `900us`")
 }
 
+/// Reads a length of time in seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<f64, String> {
+    let units = [("min", 60.0), ("h", 3600.0), ("s", 1.0)];
+    parse_unit(text, &units, "a length of time with its unit, such as `10min` or `90s`")
+}
+
 /// Reads an energy in microjoules.
 pub(crate) fn parse_energy(text: &str) -> Result<f64, String> {
     let units = [("mJ", 1e3), ("uJ", 1.0), ("J", 1e6)];

@@ -89,3 +89,98 @@ fn wrong_arguments_are_named_and_nothing_is_written() {
     assert_eq!(code(&[]), "E0020");
     assert_eq!(fs::read(&output).unwrap(), b"kept");
 }
+
+/// Operators of a written file, and its default operator set.
+fn written(path: &Path) -> (Vec<tensor_core::Node>, i64) {
+    let graph = tensor_core::onnx::read(path).unwrap();
+    (graph.nodes.clone(), graph.opset())
+}
+
+#[test]
+fn old_operator_sets_are_raised() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    for (model, bits, raised) in [("opset11", "8", 13), ("opset12", "8", 13), ("opset11", "4", 21)]
+    {
+        let model = format!("fixtures/quant/{model}.onnx");
+        let path = output.to_str().unwrap();
+        let arguments = ["quantize", &model, "-o", path, "--data", TRAIN, "--samples", "64"];
+        let extra =
+            ["--preprocess", PREPROCESS, "--weights", bits, "--no-bench", "--json", "--force"];
+        // ONNX Runtime reads it, and has the activations that kerf has.
+        let document = kerf(&[&arguments[..], &extra].concat()).success().json();
+        let report = &document["result"]["quantization"];
+        assert_eq!(report["opset"][1], raised);
+        assert_eq!(report["layers"].as_array().unwrap().len(), 3);
+        let proof = &document["result"]["proof"];
+        assert_eq!(proof["activations"]["activations"].as_array().unwrap().len(), 4);
+        let sqnr = proof["evaluation"]["comparison"]["outputs"][0]["sqnr_db"].as_f64().unwrap();
+        assert!(sqnr > if bits == "8" { 25.0 } else { 10.0 }, "{model}: {sqnr}");
+        let (nodes, opset) = written(&output);
+        assert_eq!(opset, raised);
+        let squeeze = nodes.iter().find(|node| node.op == "Squeeze").unwrap();
+        assert!(squeeze.attributes.get("axes").is_none() && squeeze.inputs.len() == 2);
+        let mean = nodes.iter().find(|node| node.op == "ReduceMean").unwrap();
+        assert_eq!(mean.attributes.get("axes").is_none(), raised >= 18);
+    }
+}
+
+#[test]
+fn blocks_have_scales_of_their_own_and_say_where_they_have_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let extra = ["--weights", "4", "--block-size", "16", "--eval-data", TEST, "--json"];
+    let document = quantize(&output, &extra).success().json();
+    let report = &document["result"]["quantization"];
+    let layers = report["layers"].as_array().unwrap();
+    assert_eq!(
+        (&layers[0]["storage"], &layers[0]["granularity"]),
+        (&"int4".into(), &"channel".into())
+    );
+    assert_eq!(layers[1]["granularity"], "block of 16");
+    assert!(layers.iter().all(|layer| layer["activation_bits"].is_null()));
+    let left = report["without_blocks"].as_array().unwrap();
+    assert_eq!((left.len(), &left[0]["key"]), (1, &layers[0]["key"]));
+    assert!(left[0]["reason"].as_str().unwrap().contains("fewer than a block"));
+    // A scale for each output of the first layer, and for each 16 inputs at each tap elsewhere.
+    let weights = report["weights"].as_u64().unwrap();
+    assert_eq!(report["side_bytes"].as_u64().unwrap(), 4 * (16 + (weights - 16 * 9) / 16));
+    let (nodes, opset) = written(&output);
+    let sizes = nodes.iter().filter(|node| node.op == "DequantizeLinear");
+    let sizes: Vec<i64> = sizes.map(|node| node.attributes.int("block_size", 0).unwrap()).collect();
+    assert_eq!((opset, sizes.iter().filter(|&&size| size == 16).count()), (21, layers.len() - 1));
+    assert!(nodes.iter().all(|node| node.op != "QuantizeLinear"));
+    // What ONNX Runtime computes from the file is what kerf does: `success` asserts it.
+    let top1 = &document["result"]["proof"]["evaluation"]["comparison"]["outputs"][0]["top1"];
+    assert!(top1["candidate_accuracy"].as_f64().unwrap() > 0.92, "{top1}");
+}
+
+#[test]
+fn shared_weights_are_places_in_a_codebook() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    for (bits, storage, codes) in [("3", "uint4", 8), ("5", "uint8", 32)] {
+        let extra = ["--weights", bits, "--weight-quantizer", "k-means", "--eval-data", TEST];
+        let run = quantize(&output, &[&extra[..], &["--json", "--force"]].concat());
+        let document = run.success().json();
+        let report = &document["result"]["quantization"];
+        let layers = report["layers"].as_array().unwrap();
+        assert!(layers.iter().all(|layer| layer["storage"] == storage));
+        assert_eq!(layers[1]["granularity"], format!("codebook of {codes}"));
+        assert_eq!(report["effective_bits"].as_f64().unwrap().to_string(), bits);
+        assert_eq!(report["side_bytes"].as_u64().unwrap(), 4 * codes * layers.len() as u64);
+        let (nodes, _) = written(&output);
+        let count = |op: &str| nodes.iter().filter(|node| node.op == op).count();
+        assert_eq!((count("Gather"), count("Cast")), (layers.len(), layers.len()));
+        let top1 = &document["result"]["proof"]["evaluation"]["comparison"]["outputs"][0]["top1"];
+        assert!(top1["candidate_accuracy"].as_f64().unwrap() > 0.9, "{bits} bits: {top1}");
+    }
+    let wrong = |extra: &[&str]| {
+        let fixed = ["--weight-quantizer", "k-means", "--json", "--force"];
+        let document = quantize(&output, &[&fixed[..], extra].concat()).exits(2).json();
+        document["error"]["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(wrong(&["--activations", "8"]), "E0010");
+    assert_eq!(wrong(&["--block-size", "16"]), "E0010");
+    assert_eq!(wrong(&["--rounding", "adaround"]), "E0500");
+}

@@ -173,6 +173,7 @@ fn what_is_wrong_is_named_before_any_work() {
         (&[prune, "macs = \"0.5\""], "E0012", "0.5"),
         (&[prune, "macs = \"50%\"\nparams = \"50%\""], "E0012", "cannot be used with"),
         (&["[[step]]\nkind = \"finetune\"\nteacher = \"@modle\""], "E0012", "`@modle`"),
+        (&["[[step]]\nkind = \"gate\"\n"], "E0012", "step `1-gate`: no budget was given"),
         (&[DATA, "widht = 3\n", prune], "E0011", "`data.widht`"),
         (&[DATA, prune, "macs = \"50%\"\n[goal]\nspeed = \"2x\""], "E0011", "`goal.speed`"),
         (&[DATA, "[goal]\n"], "E0012", "no steps"),
@@ -186,4 +187,67 @@ fn what_is_wrong_is_named_before_any_work() {
         assert!(refused.stderr.contains(part), "{part} in {}", refused.stderr);
         assert!(!output.exists(), "{parts:?}");
     }
+}
+
+#[test]
+fn a_run_folder_knows_its_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recipe(folder.path(), &[DATA, STEPS]);
+    let output = folder.path().join("small.onnx");
+    let args = arguments(&path, &output, &folder.path().join("run"));
+    let mut child = start(&args);
+    thread::sleep(Duration::from_millis(1200));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let place = folder.path().join("run").display().to_string();
+    let shown = kerf(&["resume", &place, "--dry-run"]).success().stdout;
+    assert!(shown.contains("kerf run ") && shown.contains("small.onnx"), "{shown}");
+    let mut resumed = command(&["resume", &place, "--threads", "1", "--json"]);
+    // From elsewhere, as the command's own directory is remembered.
+    let document = common::finish(resumed.current_dir(folder.path())).success().json();
+    assert_eq!(document["result"]["schema"], "kerf.run/1");
+    assert!(output.is_file());
+    let none = kerf(&["resume", &folder.path().display().to_string()]).exits(2);
+    assert!(none.stderr.contains("E0413"), "{}", none.stderr);
+}
+
+#[test]
+fn what_is_held_out_judges() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "[data]\ndata = \"fixtures/data/train-1k-images-idx3-ubyte.gz\"\nhold_out = 200\n\
+                preprocess = \"fixtures/preprocess/fmnist.json\"\n";
+    let steps = "[[step]]\nkind = \"finetune\"\nsteps = 2\nassert_top1 = \"50%\"\n\
+                 [[step]]\nkind = \"quantize\"\nsamples = 64\nno_bench = true\n";
+    let path = recipe(folder.path(), &[data, steps]);
+    let (output, place) = (folder.path().join("small.onnx"), folder.path().join("run"));
+    let document = run(&arguments(&path, &output, &place), &["--json"]).success().json();
+    let compared = &document["result"]["proof"]["evaluation"]["comparison"];
+    assert_eq!(compared["samples"], 200);
+    let tuned = fs::read_to_string(place.join("1-finetune/report.json")).unwrap();
+    let tuned: serde_json::Value = serde_json::from_str(&tuned).unwrap();
+    assert_eq!(tuned["result"]["training"]["samples"], 800, "{tuned}");
+    let all = ["eval", "fixtures/models/vgg7_fmnist_bn.onnx", "--hold-out", "1000", "--data"];
+    let refused =
+        kerf(&[&all[..], &["fixtures/data/train-1k-images-idx3-ubyte.gz"]].concat()).exits(2);
+    assert!(refused.stderr.contains("E0205"), "{}", refused.stderr);
+}
+
+/// The recipe of the README, shorter: gates with a teacher, then integers.
+#[test]
+fn a_gated_model_is_quantized() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(common::root().join("fixtures/recipes/gate_int8.toml")).unwrap();
+    let path = folder.path().join("recipe.toml");
+    let short = text.replace("epochs  = 2", "steps = 20").replace("samples = 200", "samples = 64");
+    assert_ne!(short, text);
+    fs::write(&path, short.replace("max_drop = \"2%\"", "max_drop = \"20%\"")).unwrap();
+    let (output, place) = (folder.path().join("small.onnx"), folder.path().join("run"));
+    let args = arguments(&path, &output, &place);
+    let document = run(&args, &["--json"]).success().json();
+    let gate = fs::read_to_string(place.join("1-gate/report.json")).unwrap();
+    let gate: serde_json::Value = serde_json::from_str(&gate).unwrap();
+    assert!(gate["settings"]["teacher"].to_string().contains("vgg7_fmnist_bn.onnx"));
+    let sizes = &document["result"]["sizes"];
+    let macs = |which: &str| sizes[which]["macs"].as_f64().unwrap();
+    assert!(macs("after") <= 0.5 * macs("before"), "{sizes}");
 }

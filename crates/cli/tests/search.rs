@@ -134,3 +134,33 @@ fn the_released_table_is_read() {
     let other = kerf(&["cost", "import", VGG, "--npy", npy, "-o", &path("x"), "--json"]).exits(2);
     assert!(other.stdout.contains("\"code\": \"E05"), "{}", other.stdout);
 }
+
+#[test]
+fn sensitivities_that_were_killed_go_on_where_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| folder.path().join(name).display().to_string();
+    let (whole, killed) = (run("whole"), run("killed"));
+    let flags = |run| ["--hardware", "bismo-edge", "--latency", "60%", "--run", run];
+    let exact = search(folder.path(), "whole.toml", &flags(&whole)).success().json();
+    let plan = folder.path().join("killed.toml").display().to_string();
+    let fixed = ["search", VGG, "-o", &plan, "--data", TRAIN, "--preprocess", PREPROCESS];
+    let few = ["--calibration", "32", "--sensitivity-samples", "8", "--eval-samples", "60"];
+    let all = [&fixed[..], &few, &["--batch", "30"], &flags(&killed)].concat();
+    let mut child = common::command(&all).stderr(std::process::Stdio::null()).spawn().unwrap();
+    // Killed once some layers are in the journal.
+    let journal = folder.path().join("killed/sensitivity/journal.jsonl");
+    let lines = || fs::read_to_string(&journal).unwrap_or_default().lines().count();
+    while lines() < 3 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let measured = lines();
+    assert!((3..9).contains(&measured), "{measured} lines: nothing was interrupted");
+    let resumed = search(folder.path(), "killed.toml", &flags(&killed)).success();
+    assert!(resumed.stderr.contains("goes on behind"), "{}", resumed.stderr);
+    assert_eq!(resumed.json()["result"]["bits"], exact["result"]["bits"]);
+    let file = |run: &str| fs::read(folder.path().join(run).join("sensitivity.json")).unwrap();
+    assert_eq!(file("whole"), file("killed"));
+    assert!(!journal.exists());
+}

@@ -50,12 +50,32 @@ pub(crate) struct List<'a> {
     /// Gates that stay open.
     pub(crate) floor: usize,
     /// Gates that close together.
-    pub(crate) lump: usize,
+    pub(crate) lump: Lumping,
+}
+
+/// Gates that close together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lumping {
+    /// Their number, at least 1.
+    pub(crate) size: usize,
+    /// May fewer close where all of them would end too far below the goal?
+    pub(crate) may_split: bool,
 }
 
 impl List<'_> {
     fn open(&self) -> usize {
         self.alphas.iter().filter(|alpha| **alpha != 0.0).count()
+    }
+
+    /// The weight of the term at which a gate closes, times `A_u`: where the soft threshold
+    /// `weight A_u / strength` reaches `|alpha|`, or twice the hard one reaches `alpha^2`.
+    fn resistance(&self, gate: usize, prox: Prox) -> f64 {
+        let alpha = f64::from(self.alphas[gate]);
+        let reached = match prox {
+            Prox::Soft => alpha.abs(),
+            Prox::Hard => alpha * alpha / 2.0,
+        };
+        reached * self.strength[gate]
     }
 }
 
@@ -76,9 +96,10 @@ struct Lump {
 /// `limit`; gives that weight, 0 where it is already.
 ///
 /// A gate alone closes at the weight `|alpha| strength / A_u`, where its soft threshold
-/// `weight A_u / strength` reaches it; lumps shrink as a whole and close at the mean of that over
-/// their gates. `A_u` is frozen during the step, the numbers of open gates are exact. Near `goal` no
-/// lump is closed whole that would end more than 1 % below it, if a part of it suffices.
+/// `weight A_u / strength` reaches it, or at `alpha^2 strength / (2 A_u)` for the hard one; lumps close
+/// at the mean of that over their gates, and shrink as a whole. `A_u` is frozen during the step, the
+/// numbers of open gates are exact. What would end more than 1 % below `goal` is left open as long as
+/// cheaper gates suffice.
 pub(crate) fn shrink(
     lists: &mut [List],
     resource: &Resource,
@@ -89,36 +110,117 @@ pub(crate) fn shrink(
     if resource.at(&open) <= limit {
         return 0.0;
     }
-    let mut lumps = lumps(lists, resource, &open);
+    let mut lumps = lumps(lists, resource, &open, prox);
     lumps.sort_by(|a, b| a.score.total_cmp(&b.score));
+    let least = goal.min(limit) * (1.0 - TOLERANCE);
     let mut weight = 0.0;
-    let mut closed = 0;
+    let mut done = 0;
     for lump in &lumps {
-        if resource.at(&open) <= limit {
+        if resource.at(&open) <= limit || after(lump, resource, &open, lump.gates.len()) < least {
             break;
         }
-        let size = needed(lump, resource, &open, (limit, goal));
-        for &gate in &lump.gates[..size] {
-            lists[lump.list].alphas[gate] = 0.0;
-        }
-        open[lump.list] -= size;
+        close(&lump.gates, lists, &mut open, lump.list);
         weight = lump.score;
-        closed += 1;
+        done += 1;
+    }
+    let mut kept = lumps.split_off(done);
+    if resource.at(&open) > limit {
+        let cheap = cheaper(&kept, lists.len(), resource, &open, (limit, least));
+        for (at, size) in
+            cheap.or_else(|| nearest(&kept, lists, resource, &open, limit)).into_iter().flatten()
+        {
+            let lump = &mut kept[at];
+            let gates: Vec<usize> = lump.gates.drain(..size).collect();
+            close(&gates, lists, &mut open, lump.list);
+        }
     }
     if prox == Prox::Soft {
-        for lump in lumps.iter().skip(closed).filter(|lump| lump.score > weight) {
-            let factor = (1.0 - weight / lump.score) as f32;
-            for &gate in &lump.gates {
-                let alpha = &mut lists[lump.list].alphas[gate];
-                let shrunk = *alpha * factor;
-                *alpha = match shrunk.abs() < LEAST_OPEN {
-                    true => LEAST_OPEN.copysign(*alpha),
-                    false => shrunk,
-                };
-            }
-        }
+        shrink_kept(&kept, lists, weight);
     }
     weight
+}
+
+/// Closes gates of a list.
+fn close(gates: &[usize], lists: &mut [List], open: &mut [usize], list: usize) {
+    for &gate in gates {
+        lists[list].alphas[gate] = 0.0;
+    }
+    open[list] -= gates.len();
+}
+
+/// The resource when so many gates of a lump are closed, too.
+fn after(lump: &Lump, resource: &Resource, open: &[usize], size: usize) -> f64 {
+    let mut open = open.to_vec();
+    open[lump.list] -= size;
+    resource.at(&open)
+}
+
+/// Whole lumps, as places and sizes, that end within the limit and not too far below it, the weakest
+/// first; those that are too dear are passed over, with what is behind them in their lists.
+fn cheaper(
+    kept: &[Lump],
+    lists: usize,
+    resource: &Resource,
+    open: &[usize],
+    (limit, least): (f64, f64),
+) -> Option<Vec<(usize, usize)>> {
+    let mut open = open.to_vec();
+    let mut is_passed = vec![false; lists];
+    let mut chosen = Vec::new();
+    for (at, lump) in kept.iter().enumerate() {
+        let size = lump.gates.len();
+        if is_passed[lump.list] || after(lump, resource, &open, size) < least {
+            is_passed[lump.list] = true;
+            continue;
+        }
+        open[lump.list] -= size;
+        chosen.push((at, size));
+        if resource.at(&open) <= limit {
+            return Some(chosen);
+        }
+    }
+    None
+}
+
+/// One lump of those that are next in their lists, or a part of it: what ends highest within the limit.
+fn nearest(
+    kept: &[Lump],
+    lists: &[List],
+    resource: &Resource,
+    open: &[usize],
+    limit: f64,
+) -> Option<Vec<(usize, usize)>> {
+    let mut best: Option<(f64, (usize, usize))> = None;
+    let mut is_seen = vec![false; lists.len()];
+    for (at, lump) in kept.iter().enumerate() {
+        if std::mem::replace(&mut is_seen[lump.list], true) {
+            continue;
+        }
+        let whole = lump.gates.len();
+        let least = if lists[lump.list].lump.may_split { 1 } else { whole };
+        let ends = (least..=whole).map(|size| (after(lump, resource, open, size), size));
+        if let Some((end, size)) = ends.into_iter().find(|(end, _)| *end <= limit)
+            && best.is_none_or(|(known, _)| end > known)
+        {
+            best = Some((end, (at, size)));
+        }
+    }
+    best.map(|(_, found)| vec![found])
+}
+
+/// The soft step of what stays open.
+fn shrink_kept(kept: &[Lump], lists: &mut [List], weight: f64) {
+    for lump in kept.iter().filter(|lump| lump.score > weight) {
+        let factor = (1.0 - weight / lump.score) as f32;
+        for &gate in &lump.gates {
+            let alpha = &mut lists[lump.list].alphas[gate];
+            let shrunk = *alpha * factor;
+            *alpha = match shrunk.abs() < LEAST_OPEN {
+                true => LEAST_OPEN.copysign(*alpha),
+                false => shrunk,
+            };
+        }
+    }
 }
 
 /// One proximal step with a given weight of the term. The strongest `floor` gates of each list stay
@@ -127,7 +229,7 @@ pub(crate) fn shrink_by(lists: &mut [List], resource: &Resource, weight: f64, pr
     let open = counts(lists);
     for (at, list) in lists.iter_mut().enumerate() {
         let price = weight * resource.relaxation(&open, at);
-        let mut order = ascending(list);
+        let mut order = ascending(list, prox);
         order.truncate(open[at].saturating_sub(list.floor));
         for gate in order {
             let threshold = (price / list.strength[gate].max(f64::MIN_POSITIVE)) as f32;
@@ -141,55 +243,31 @@ pub(crate) fn shrink_by(lists: &mut [List], resource: &Resource, weight: f64, pr
 }
 
 /// Open gates of a list, the weakest first, of equal ones the first.
-fn ascending(list: &List) -> Vec<usize> {
-    let size = |gate: usize| f64::from(list.alphas[gate].abs()) * list.strength[gate];
+fn ascending(list: &List, prox: Prox) -> Vec<usize> {
     let mut order: Vec<usize> =
         (0..list.alphas.len()).filter(|&gate| list.alphas[gate] != 0.0).collect();
-    order.sort_by(|&a, &b| size(a).total_cmp(&size(b)));
+    order.sort_by(|&a, &b| list.resistance(a, prox).total_cmp(&list.resistance(b, prox)));
     order
 }
 
-fn lumps(lists: &[List], resource: &Resource, open: &[usize]) -> Vec<Lump> {
+fn lumps(lists: &[List], resource: &Resource, open: &[usize], prox: Prox) -> Vec<Lump> {
     let mut lumps = Vec::new();
     for (at, list) in lists.iter().enumerate() {
-        let order = ascending(list);
+        let order = ascending(list, prox);
         let price = resource.relaxation(open, at).max(f64::MIN_POSITIVE);
         let mut left = &order[..order.len().saturating_sub(list.floor)];
         // What is left is a multiple of the lump.
-        let odd = order.len() % list.lump;
-        let mut size = if odd > 0 { odd } else { list.lump };
+        let odd = order.len() % list.lump.size;
+        let mut size = if odd > 0 { odd } else { list.lump.size };
         while !left.is_empty() {
             let (gates, rest) = left.split_at(size.min(left.len()));
-            let size_of = |&gate: &usize| f64::from(list.alphas[gate].abs()) * list.strength[gate];
-            let mean = gates.iter().map(size_of).sum::<f64>() / gates.len() as f64;
-            lumps.push(Lump { list: at, gates: gates.to_vec(), score: mean / price });
-            (left, size) = (rest, list.lump);
+            let sum: f64 = gates.iter().map(|&gate| list.resistance(gate, prox)).sum();
+            let score = sum / gates.len() as f64 / price;
+            lumps.push(Lump { list: at, gates: gates.to_vec(), score });
+            (left, size) = (rest, list.lump.size);
         }
     }
     lumps
-}
-
-/// How many gates of a lump are closed: all, or fewer where that would end too far below the goal.
-fn needed(lump: &Lump, resource: &Resource, open: &[usize], (limit, goal): (f64, f64)) -> usize {
-    let after = |size: usize| {
-        let mut open = open.to_vec();
-        open[lump.list] -= size;
-        resource.at(&open)
-    };
-    let whole = lump.gates.len();
-    let least = goal.min(limit) * (1.0 - TOLERANCE);
-    if after(whole) >= least {
-        return whole;
-    }
-    let mut step = whole;
-    loop {
-        let size = (1..=whole.div_ceil(step)).map(|i| (i * step).min(whole));
-        let size = size.into_iter().find(|&size| after(size) <= limit).unwrap_or(whole);
-        if step == 1 || after(size) >= least {
-            return size;
-        }
-        step /= 2;
-    }
 }
 
 #[cfg(test)]
@@ -225,15 +303,73 @@ mod tests {
         let resource = Resource::new(&[4]).layer(1, &[Side::Gated(0)]).unwrap();
         let mut alphas = [1.0, -0.5, 0.25, 0.75];
         let strength = [1.0; 4];
-        let mut lists = [List { alphas: &mut alphas, strength: &strength, floor: 1, lump: 1 }];
+        let lump = Lumping { size: 1, may_split: true };
+        let mut lists = [List { alphas: &mut alphas, strength: &strength, floor: 1, lump }];
         let weight = shrink(&mut lists, &resource, (3.0, 2.0), Prox::Soft);
         // A_u is a quarter, so the threshold is weight / 4.
         assert_eq!(weight, 1.0);
         // The strongest gate has to stay open, and is left alone.
         assert_eq!(alphas, [1.0, -0.25, 0.0, 0.5]);
-        let mut lists = [List { alphas: &mut alphas, strength: &strength, floor: 1, lump: 1 }];
-        assert_eq!(shrink(&mut lists, &resource, (2.0, 2.0), Prox::Hard), 1.0);
+        let mut lists = [List { alphas: &mut alphas, strength: &strength, floor: 1, lump }];
+        // The hard threshold is the weight times A_u too, now a quarter still: 0.25^2 / 2 = weight / 4.
+        assert_eq!(shrink(&mut lists, &resource, (2.0, 2.0), Prox::Hard), 0.125);
         assert_eq!(alphas, [1.0, 0.0, 0.0, 0.5]);
+    }
+
+    /// The hard step closes what the operator of the same weight closes, in every list.
+    #[test]
+    fn the_hard_step_is_the_proximal_one() {
+        let resource = chain(&[4, 4]);
+        let start = [0.9_f32, 0.3, 0.5, 0.7, 0.2, 0.6, 0.4, 0.8];
+        let strength = [1.0, 2.0, 0.5, 1.5];
+        let lump = Lumping { size: 1, may_split: true };
+        let (mut ours, mut theirs) = (start, start);
+        let limit = 0.6 * resource.at(&[4, 4]);
+        let (first, second) = ours.split_at_mut(4);
+        let list = |alphas| List { alphas, strength: &strength, floor: 0, lump };
+        let mut lists = [list(first), list(second)];
+        let weight = shrink(&mut lists, &resource, (limit, 0.0), Prox::Hard);
+        let (first, second) = theirs.split_at_mut(4);
+        let mut lists = [list(first), list(second)];
+        shrink_by(&mut lists, &resource, weight * (1.0 + 1e-6), Prox::Hard);
+        assert_eq!(ours, theirs);
+        assert!(ours.contains(&0.0));
+    }
+
+    /// A list whose channels are dear is passed over where cheap ones reach the goal.
+    #[test]
+    fn cheap_gates_close_where_a_dear_one_would_be_too_much() {
+        let resource = Resource::new(&[2, 40])
+            .layer(40, &[Side::Gated(0)])
+            .and_then(|resource| resource.layer(1, &[Side::Gated(1)]))
+            .unwrap();
+        // The dear gates are the weakest by far.
+        let (mut dear, mut cheap) = ([1e-3_f32, 2e-3], [0.5_f32; 40]);
+        let strength = [1.0; 40];
+        let lump = Lumping { size: 1, may_split: true };
+        let mut lists = [
+            List { alphas: &mut dear, strength: &strength[..2], floor: 0, lump },
+            List { alphas: &mut cheap, strength: &strength, floor: 0, lump },
+        ];
+        shrink(&mut lists, &resource, (110.0, 110.0), Prox::Soft);
+        assert_eq!(resource.at(&counts(&lists)), 110.0);
+        assert_eq!(counts(&lists), [2, 30]);
+        // Below what cheap ones can give, one dear gate goes and cheap ones stay.
+        shrink(&mut lists, &resource, (75.0, 75.0), Prox::Soft);
+        assert_eq!(counts(&lists), [1, 30]);
+    }
+
+    #[test]
+    fn lumps_that_may_not_be_split_leave_multiples() {
+        for (may_split, expected) in [(false, 8), (true, 13)] {
+            let resource = Resource::new(&[20]).layer(1, &[Side::Gated(0)]).unwrap();
+            let mut alphas: Vec<f32> = (1..=20).map(|i| i as f32 / 20.0).collect();
+            let lump = Lumping { size: 8, may_split };
+            let strength = [1.0; 20];
+            let mut lists = [List { alphas: &mut alphas, strength: &strength, floor: 8, lump }];
+            shrink(&mut lists, &resource, (13.0, 13.0), Prox::Soft);
+            assert_eq!(counts(&lists), [expected]);
+        }
     }
 
     proptest! {
@@ -252,6 +388,7 @@ mod tests {
             let limit = limit * resource.at(&widths);
             let (first, rest) = alphas.split_at_mut(8);
             let (second, third) = rest.split_at_mut(20);
+            let lump = Lumping { size: lump, may_split: true };
             let mut lists = [
                 List { alphas: first, strength: &strength[..8], floor: 1, lump },
                 List { alphas: second, strength: &strength[8..28], floor: 1, lump },

@@ -52,7 +52,7 @@
 //! let mut gates = [Gate::new(8, 0.1, &Device::Cpu)?];
 //! let resource = Resource::new(&[8]).layer(1, &[Side::Gated(0)])?;
 //! let mut optimizer = GateOptimizer::new(GateParams::default(), resource, &[false])?;
-//! let x = Tensor::randn(0_f32, 1., (64, 8), &Device::Cpu)?;
+//! let x = Tensor::arange(0_f32, 512., &Device::Cpu)?.sqr()?.sin()?.reshape((64, 8))?;
 //! for step in 0..200 {
 //!     let gated = gates[0].apply(&weight, 1)?;
 //!     let loss = (x.matmul(&gated.t()?)? - x.matmul(&wanted.t()?)?)?.sqr()?.mean_all()?;

@@ -1,6 +1,6 @@
 //! The optimizer of gates: proximal descent under a resource.
 
-use crate::controller::{self, Controller, LEAST_OPEN, List};
+use crate::controller::{self, Controller, LEAST_OPEN, List, Lumping};
 use crate::params::{Goal, Penalty};
 use crate::{Gate, GateParams, Resource};
 use candle_core::{DType, Device, Tensor};
@@ -21,7 +21,7 @@ const DECAY: f64 = 0.99;
 /// ```
 ///
 /// where `rms_u` is the running root mean square of the list's gradients, so that one rate fits every
-/// network, `A_u` the [coefficient](Resource::relaxation) of the resource term at the numbers of
+/// network (both averages begin at 0 and are not corrected for that), `A_u` the [coefficient](Resource::relaxation) of the resource term at the numbers of
 /// open gates of now, and `lambda` the smallest weight for which the step ends on the
 /// [line](Controller) to the goal: it needs no tuning, and is 0 once the goal is reached. Closed gates
 /// lose their momentum and stay closed. When the goal is reached and `eps` falls, open gates go to 1
@@ -40,7 +40,7 @@ pub struct GateOptimizer {
 #[derive(Debug, Clone)]
 struct State {
     floor: usize,
-    lump: usize,
+    lump: Lumping,
     momentum: Vec<f64>,
     /// Running mean square of the list's gradients.
     square: f64,
@@ -58,9 +58,13 @@ impl GateOptimizer {
     pub fn new(params: GateParams, resource: Resource, may_close: &[bool]) -> Result<Self> {
         params.check()?;
         let full = resource.full().to_vec();
+        if may_close.len() != full.len() {
+            let message = format!("{} lists, but {} in the resource", may_close.len(), full.len());
+            return Err(Error::invalid(message).code_is("E0440"));
+        }
         let list = |(at, &width): (usize, &usize)| {
             let lump = params.rounding.lump(width);
-            let floor = if may_close.get(at) == Some(&true) { 0 } else { lump.min(width) };
+            let floor = if may_close[at] { 0 } else { lump.size.min(width) };
             let (momentum, importance) = (vec![0.0; width], vec![0.0; width]);
             State { floor, lump, momentum, square: 0.0, importance }
         };
@@ -74,20 +78,7 @@ impl GateOptimizer {
         let least: Vec<usize> = lists.iter().map(|list| list.floor).collect();
         let least = resource.at(&least);
         if let Some(goal) = goal.filter(|goal| *goal < least) {
-            return Err(Error::new(
-                ErrorKind::Infeasible,
-                "E0442",
-                format!(
-                    "a goal of {:.2}% cannot be met: with as few gates open as may be, {:.2}% are \
-                     left ({least:.0} of {total:.0})",
-                    100.0 * goal / total,
-                    100.0 * least / total
-                ),
-            )
-            .hint(
-                "raise the goal; smaller multiples of channels reach further down, and so do fewer \
-                 exclusions",
-            ));
+            return Err(out_of_reach(goal, least, total));
         }
         let line = goal.map(|goal| Controller {
             full: total,
@@ -136,7 +127,7 @@ impl GateOptimizer {
         self.done += 1;
         let rate = match self.is_settled(step, steps) {
             true => 0.0,
-            false => self.params.rate * (1.0 - step as f64 / steps.max(1) as f64),
+            false => self.params.rate * (1.0 - step as f64 / steps.max(1) as f64).max(0.0),
         };
         let mut alphas = Vec::new();
         for ((state, gate), gradient) in self.lists.iter_mut().zip(&*gates).zip(gradients) {
@@ -167,6 +158,8 @@ impl GateOptimizer {
                 self.weight =
                     controller::shrink(&mut lists, &self.resource, (limit, line.goal), prox);
             }
+            // The loss no longer holds gates open then.
+            (None, Goal::Weight(_)) if self.is_settled(step, steps) => {}
             (None, Goal::Weight(weight)) => {
                 self.weight = weight;
                 controller::shrink_by(&mut lists, &self.resource, weight, prox);
@@ -196,16 +189,14 @@ impl GateOptimizer {
     /// What the penalty of each gate is divided by.
     fn strength(&self) -> Vec<Vec<f64>> {
         let bias = 1.0 - DECAY.powi(i32::try_from(self.done).unwrap_or(i32::MAX));
-        let power = match self.params.penalty {
-            Penalty::Adaptive(power) => power,
-            Penalty::Uniform => {
-                let of = |list: &State| vec![(list.square / bias).sqrt(); list.importance.len()];
-                return self.lists.iter().map(of).collect();
+        let of = |list: &State| match self.params.penalty {
+            Penalty::Adaptive(power) => {
+                let importance = list.importance.iter();
+                importance.map(|square| (square / bias).powf(power / 2.0)).collect()
             }
+            Penalty::Uniform => vec![(list.square / bias).sqrt(); list.importance.len()],
         };
-        let of = |square: &f64| (square / bias).powf(power / 2.0);
-        let mut strength: Vec<Vec<f64>> =
-            self.lists.iter().map(|list| list.importance.iter().map(of).collect()).collect();
+        let mut strength: Vec<Vec<f64>> = self.lists.iter().map(of).collect();
         if let Goal::Weight(_) = self.params.goal {
             // Relative to the mean, so that the weight has the same meaning for every network.
             let all = || strength.iter().flatten();
@@ -268,6 +259,24 @@ impl GateOptimizer {
     }
 }
 
+/// The goal is less than what is left with as few channels as may be.
+pub(crate) fn out_of_reach(goal: f64, least: f64, total: f64) -> Error {
+    Error::new(
+        ErrorKind::Infeasible,
+        "E0442",
+        format!(
+            "a goal of {:.2}% cannot be met: with as few gates open as may be, {:.2}% are left \
+             ({least:.0} of {total:.0})",
+            100.0 * goal / total,
+            100.0 * least / total
+        ),
+    )
+    .hint(
+        "raise the goal; smaller multiples of channels reach further down, and so do fewer exclusions \
+         and fewer groups without gates, which `kerf gate --dry-run` lists",
+    )
+}
+
 impl State {
     /// The task's part of a step.
     fn descend(
@@ -304,5 +313,71 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::Side;
+
+    fn gradient(values: &[f32]) -> Option<Tensor> {
+        Some(Tensor::new(values, &Device::Cpu).unwrap())
+    }
+
+    fn open_after(penalty: Penalty, gradients: &[f32]) -> Vec<u32> {
+        let resource = Resource::new(&[4]).layer(1, &[Side::Gated(0)]).unwrap();
+        let goal = Goal::Keep(0.5);
+        let params = GateParams { goal, penalty, rate: 0.0, begin: 0.0, ..GateParams::default() };
+        let mut gates = [Gate::new(4, 0.1, &Device::Cpu).unwrap()];
+        let mut optimizer = GateOptimizer::new(params, resource, &[false]).unwrap();
+        for step in 0..20 {
+            optimizer.step((step, 20), &mut gates, &[gradient(gradients)]).unwrap();
+        }
+        gates[0].open().unwrap()
+    }
+
+    /// Gates that stand alike close by what the loss says of them, not by their place; uniformly all are
+    /// alike, and the first ones close.
+    #[test]
+    fn what_matters_stays_open() {
+        assert_eq!(open_after(Penalty::Adaptive(2.0), &[0.9, -0.1, 0.2, -1.0]), [0, 3]);
+        assert_eq!(open_after(Penalty::Adaptive(2.0), &[0.1, 0.9, -1.0, 0.2]), [1, 2]);
+        assert_eq!(open_after(Penalty::Uniform, &[0.9, -0.1, 0.2, -1.0]), [2, 3]);
+    }
+
+    /// At a fixed price both penalties are in the same units: gates of equal importance shrink by the
+    /// rate times the price each step, until `eps` falls.
+    #[test]
+    fn a_price_is_in_steps_of_the_rate() {
+        for penalty in [Penalty::Adaptive(2.0), Penalty::Uniform] {
+            let resource = Resource::new(&[4]).layer(1, &[Side::Gated(0)]).unwrap();
+            let goal = Goal::Weight(2.0);
+            let params = GateParams { goal, penalty, momentum: 0.0, ..GateParams::default() };
+            let rate = params.rate;
+            let mut gates = [Gate::new(4, 0.1, &Device::Cpu).unwrap()];
+            let mut optimizer = GateOptimizer::new(params, resource, &[false]).unwrap();
+            let mut step = |at: u64, gates: &mut [Gate]| {
+                // The loss moves nothing: importance is that of a gradient which alternates.
+                let sign = if at.is_multiple_of(2) { 1.0 } else { -1.0 };
+                optimizer.step((at, 1000), gates, &[gradient(&[sign; 4])]).unwrap();
+                gates[0].alphas().unwrap()
+            };
+            let before = gates[0].alphas().unwrap()[1];
+            step(0, &mut gates);
+            let after = step(1, &mut gates)[1];
+            // A_u is a quarter of the resource; the two moves by the loss cancel but for their average.
+            let price = 2.0 * 0.25 * rate * 2.0;
+            let moved = f64::from(before - after);
+            let of_loss = rate * (1.0 / 0.01_f64.sqrt() - 1.0 / 0.0199_f64.sqrt());
+            assert!(
+                (moved - price - of_loss).abs() < 0.15 * price,
+                "{penalty:?}: {moved} {price} {of_loss}"
+            );
+            let settled: Vec<f32> = (900..910).map(|at| step(at, &mut gates)[0]).collect();
+            assert!(settled.windows(2).all(|pair| pair[0] == pair[1]), "{settled:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Parameters of the optimizer of gates.
 
+use crate::controller::Lumping;
 use crate::{EpsSchedule, Prox};
 use serde::Serialize;
 use std::fmt;
@@ -13,7 +14,8 @@ pub enum Goal {
     Keep(f64),
     /// Keep at most this much of it, above 0.
     AtMost(f64),
-    /// No end: a fixed weight of the term, at least 0.
+    /// No end: a fixed weight of the term, at least 0, in steps of the rate for a gate of mean importance.
+    /// Widths are no multiples then, and nothing closes once `eps` falls.
     Weight(f64),
 }
 
@@ -25,7 +27,8 @@ pub enum Penalty {
     /// `gate * dL/dgate`, the importance of the channel (Molchanov et al., "Importance estimation for
     /// neural network pruning", 2019): an adaptive LASSO (Zou, 2006).
     Adaptive(f64),
-    /// `A_u` of each gate, times the rate: the plain L1 norm of the relaxation.
+    /// `A_u / rms_u` of each gate, where `rms_u` is that of the gradients of its list: the plain L1 norm of
+    /// the relaxation, against gates that move by their gradient over `rms_u`.
     Uniform,
 }
 
@@ -36,22 +39,22 @@ pub enum Rounding {
     /// Multiples of this number, at least 1.
     To(usize),
     /// Multiples of this number, or of its half, quarter, ... in lists where it is more than an
-    /// eighth of the width.
+    /// eighth of the width; one list ends between two where the goal would be missed by 1 % otherwise.
     UpTo(usize),
 }
 
 impl Rounding {
     /// Gates that close together in a list of so many.
-    pub fn lump(self, width: usize) -> usize {
+    pub(crate) fn lump(self, width: usize) -> Lumping {
         /// Widths that a list should be able to have, at least.
         const WIDTHS: usize = 8;
         match self {
-            Self::To(n) => n,
+            Self::To(size) => Lumping { size, may_split: false },
             Self::UpTo(mut n) => {
                 while n > 1 && n * WIDTHS > width {
                     n /= 2;
                 }
-                n
+                Lumping { size: n, may_split: true }
             }
         }
     }
@@ -130,10 +133,15 @@ impl GateParams {
         if let Penalty::Adaptive(power) = self.penalty {
             is((0.0..=4.0).contains(&power), "power", power, "in [0, 4]")?;
         }
-        is(self.rate >= 0.0 && self.rate.is_finite(), "rate", self.rate, "at least 0")?;
+        is(self.rate >= 0.0 && self.rate.is_finite(), "gate_lr", self.rate, "at least 0")?;
         is((0.0..1.0).contains(&self.momentum), "momentum", self.momentum, "in [0, 1)")?;
-        is((0.0..=1.0).contains(&self.begin), "begin", self.begin, "in [0, 1]")?;
-        is((self.begin..=1.0).contains(&self.end), "end", self.end, "from `begin` to 1")?;
+        is((0.0..=1.0).contains(&self.begin), "gates_from", self.begin, "in [0, 1]")?;
+        is(
+            (self.begin..=1.0).contains(&self.end),
+            "gates_until",
+            self.end,
+            "from `gates_from` to 1",
+        )?;
         is((1.0..=9.0).contains(&self.curve), "curve", self.curve, "in [1, 9]")?;
         let (Rounding::To(n) | Rounding::UpTo(n)) = self.rounding;
         is(n > 0, "rounding", n as f64, "at least 1")

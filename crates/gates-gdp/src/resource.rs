@@ -62,7 +62,7 @@ impl Resource {
             }
         };
         let axes = sides.iter().map(axis).collect::<Result<_>>()?;
-        self.terms.push(WidthTerm { coefficient: each as f64, axes });
+        self.terms.push(WidthTerm { coefficient: each as f64, axes, needs: Vec::new() });
         self.cost = WidthCost::of_terms(0.0, self.terms.clone());
         self.total = self.cost.at(&self.full);
         Ok(self)

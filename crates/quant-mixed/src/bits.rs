@@ -4,6 +4,7 @@ use crate::plan::Plan;
 use crate::quantizer::check_bits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tensor_core::text::{matches, near};
 use tensor_core::{Error, Result};
 
 /// Bits of one layer: of its weights, and of the activations that it reads.
@@ -50,6 +51,31 @@ impl Assignment {
         Self { others, layers: bits.collect() }
     }
 
+    /// Gives layers bits of their own: the first and the last of `keys` 8 with `ends`, and what a
+    /// pattern names those of the pattern, weights and activations alike; a later pattern replaces an
+    /// earlier one. `*` stands for any text.
+    ///
+    /// # Errors
+    /// `E0502` when a pattern matches no layer.
+    pub fn pin(&mut self, keys: &[String], ends: bool, pins: &[(String, u8)]) -> Result<()> {
+        let both = |bits| LayerBits { weights: bits, activations: bits };
+        if ends {
+            let ends = keys.first().into_iter().chain(keys.last());
+            self.layers.extend(ends.map(|key| (key.clone(), both(8))));
+        }
+        for (pattern, bits) in pins {
+            let named: Vec<_> = keys.iter().filter(|key| matches(pattern, key)).collect();
+            if named.is_empty() {
+                let near = near(pattern, keys.iter().map(String::as_str));
+                return Err(Error::invalid(format!("no layer matches the pin `{pattern}`"))
+                    .code_is("E0502")
+                    .hint(format!("the nearest names are {near}")));
+            }
+            self.layers.extend(named.into_iter().map(|key| (key.clone(), both(*bits))));
+        }
+        Ok(())
+    }
+
     /// Bits of a layer.
     pub fn of(&self, key: &str) -> LayerBits {
         self.layers.get(key).copied().unwrap_or(self.others)
@@ -66,7 +92,7 @@ impl Assignment {
                 Error::invalid(format!("layer `{key}`: {}", error.message())).code_is("E0500")
             })?;
             if !keys.clone().any(|known| known == key) {
-                let near = tensor_core::text::near(key, keys);
+                let near = near(key, keys);
                 return Err(Error::invalid(format!("there is no quantized layer `{key}`"))
                     .code_is("E0502")
                     .hint(format!("the nearest names are {near}")));

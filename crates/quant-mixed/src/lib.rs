@@ -11,7 +11,9 @@
 //!
 //! Halves go to even, zero stays zero. [`quantizer`] holds grids and codebooks, [`clip`] chooses `c`,
 //! [`Histogram`] counts activations in bounded memory, [`model`] quantizes whole models after training,
-//! [`plan`] says the bits layer by layer, and [`search`] finds them.
+//! [`plan`] says the bits layer by layer, and [`search`] finds them. [`straight_through`] are quantizers
+//! with gradients for candle's users; with the feature `train`, the module `train` is a plug-in for
+//! Kerf's training loop.
 //!
 //! # Example
 //!
@@ -34,6 +36,9 @@ pub mod model;
 pub mod plan;
 pub mod quantizer;
 pub mod search;
+pub mod straight_through;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use bits::{Assignment, LayerBits};
 pub use histogram::Histogram;

@@ -87,6 +87,8 @@ pub(super) struct Gated {
     pub(super) share: f64,
     /// Gates between 0.001 and 0.5, of all.
     pub(super) between: f64,
+    /// Factors that weights were multiplied by in that interval, of all.
+    pub(super) factors_between: f64,
     /// Gates by value at the end: closed ones, then equal intervals of 0 to 1.
     pub(super) histogram: Vec<f64>,
 }
@@ -98,9 +100,12 @@ impl Gated {
         let top1 = &gates["cut_against_gated"]["comparison"]["outputs"][0]["top1"];
         let number = |value: &Value| value.as_f64().context("the report lacks a number");
         let lists = gates["lists"].as_array().context("the report has no gates")?;
-        let values = lists.iter().filter_map(|list| list["values"].as_array()).flatten();
-        let values: Vec<f64> = values.filter_map(Value::as_f64).collect();
-        let between = values.iter().filter(|value| **value > 0.001 && **value < 0.5).count();
+        let between = |key: &str| {
+            let values = lists.iter().filter_map(|list| list[key].as_array()).flatten();
+            let values: Vec<f64> = values.filter_map(Value::as_f64).collect();
+            let between = values.iter().filter(|value| **value > 0.001 && **value < 0.5).count();
+            between as f64 / values.len().max(1) as f64
+        };
         let last = gates["history"]["histogram"].as_array().and_then(|rows| rows.last());
         let last = last.and_then(Value::as_array).context("the report has no histogram")?;
         let resource = &gates["resource"];
@@ -108,7 +113,8 @@ impl Gated {
             before: 100.0 * number(&top1["reference_accuracy"])?,
             after: 100.0 * number(&top1["candidate_accuracy"])?,
             share: number(&resource["by_model"])? / number(&resource["original"])?,
-            between: between as f64 / values.len().max(1) as f64,
+            between: between("values"),
+            factors_between: between("factors"),
             histogram: last.iter().filter_map(Value::as_f64).collect(),
         })
     }
@@ -123,7 +129,10 @@ mod tests {
     fn a_report_is_read() {
         let report = json!({ "result": { "gates": {
             "resource": { "by_model": 20, "original": 80.0 },
-            "lists": [{ "values": [0.0, 1.0] }, { "values": [0.4, 0.0005] }],
+            "lists": [
+                { "values": [0.0, 1.0], "factors": [0.0, 0.2] },
+                { "values": [0.4, 0.0005], "factors": [0.4, 1.1] },
+            ],
             "history": { "histogram": [[4, 0], [1, 3]] },
             "cut_against_gated": { "comparison": { "outputs": [
                 { "top1": { "reference_accuracy": 0.5, "candidate_accuracy": 0.25 } }
@@ -134,6 +143,7 @@ mod tests {
             after: 25.0,
             share: 0.25,
             between: 0.25,
+            factors_between: 0.5,
             histogram: vec![1.0, 3.0],
         };
         assert_eq!(Gated::read(&report).ok(), Some(expected));

@@ -19,9 +19,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut table = format!(
         "Written by `cargo xtask polarize {}`: `kerf gate --macs 50% --round-to 1` with its defaults on the fixture models\n\
          with BatchNormalization, by each `--method` with its default `--strength`, which is not tuned. A gate is g(alpha), the sigmoid, or |gamma| over the largest of the network.\n\
+         A factor is what\n\
+         the weights behind were multiplied by: of our gates g(alpha) and the gain, which keeps what eps had made of open gates while it fell.\n\
          Top-1 on the test images just before the weakest channels are cut and just after, means over the seeds; drawn in \
          `polarization.svg`.\n\n\
-         | network | method | gates in (0.001, 0.5) | before the cut | after | lost |\n|---|---|---|---|---|---|\n",
+         | network | method | gates in (0.001, 0.5) | factors in it | before the cut | after | lost |\n|---|---|---|---|---|---|---|\n",
         options.flags()
     );
     let mut panels = Vec::new();
@@ -35,8 +37,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let mean =
                 |of: fn(&Gated) -> f64| runs.iter().map(of).sum::<f64>() / runs.len().max(1) as f64;
             let row = format!(
-                "| {network} | {name} | {:.1} % | {:.2} | {:.2} | {:.2} |",
+                "| {network} | {name} | {:.1} % | {:.1} % | {:.2} | {:.2} | {:.2} |",
                 100.0 * mean(|run| run.between),
+                100.0 * mean(|run| run.factors_between),
                 mean(|run| run.before),
                 mean(|run| run.after),
                 mean(|run| run.before - run.after)

@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Passes over the 50,000 images that are trained on
     #[arg(long, default_value_t = 4)]
     epochs: u32,
+    /// Number format of the products in convolutions while training, `f32` or `bf16`
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Images for the ranges of activations
     #[arg(long, default_value_t = 200)]
     calibration: usize,

@@ -52,8 +52,8 @@ pub(super) struct Network {
 
 /// The name of a network's files: other settings make another network.
 fn stem(options: &Options, name: &str) -> String {
-    let Options { width, side, epochs, .. } = options;
-    format!("{name}-width{width}-side{side}-epochs{epochs}")
+    let Options { width, side, epochs, precision, .. } = options;
+    format!("{name}-width{width}-side{side}-epochs{epochs}-{precision}")
 }
 
 /// The network of that name, trained unless it was before.
@@ -83,7 +83,7 @@ fn trained(options: &Options, name: &str) -> Result<PathBuf> {
     command.arg(&new).arg("-o").arg(&path).arg("--data").arg(&images);
     command.args(["--resize", &side, "--mean", "0.2860", "--std", "0.3530", "--batch", "128"]);
     command.args(["--epochs", &epochs, "--lr", "0.1", "--flip", "--shift", "4"]);
-    command.args(["--precision", "bf16"]);
+    command.args(["--precision", &options.precision]);
     kerf::run(&mut command)?;
     Ok(path)
 }

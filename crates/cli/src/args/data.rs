@@ -19,6 +19,9 @@ pub(crate) enum LayoutArg {
     Nhwc,
 }
 
+/// `--labels` without a path, where a command allows that: those that belong to the samples.
+pub(crate) const OWN_LABELS: &str = "own";
+
 /// Data flags.
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "Data options")]
@@ -50,6 +53,9 @@ pub(crate) struct DataArgs {
     /// Use at most N samples, drawn by the seed [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
+    /// Keep N samples, drawn by the seed, apart from the others to evaluate on
+    #[arg(long, value_name = "N", group = "evaluation", value_parser = clap::value_parser!(u32).range(1..))]
+    hold_out: Option<u32>,
     /// Samples per forward pass; `prune` takes fewer where activations are large
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -105,18 +111,49 @@ impl DataArgs {
         fills_batch(set, batch)
     }
 
+    /// The file of class numbers, where it was named.
+    fn labels_apart(&self) -> Option<PathBuf> {
+        self.labels.clone().filter(|path| path != Path::new(OWN_LABELS))
+    }
+
+    /// Were class numbers given?
+    pub(crate) fn labels_are_given(&self) -> bool {
+        self.labels.is_some()
+    }
+
     /// Was a number of samples asked for?
     pub(crate) fn is_limited(&self) -> bool {
         self.samples.is_some()
     }
 
-    /// Opens the samples for a model, `--samples` of them.
+    /// Opens the samples for a model, `--samples` of them, without those that are held out.
     pub(crate) fn open(&self, graph: &Graph, seed: u64) -> Result<Dataset> {
-        let set = self.open_path(&self.data, self.labels.clone(), graph)?;
+        let set = self.open_path(&self.data, self.labels_apart(), graph)?;
+        let set = match self.held_out_count(&set)? {
+            Some(count) => set.shuffled(seed).without_first(count),
+            None => set,
+        };
         Ok(match self.samples {
             Some(samples) => set.subset(samples as usize, seed),
             None => set,
         })
+    }
+
+    /// Opens the samples that `--hold-out` keeps apart, if it was given.
+    pub(crate) fn open_held_out(&self, graph: &Graph, seed: u64) -> Result<Option<Dataset>> {
+        let set = self.open_path(&self.data, self.labels_apart(), graph)?;
+        let count = self.held_out_count(&set)?;
+        Ok(count.map(|count| set.shuffled(seed).first(count)))
+    }
+
+    fn held_out_count(&self, set: &Dataset) -> Result<Option<usize>> {
+        let Some(count) = self.hold_out.map(|count| count as usize) else { return Ok(None) };
+        if count < set.len() {
+            return Ok(Some(count));
+        }
+        let message = format!("cannot hold out {count} of {}", counted(set.len(), "sample"));
+        Err(Error::new(ErrorKind::Invalid, "E0205", message)
+            .hint("`--hold-out` leaves at least one sample to work with"))
     }
 
     /// Opens another set with the same preprocessing, all of it.

@@ -32,6 +32,21 @@ pub(crate) struct GoalArgs {
 }
 
 impl GoalArgs {
+    /// Is there any goal?
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_resource() || self.max_drop.is_some() || self.min_agreement.is_some()
+    }
+
+    /// Is there a goal for what the model takes, beside those for its accuracy?
+    pub(crate) fn is_resource(&self) -> bool {
+        self.is_timed() || self.is_sized() || self.macs.is_some()
+    }
+
+    /// Is there a goal for the bytes of the file?
+    pub(crate) fn is_sized(&self) -> bool {
+        self.size.is_some() || self.max_size.is_some()
+    }
+
     /// Does it need a measured latency?
     pub(crate) fn is_timed(&self) -> bool {
         self.latency.is_some() || self.max_latency.is_some()

@@ -76,7 +76,13 @@ impl Cli {
                 command
             });
         }
-        parser
+        parser.mut_subcommand("compress", |command| {
+            command.mut_arg("labels", |labels| {
+                let help = "Train on the samples by their class numbers: in this file, or without a path \
+                            those that belong to the samples";
+                labels.num_args(0..=1).default_missing_value(data::OWN_LABELS).help(help)
+            })
+        })
     }
 
     /// What was asked for.

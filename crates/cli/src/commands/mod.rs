@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod compress;
 mod cost;
 mod engine;
 mod eval;
@@ -20,6 +21,7 @@ mod proof;
 mod provenance;
 mod prune;
 mod quantize;
+mod resume;
 mod run;
 mod samples;
 mod schedule;
@@ -34,9 +36,11 @@ use crate::args::Shared;
 use crate::console::Console;
 use crate::output;
 use crate::progress::Reporter;
+use crate::recipe::Table;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::path::Path;
 use tensor_core::Result;
 
@@ -77,8 +81,12 @@ pub(crate) enum Command {
     Cost(Box<cost::CostArgs>),
     /// Bits per layer under a budget of latency, energy or size on a device
     Search(Box<search::SearchArgs>),
+    /// A smaller, faster model under one goal: chooses, tries, measures, keeps the best
+    Compress(Box<compress::CompressArgs>),
     /// The steps of a recipe, in order, with proof of what came of them
     Run(run::RunArgs),
+    /// Go on with an interrupted run
+    Resume(resume::ResumeArgs),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -112,7 +120,9 @@ impl Command {
             Self::Gate(args) => &**args,
             Self::Cost(args) => &**args,
             Self::Search(args) => &**args,
+            Self::Compress(args) => &**args,
             Self::Run(args) => args,
+            Self::Resume(args) => args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,
@@ -156,9 +166,22 @@ pub(crate) trait Task: Settings {
         Vec::new()
     }
 
+    /// The folder of its journal, if it has one.
+    fn run_folder(&self) -> Option<&Path> {
+        None
+    }
+
     /// Does `--dry-run` have its own answer, from [`run`](Self::run)?
     fn plans(&self) -> bool {
         false
+    }
+
+    /// Checks what can be checked of the arguments alone, beyond what the parser does.
+    ///
+    /// # Errors
+    /// What [`run`](Self::run) would say, too.
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Does the work.
@@ -176,6 +199,10 @@ pub(crate) struct Context<'a> {
     pub(crate) progress: Reporter<'a>,
     /// The command line that repeats this run.
     pub(crate) replay: String,
+    /// The same, argument by argument.
+    pub(crate) arguments: &'a [OsString],
+    /// The flags that were given, as a step of a recipe has them.
+    pub(crate) given: Table,
 }
 
 /// Was the goal met?

@@ -2,8 +2,9 @@
 
 use super::{Table, invalid, kind};
 use crate::args::Cli;
-use clap::{Arg, Args, Command, FromArgMatches};
-use std::ffi::OsString;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use std::ffi::{OsStr, OsString};
 use tensor_core::text::near;
 use tensor_core::{Error, ErrorKind, Result};
 use toml::Value;
@@ -61,9 +62,10 @@ fn keys(command: &Command) -> Vec<String> {
 
 /// A key that no flag has.
 fn unknown(place: &str, key: &str, known: &[String]) -> Error {
-    let near = near(key, known.iter().map(String::as_str));
+    // Not as code, which hints turn into flags.
+    let near = near(key, known.iter().map(String::as_str)).replace('`', "\"");
     Error::new(ErrorKind::Invalid, "E0011", format!("unknown key: `{place}`"))
-        .hint(format!("did you mean {near}?"))
+        .hint(format!("the nearest keys are {near}"))
 }
 
 /// The arguments that a table stands for. `place` names the table in errors.
@@ -105,6 +107,36 @@ fn argument(flag: &str, value: &Value, place: &str, key: &str) -> Result<OsStrin
     };
     // In one piece, as values may begin with a hyphen.
     Ok(format!("--{flag}={value}").into())
+}
+
+/// The flags of a sub-command that were given on the command line, as a table.
+pub(crate) fn given(matches: &ArgMatches) -> Table {
+    let Some((name, matches)) = matches.subcommand() else { return Table::new() };
+    let Ok(command) = command(name) else { return Table::new() };
+    let mut table = Table::new();
+    for arg in command.get_arguments() {
+        let Some(flag) = arg.get_long().filter(|flag| find(&command, flag).is_some()) else {
+            continue;
+        };
+        let id = arg.get_id().as_str();
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        let value = match arg.get_action().takes_values() {
+            false => Value::Boolean(true),
+            true => {
+                let values = matches.get_raw(id).into_iter().flatten();
+                let text = |value: &OsStr| Value::String(value.to_string_lossy().into_owned());
+                let mut values: Vec<Value> = values.map(text).collect();
+                match values.len() {
+                    1 => values.remove(0),
+                    _ => Value::Array(values),
+                }
+            }
+        };
+        table.insert(flag.replace('-', "_"), value);
+    }
+    table
 }
 
 /// Those keys of a table that are flags of a struct.
@@ -170,6 +202,6 @@ mod tests {
             assert!(error.message().contains(part), "{error}");
         }
         let error = of("prune", "mac = '50%'").expect_err("unknown");
-        assert!(error.hint_text().is_some_and(|hint| hint.contains("`macs`")), "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("\"macs\"")), "{error}");
     }
 }

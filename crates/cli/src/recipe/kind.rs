@@ -1,8 +1,7 @@
 //! What a step of a recipe can be: the commands that make something of a model.
 
-use super::invalid;
 use tensor_core::text::near;
-use tensor_core::{Error, Result};
+use tensor_core::{Error, ErrorKind, Result};
 
 /// What a step makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +39,8 @@ const KINDS: [Kind; 8] = [
 pub(crate) fn find(name: &str) -> Result<Kind> {
     KINDS.into_iter().find(|kind| kind.name == name).ok_or_else(|| -> Error {
         let known = near(name, KINDS.iter().map(|kind| kind.name));
-        invalid(format!("unknown kind of step: `{name}`")).hint(format!("did you mean {known}?"))
+        Error::new(ErrorKind::Invalid, "E0012", format!("unknown kind of step: `{name}`"))
+            .hint(format!("the nearest kinds are {known}"))
     })
 }
 

@@ -29,7 +29,7 @@ mod flags;
 mod kind;
 mod step;
 
-pub(crate) use flags::{flags_of, parsed};
+pub(crate) use flags::{flags_of, given, parsed};
 pub(crate) use kind::Made;
 pub(crate) use step::{Call, Place, Step};
 
@@ -93,6 +93,11 @@ impl Recipe {
             return Err(invalid(message));
         }
         Ok(recipe)
+    }
+
+    /// A recipe of these steps, each a kind and its flags.
+    pub(crate) fn new(seed: u64, data: Table, steps: Vec<Table>, goal: Table) -> Self {
+        Self { schema: SCHEMA.to_owned(), model: None, output: None, seed, data, steps, goal }
     }
 
     /// The same steps from another model to another file.

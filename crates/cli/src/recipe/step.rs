@@ -4,6 +4,7 @@ use super::flags;
 use super::kind::{self, Made};
 use super::{Recipe, Table, invalid};
 use crate::args::Cli;
+use clap::FromArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tensor_core::text::near;
@@ -95,8 +96,14 @@ impl Step {
             threads: None,
         };
         let call = self.call(&place)?;
-        let parsed = Cli::parser().try_get_matches_from(&call.arguments);
-        parsed.map(|_| ()).map_err(|error| flags::refusal(&error, &self.title()))
+        let matches = Cli::parser().try_get_matches_from(&call.arguments);
+        let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = parsed.map_err(|error| flags::refusal(&error, &self.title()))?;
+        cli.task().check().map_err(|error| {
+            let message = format!("{}: {}", self.title(), error.message());
+            Error::new(ErrorKind::Invalid, "E0012", message)
+                .hint(error.hint_text().unwrap_or("`kerf explain E0012` shows a recipe"))
+        })
     }
 
     /// How errors name it.
@@ -163,7 +170,8 @@ impl Step {
         found.map(|(_, path)| path.display().to_string()).ok_or_else(|| {
             let near = near(name, known.map(|(name, _)| name));
             let message = format!("{}: `{key}` refers to no earlier step: `@{name}`", self.title());
-            invalid(message).hint(format!("did you mean {near}? (with `@`)"))
+            Error::new(ErrorKind::Invalid, "E0012", message)
+                .hint(format!("what can be referred to, the nearest first: {near} (with `@`)"))
         })
     }
 

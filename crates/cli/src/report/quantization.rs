@@ -29,8 +29,8 @@ pub(crate) fn quantization(report: &QuantizeReport) -> String {
             layer.op.clone(),
             layer.weights.to_string(),
             layer.weight_bits.to_string(),
-            layer.activation_bits.to_string(),
-            layer.storage.to_owned(),
+            layer.activation_bits.map_or("float".to_owned(), |bits| bits.to_string()),
+            format!("{}, {}", layer.storage, layer.granularity),
             decibels(layer.weight_sqnr_db),
             decibels(layer.local_sqnr_db),
             decibels(layer.accumulated_sqnr_db),
@@ -46,6 +46,10 @@ pub(crate) fn quantization(report: &QuantizeReport) -> String {
     );
     for left in &report.left {
         text.push_str(&format!("float  {} ({}): {}\n", left.key, left.op, left.reason));
+    }
+    for layer in &report.without_blocks {
+        let (key, op, reason) = (&layer.key, &layer.op, &layer.reason);
+        text.push_str(&format!("a scale per channel  {key} ({op}): {reason}\n"));
     }
     if report.folded_batch_norms > 0 {
         let nodes = counted(report.folded_batch_norms, "BatchNormalization node");
@@ -65,10 +69,11 @@ pub(crate) fn quantization(report: &QuantizeReport) -> String {
         text.push_str(&format!("raised operator set {before} to {after}\n"));
     }
     text.push_str(&format!(
-        "{} of {:.2} bits, stored in {:.2}; {} quantized\n",
+        "{} of {:.2} bits, stored in {:.2}, {} of scales and codebooks; {} quantized\n",
         counted(report.weights, "weight"),
         report.effective_bits,
         report.stored_bits,
+        counted(report.side_bytes, "byte"),
         counted(report.activations.len(), "activation"),
     ));
     text.push_str(&format!(

@@ -96,9 +96,18 @@ fn facts_rank(facts: &Facts, value: Option<ValueId>) -> usize {
     value.and_then(|value| facts.dims(value)).map_or(0, <[usize]>::len)
 }
 
+/// A graph without one of its branches.
+pub(crate) struct Without {
+    /// What is left.
+    pub(crate) graph: Graph,
+    /// Key of the last layer of the branch.
+    pub(crate) key: String,
+    /// What its last layer and its normalization added: the constant that is left has their place.
+    pub(crate) shifts: Vec<ValueId>,
+}
+
 /// The graph without the first branch whose last layer reads only channels that `is_dead`, with the
-/// constant that it leaves added to the skip path; `None` when there is no such branch. Gives the key
-/// of the last layer, too.
+/// constant that it leaves added to the skip path; `None` when there is no such branch.
 ///
 /// # Errors
 /// When a constant cannot be read.
@@ -107,7 +116,7 @@ pub(crate) fn without_branch(
     facts: &Facts,
     channels: &Channels,
     is_dead: &dyn Fn(ClassId) -> bool,
-) -> Result<Option<(Graph, String)>> {
+) -> Result<Option<Without>> {
     let index = Index::new(graph);
     for contraction in &channels.contractions {
         let Ok(weight) = weight(graph, &index, channels, contraction) else { continue };
@@ -131,7 +140,10 @@ pub(crate) fn without_branch(
             edits.push(Edit::SetInput { node: branch.add, input: branch.input, constant });
         }
         let key = graph.key(branch.layer).to_owned();
-        return Ok(Some((rewrite::apply(graph, &edits)?, key)));
+        let norm = branch.norm.map(|norm| graph.node(norm));
+        let shifts = [graph.node(branch.layer).input(2), norm.and_then(|norm| norm.input(2))];
+        let shifts = shifts.into_iter().flatten().collect();
+        return Ok(Some(Without { graph: rewrite::apply(graph, &edits)?, key, shifts }));
     }
     Ok(None)
 }

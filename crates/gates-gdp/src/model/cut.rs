@@ -36,9 +36,9 @@ pub fn cut_zeros(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result
         let dead = dead(&graph, &labels)?;
         let is_dead = |class: ClassId| dead[class as usize];
         match without_branch(&graph, &facts, &labels, &is_dead)? {
-            Some((rest, layer)) => {
-                branches.push(layer);
-                graph = rest;
+            Some(without) => {
+                branches.push(without.key);
+                graph = without.graph;
             }
             None => break (facts, labels),
         }

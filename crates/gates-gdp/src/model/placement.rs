@@ -9,15 +9,19 @@ use tensor_core::channels::{Channels, ClassId, Group, group_id};
 use tensor_core::cost::{Price, Scalable, WidthCost};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::run::Facts;
-use tensor_core::text::{matches, near};
+use tensor_core::text::{counted, matches, near};
 use tensor_core::{Error, Result, ValueId};
+
+/// Most reasons that an error gives.
+const REASONS: usize = 3;
 
 /// Channels with gates of their own, one gate per class: the channels of a layer, of a whole
 /// residual stream, of a slice of a concatenation. Or one gate for a whole
 /// [branch](Selection::branches).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateList {
-    /// Short name of the group, such as `g07`; of branches such as `b02`.
+    /// Short name of the group, such as `g07`, or `g07.1` where channels of a group count differently;
+    /// of branches such as `b02`.
     pub id: String,
     /// Name of the first value that carries the channels, or of the last layer of the branch.
     pub name: String,
@@ -30,7 +34,7 @@ pub struct GateList {
     /// The class behind each gate.
     #[serde(skip)]
     pub classes: Vec<ClassId>,
-    /// Of a branch, the names of what goes with it.
+    /// Names of the values that are gone when the last gate closes.
     #[serde(skip)]
     pub branch: Vec<String>,
 }
@@ -40,8 +44,6 @@ pub struct GateList {
 pub struct Site {
     /// Name of the initializer.
     pub parameter: String,
-    /// Its id.
-    pub value: ValueId,
     /// Its axis that meets the channels.
     pub axis: usize,
     /// List and place of the gate at each position; `None` where there is none.
@@ -70,7 +72,7 @@ pub struct Ungated {
     pub name: String,
     /// Their number.
     pub channels: usize,
-    /// Completes "no gates, as ...".
+    /// Why, as a clause: "`conv1` is frozen".
     pub reason: String,
 }
 
@@ -177,9 +179,7 @@ impl Placement {
             .hint(format!("the nearest names are {names}; `kerf groups MODEL` lists the groups")));
         }
         if placement.lists.is_empty() {
-            return Err(Error::unsupported("no channels can have gates").code_is("E0441").hint(
-                "gates scale the weights of convolutions and matrix products behind other such layers; `kerf groups MODEL --frozen` says what is in the way",
-            ));
+            return Err(placement.no_place());
         }
         placement.find_sites(graph, &index, channels);
         placement.find_branches(graph, facts, channels)?;
@@ -189,12 +189,31 @@ impl Placement {
         Ok(placement)
     }
 
+    /// No gates at all, with the most frequent reasons.
+    fn no_place(&self) -> Error {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for ungated in &self.ungated {
+            *counts.entry(&ungated.reason).or_default() += 1;
+        }
+        let mut reasons: Vec<_> = counts.into_iter().collect();
+        reasons.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let mut message = "no channels can have gates".to_owned();
+        for (at, (reason, count)) in reasons.iter().take(REASONS).enumerate() {
+            let mark = if at == 0 { ":" } else { ";" };
+            message.push_str(&format!("{mark} {reason} ({})", counted(*count, "group")));
+        }
+        Error::unsupported(message).code_is("E0441").hint(
+            "gates scale the weights of convolutions and matrix products behind other such layers; \
+             `kerf groups MODEL --frozen` lists the groups",
+        )
+    }
+
     /// Adds the lists of a group: classes that count alike in every constant have one list.
     fn add(
         &mut self,
         graph: &Graph,
         channels: &Channels,
-        (id, name, group): (&str, &str, &Group),
+        (id, name_of_group, group): (&str, &str, &Group),
         classes: &[ClassId],
         signatures: &BTreeMap<ClassId, Signature>,
     ) {
@@ -209,10 +228,15 @@ impl Placement {
         let readers: BTreeSet<_> =
             group.readers.iter().map(|&reader| channels.contractions[reader].node).collect();
         let readers: Vec<String> = readers.into_iter().map(|n| graph.key(n).to_owned()).collect();
-        for (_, classes) in parts {
+        let is_split = parts.len() > 1;
+        for (part, (_, classes)) in parts.into_iter().enumerate() {
+            let (id, name) = match is_split {
+                true => (format!("{id}.{part}"), carrier(graph, channels, &classes)),
+                false => (id.to_owned(), None),
+            };
             self.lists.push(GateList {
-                id: id.to_owned(),
-                name: name.to_owned(),
+                id,
+                name: name.unwrap_or(name_of_group).to_owned(),
                 channels: classes.len(),
                 readers: readers.clone(),
                 may_close: false,
@@ -230,7 +254,6 @@ impl Placement {
             if gates.iter().any(Option::is_some) {
                 self.sites.push(Site {
                     parameter: graph.name(weight.value).to_owned(),
-                    value: weight.value,
                     axis: weight.axis,
                     gates,
                 });
@@ -275,16 +298,25 @@ impl Placement {
         for list in &mut self.lists {
             let own: BTreeSet<ClassId> = list.classes.iter().copied().collect();
             let is_dead = |class: ClassId| own.contains(&class);
-            let Some((rest, _)) = without_branch(graph, facts, channels, &is_dead)? else {
+            let Some(without) = without_branch(graph, facts, channels, &is_dead)? else {
                 continue;
             };
+            let rest = &without.graph;
             let made = rest.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
             let left = rest.initializers().iter().chain(made);
             let has_own = |&&value: &&ValueId| {
                 let mut axes = (0..).map_while(|axis| channels.axis(value, axis));
                 axes.any(|classes| classes.is_some_and(|c| c.iter().any(|&c| is_dead(c))))
             };
-            list.may_close = !left.into_iter().any(|value| has_own(&value));
+            list.may_close = !left.clone().any(|value| has_own(&value));
+            if list.may_close {
+                let left: BTreeSet<&str> = left.map(|&value| rest.name(value)).collect();
+                let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+                let all = graph.initializers().iter().chain(made);
+                let gone = all.filter(|&value| !without.shifts.contains(value));
+                let gone = gone.map(|&value| graph.name(value));
+                list.branch = gone.filter(|name| !left.contains(name)).map(str::to_owned).collect();
+            }
         }
         Ok(())
     }
@@ -306,7 +338,8 @@ impl Placement {
     /// The resource over the numbers of open gates, as a graph with the same weights counts: this one,
     /// or the one that it was made from for training. Of multiply-accumulates it is exactly what
     /// [`cost`](tensor_core::cost::cost) gives for the cut graph. Of parameters too, but for branches
-    /// that go because all gates of their channels close: their normalization is still counted.
+    /// that go because all gates of their channels close and leave no constant, or have both a bias and
+    /// a normalization: then one vector more is counted.
     ///
     /// # Errors
     /// When a node's attributes are invalid.
@@ -329,7 +362,7 @@ impl Placement {
         }
         let set = |(list, classes): (&GateList, BTreeMap<usize, ClassId>)| {
             let part: Vec<_> = list.branch.iter().filter_map(|name| graph.find(name)).collect();
-            if part.is_empty() && classes.len() != list.channels {
+            if !list.classes.is_empty() && classes.len() != list.channels {
                 return Err(Error::internal(format!("the graph lacks channels of {}", list.id)));
             }
             let classes = classes.into_values().collect();
@@ -363,6 +396,16 @@ fn counterpart<'a>(
 fn unscalable(graph: &Graph, index: &Index, channels: &Channels, group: &Group) -> Option<String> {
     let readers = group.readers.iter().map(|&reader| &channels.contractions[reader]);
     readers.into_iter().find_map(|reader| weight(graph, index, channels, reader).err())
+}
+
+/// The first value that carries channels of these classes.
+fn carrier<'a>(graph: &'a Graph, channels: &Channels, classes: &[ClassId]) -> Option<&'a str> {
+    let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    let carries = |value: &&ValueId| {
+        let mut axes = (0..).map_while(|axis| channels.axis(**value, axis));
+        axes.any(|own| own.is_some_and(|own| own.iter().any(|class| classes.contains(class))))
+    };
+    made.into_iter().find(carries).map(|&value| graph.name(value))
 }
 
 /// Where a class counts in what a model costs: value, axis, and number of positions.

@@ -87,3 +87,30 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_fall_into_their_bins() {
+        let mut history = History::default();
+        // The ends of intervals, 1 and what is closed.
+        history.push(1, 0.5, 2.0, &[vec![0.0, 1e-6, 0.049], vec![0.05, 0.5, 0.999, 1.0]]);
+        let mut expected = [0; BINS + 1];
+        (expected[0], expected[1], expected[2], expected[11], expected[BINS]) = (1, 2, 1, 1, 2);
+        assert_eq!(history.histogram, [expected]);
+        let mut state = BTreeMap::new();
+        history.save(&mut state).expect("saved");
+        assert_eq!(History::load(&state).expect("loaded"), history);
+    }
+
+    #[test]
+    fn a_hundred_moments_and_the_last_are_kept() {
+        for steps in [1, 99, 100, 101, 1234] {
+            let kept: Vec<u64> = (1..=steps).filter(|&done| History::is_due(done, steps)).collect();
+            assert_eq!(kept.last(), Some(&steps));
+            assert!(kept.len() <= 101 && kept.len() >= steps.min(50) as usize, "{steps}");
+        }
+    }
+}

@@ -60,6 +60,9 @@ pub struct ListReport {
     pub open: usize,
     /// `g(alpha)` by channel.
     pub values: Vec<f32>,
+    /// What the weights behind each channel were multiplied by: `gain * g(alpha)`, where the gain keeps
+    /// what `eps` had made of it.
+    pub factors: Vec<f32>,
 }
 
 /// Trains gates with the network.
@@ -106,7 +109,8 @@ impl Gater {
         lists
             .map(|(list, gate)| {
                 let (open, values) = (gate.open()?.len(), gate.openness()?);
-                Ok(ListReport { list: list.clone(), open, values })
+                let factors = gate.values()?.to_vec1()?;
+                Ok(ListReport { list: list.clone(), open, values, factors })
             })
             .collect()
     }

@@ -6,6 +6,7 @@ use super::place;
 use super::plugin::{ListReport, TrainParams};
 use crate::gate::along;
 use crate::model::{Placement, close};
+use crate::optimizer::out_of_reach;
 use crate::params::{Goal, out_of_range};
 use crate::{Resource, model};
 use candle_core::{DType, Device, Tensor, Var};
@@ -32,7 +33,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// A weight of the penalty for short runs, chosen once and not tuned.
+    /// A weight of the penalty with which short runs converge; the best one depends on network and length.
     pub fn default_strength(self) -> f64 {
         match self {
             Self::Sigmoid => 2.0,
@@ -115,6 +116,7 @@ impl Rival {
                 list: list.clone(),
                 open,
                 values: values.clone(),
+                factors: values.clone(),
             })
             .collect()
     }
@@ -234,8 +236,18 @@ impl Plugin for Rival {
         let goal = match self.params.gates.goal {
             Goal::Keep(share) => share * total,
             Goal::AtMost(most) => most,
-            Goal::Weight(weight) => return Err(out_of_range("weight", weight, "a budget")),
+            Goal::Weight(_) => {
+                return Err(Error::invalid(
+                    "the method closes channels to a budget, not at a price",
+                )
+                .code_is("E0443")
+                .hint("give a budget, such as half of the multiply-accumulates"));
+            }
         };
+        let least = resource.at(&vec![1; placement.lists.len()]);
+        if goal < least {
+            return Err(out_of_reach(goal, least, total));
+        }
         let values = placement.lists.iter().map(|list| vec![1.0; list.channels]).collect();
         let gate = |list: &model::GateList| {
             let open = Tensor::full(OPEN, list.channels, &Device::Cpu)?;
@@ -314,8 +326,11 @@ impl Plugin for Rival {
         let done = at.step + 1;
         if History::is_due(done, at.steps) {
             state.read(self.method, parameters)?;
-            let open =
-                counts(&state.values.iter().map(|v| vec![false; v.len()]).collect::<Vec<_>>());
+            // Nothing closes before the end: what the weakest channels would leave is known then.
+            let open = match done == at.steps {
+                true => counts(&state.closed()),
+                false => state.resource.full().to_vec(),
+            };
             self.history.push(done, state.resource.share(&open), self.strength, &state.values);
         }
         Ok(())

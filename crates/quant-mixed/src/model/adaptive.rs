@@ -33,21 +33,26 @@ const ROWS: usize = 16;
 /// `tr (W - W~) H (W - W~)^T` with `H = X^T X / samples`, and a term that draws `h` to 0 or 1. The
 /// data enter through `H` alone.
 ///
-/// Gives the integers, row-major.
-pub(super) fn round(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32> {
+/// All weights have the integers of one grid, each at a scale of its own. Gives the integers, row-major.
+pub(super) fn round(
+    hessian: MatRef<'_, f64>,
+    rows: &[f32],
+    (grid, scales): (Affine, &[f32]),
+) -> Vec<i32> {
     let p = hessian.nrows();
     let tasks: Vec<Vec<i32>> = rows
         .par_chunks(p * ROWS)
-        .zip(grids.par_chunks(ROWS))
-        .map(|(rows, grids)| descend(hessian, rows, grids))
+        .zip(scales.par_chunks(p * ROWS))
+        .map(|(rows, scales)| descend(hessian, rows, (grid, scales)))
         .collect();
     tasks.concat()
 }
 
-fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32> {
+fn descend(hessian: MatRef<'_, f64>, rows: &[f32], (grid, scales): (Affine, &[f32])) -> Vec<i32> {
     let p = hessian.nrows();
-    let n = grids.len();
-    let steps = |i: usize| f64::from(rows[i]) / f64::from(grids[i / p].scale);
+    let n = rows.len() / p;
+    let (low, high) = (f64::from(grid.low), f64::from(grid.high));
+    let steps = |i: usize| f64::from(rows[i]) / f64::from(scales[i]);
     let floors: Vec<f64> = (0..rows.len()).map(|i| steps(i).floor()).collect();
     // The inverse of the stretched sigmoid: the weights begin where they are.
     let mut v: Vec<f64> = (0..rows.len())
@@ -59,14 +64,13 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
     let (mut first, mut second) = (vec![0.0; v.len()], vec![0.0; v.len()]);
     let mut error = Mat::<f64>::zeros(p, n);
     let mut gradient = Mat::<f64>::zeros(p, n);
-    let weight = weight_of_response(hessian, rows, grids);
+    let weight = weight_of_response(hessian, rows, (grid, scales));
     for step in 0..STEPS {
-        for (o, grid) in grids.iter().enumerate() {
+        for o in 0..n {
             for (j, to) in error.col_as_slice_mut(o).iter_mut().enumerate() {
                 let i = o * p + j;
-                let q = (floors[i] + stretched(v[i]).0)
-                    .clamp(f64::from(grid.low), f64::from(grid.high));
-                *to = (q - steps(i)) * f64::from(grid.scale);
+                let q = (floors[i] + stretched(v[i]).0).clamp(low, high);
+                *to = (q - steps(i)) * f64::from(scales[i]);
             }
         }
         matmul(gradient.as_mut(), Accum::Replace, hessian, error.as_ref(), 1.0, Par::Seq);
@@ -78,13 +82,12 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
         });
         let corrections = DECAY.map(|decay| 1.0 - decay.powi(step as i32 + 1));
         for i in 0..v.len() {
-            let grid = &grids[i / p];
             let (h, slope) = stretched(v[i]);
             let q = floors[i] + h;
-            let inside = q >= f64::from(grid.low) && q <= f64::from(grid.high);
+            let inside = q >= low && q <= high;
             let mut g = 0.0;
             if inside {
-                g += 2.0 * weight * gradient[(i % p, i / p)] * f64::from(grid.scale) * slope;
+                g += 2.0 * weight * gradient[(i % p, i / p)] * f64::from(scales[i]) * slope;
             }
             if let Some(exponent) = pull {
                 let x = 2.0 * h - 1.0;
@@ -99,7 +102,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
     (0..v.len())
         .map(|i| {
             let up = f64::from(u8::from(stretched(v[i]).0 >= 0.5));
-            ((floors[i] + up) as i32).clamp(grids[i / p].low, grids[i / p].high)
+            ((floors[i] + up) as i32).clamp(grid.low, grid.high)
         })
         .collect()
 }
@@ -107,15 +110,20 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Vec<i32>
 /// What the error of the response is multiplied by: with rounding to the nearest it then costs
 /// [`RESPONSE`] per weight, whatever the size of weights and inputs. Were it much more than the term
 /// that decides, every weight would stay where it is, between the two numbers.
-fn weight_of_response(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> f64 {
+fn weight_of_response(
+    hessian: MatRef<'_, f64>,
+    rows: &[f32],
+    (grid, scales): (Affine, &[f32]),
+) -> f64 {
     let p = hessian.nrows();
-    let error = Mat::from_fn(p, grids.len(), |j, o| {
-        let w = rows[o * p + j];
-        f64::from(grids[o].nearest(w)) - f64::from(w)
+    let n = rows.len() / p;
+    let error = Mat::from_fn(p, n, |j, o| {
+        let (w, scale) = (rows[o * p + j], scales[o * p + j]);
+        f64::from(grid.rescaled(scale).nearest(w)) - f64::from(w)
     });
-    let mut product = Mat::<f64>::zeros(p, grids.len());
+    let mut product = Mat::<f64>::zeros(p, n);
     matmul(product.as_mut(), Accum::Replace, hessian, error.as_ref(), 1.0, Par::Seq);
-    let energy: f64 = (0..grids.len())
+    let energy: f64 = (0..n)
         .map(|o| error.col(o).iter().zip(product.col(o).iter()).map(|(e, h)| e * h).sum::<f64>())
         .sum();
     if energy > 0.0 { RESPONSE * rows.len() as f64 / energy } else { 1.0 }

@@ -1,15 +1,14 @@
 //! Biases that make up for the mean error of their layers.
 
-use super::build::build;
+use super::build::Built;
 use super::layers::Layer;
 use super::params::{BiasCorrection, QuantizeParams};
 use super::prepared::Prepared;
 use super::rounding::{Rounded, linear_map};
-use super::weights::QuantizedWeight;
 use rayon::prelude::*;
 use std::sync::Arc;
 use tensor_core::calibrate::Replay;
-use tensor_core::graph::{Graph, Index};
+use tensor_core::graph::Index;
 use tensor_core::progress::{self, Progress};
 use tensor_core::run::{self, Array, Session};
 use tensor_core::{Error, NodeId, Result, ValueId};
@@ -97,12 +96,8 @@ fn empirical(
     let all = Replay::new(&prepared.graph, batches.to_vec(), memory)?;
     let mut original = all.thinned(all.samples() / ENOUGH);
     let mut current = original.clone();
-    let made = |rounded: &Rounded| -> Result<Graph> {
-        let weights: Vec<&QuantizedWeight> = rounded.weights.iter().map(AsRef::as_ref).collect();
-        Ok(build(prepared, &params.bits, &weights, &rounded.biases)?.graph)
-    };
-    let mut graph = made(rounded)?;
-    let facts = run::infer(&graph, &prepared.shapes)?;
+    let mut built = rounded.build(prepared, &params.bits)?;
+    let facts = run::infer(&built.graph, &prepared.shapes)?;
     progress.stage("correct biases", prepared.layers.len());
     for (number, layer) in prepared.layers.iter().enumerate() {
         progress::check(progress)?;
@@ -110,10 +105,11 @@ fn empirical(
             progress.item(&layer.key);
             continue;
         }
-        let (node, output) = place(&graph, prepared, layer)?;
+        let (node, output) = place(&built, layer)?;
+        let graph = &built.graph;
         let first =
             original.prepare_past(&prepared.graph, &prepared.facts, layer.node, &[layer.output])?;
-        let second = current.prepare(&graph, &facts, node, &[output])?;
+        let second = current.prepare(graph, &facts, node, &[output])?;
         let axis = channel_axis(prepared, layer);
         let mut lines = Lines::default();
         for start in (0..original.batches()).step_by(WAVE) {
@@ -135,35 +131,30 @@ fn empirical(
         current.settle(&second);
         drop(second);
         let weight = &mut rounded.weights[number];
-        let gains: Vec<f64> = match weight.quantizer.axis() {
+        let gains: Vec<f64> = match weight.outputs(layer) {
             Some(_) => lines.gains(),
             None => vec![1.0; lines.channels()],
         };
         let shifts = lines.shifts(&gains);
-        *weight = Arc::new(weight.scaled(&gains));
+        *weight = Arc::new(weight.scaled(layer, &gains));
         for (bias, (gain, shift)) in rounded.biases[number].iter_mut().zip(gains.iter().zip(shifts))
         {
             *bias = (f64::from(*bias) * gain + shift) as f32;
         }
-        graph = made(rounded)?;
+        built = rounded.build(prepared, &params.bits)?;
         progress.item(&layer.key);
     }
     Ok(())
 }
 
 /// The node of a layer in the quantized graph, and the value that it writes.
-fn place(graph: &Graph, prepared: &Prepared, layer: &Layer) -> Result<(NodeId, ValueId)> {
-    let name = &prepared.graph.node(layer.node).name;
-    let output = prepared.graph.name(layer.output);
-    let raw = format!("{output}_float");
-    let written = [graph.find(&raw), graph.find(output)];
-    let index = Index::new(graph);
-    let found = written.into_iter().flatten().find_map(|value| {
-        let node = index.producer(value)?;
-        (graph.node(node).name == *name && graph.node(node).op != "DequantizeLinear")
-            .then_some((node, value))
-    });
-    found.ok_or_else(|| Error::internal(format!("`{output}` is not in the quantized graph")))
+fn place(built: &Built, layer: &Layer) -> Result<(NodeId, ValueId)> {
+    let output = built.raw.get(&layer.output).copied().unwrap_or(layer.output);
+    let node = Index::new(&built.graph).producer(output);
+    node.map(|node| (node, output)).ok_or_else(|| {
+        let name = built.graph.name(output);
+        Error::internal(format!("nothing writes `{name}` in the quantized graph"))
+    })
 }
 
 /// The axis of a layer's input and output along which its channels are.

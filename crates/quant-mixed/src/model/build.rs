@@ -4,18 +4,29 @@
 use super::layers::Layer;
 use super::opset::raise_opset;
 use super::prepared::Prepared;
-use super::weights::QuantizedWeight;
+use super::weights::{NARROW, QuantizedWeight};
 use crate::bits::Assignment;
 use crate::quantizer::Affine;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tensor_core::graph::{Attribute, Graph, Index};
-use tensor_core::{Constant, ElementType, Error, Node, Result, ValueId};
+use tensor_core::{Constant, ElementType, Node, Result, ValueId};
+
+/// Numbers from which a quantized graph is built.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    /// The weight of each layer.
+    pub(super) weights: &'a [&'a QuantizedWeight],
+    /// The bias of each layer; an empty one is none.
+    pub(super) biases: &'a [Vec<f32>],
+    /// Scales of activations that are not those of the calibration, by class and bits.
+    pub(super) scales: &'a BTreeMap<(usize, u8), f32>,
+}
 
 /// A quantized graph and how its activations are stored.
-pub(super) struct Built {
-    pub(super) graph: Graph,
-    pub(super) activations: Vec<QuantizedActivation>,
+pub(crate) struct Built {
+    pub(crate) graph: Graph,
+    pub(crate) activations: Vec<QuantizedActivation>,
     /// What holds the floats of graph outputs whose names are on what is behind DequantizeLinear.
     pub(super) raw: BTreeMap<ValueId, ValueId>,
 }
@@ -35,9 +46,6 @@ pub struct QuantizedActivation {
     pub range: (f32, f32),
 }
 
-/// Integers of this many values or fewer fit 4 bits.
-const NARROW: u8 = 4;
-
 /// Largest magnitude of a bias: the nearest `f32` below 2^31.
 const MAX_BIAS: f64 = 2_147_483_520.0;
 
@@ -46,19 +54,17 @@ const MAX_BIAS: f64 = 2_147_483_520.0;
 /// Names stay where they mean the same: what a layer reads as its weight and bias, graph inputs and
 /// outputs, and what operators write. `x_quantized` and `x_dequantized` follow `x`; a graph output
 /// is what it is after DequantizeLinear.
-pub(super) fn build(
-    prepared: &Prepared,
-    bits: &Assignment,
-    weights: &[&QuantizedWeight],
-    biases: &[Vec<f32>],
-) -> Result<Built> {
+pub(super) fn build(prepared: &Prepared, bits: &Assignment, numbers: Numbers) -> Result<Built> {
+    let Numbers { weights, biases, scales: learned } = numbers;
     let mut raws = BTreeMap::new();
     let mut graph = prepared.graph.clone();
-    let is_narrow = weights.iter().any(|weight| weight.bits <= NARROW);
-    raise_opset(&mut graph, if is_narrow { 21 } else { 13 })?;
+    let needs_latest =
+        |weight: &&QuantizedWeight| weight.bits <= NARROW || weight.quantizer.block().is_some();
+    raise_opset(&mut graph, if weights.iter().any(needs_latest) { 21 } else { 13 })?;
     let mut builder = Builder {
         prepared,
         bits,
+        learned,
         index: Index::new(&prepared.graph),
         grids: prepared.sites.classes.iter().map(|_| None).collect(),
         read_as: BTreeMap::new(),
@@ -108,6 +114,7 @@ pub(super) fn build(
 struct Builder<'a> {
     prepared: &'a Prepared,
     bits: &'a Assignment,
+    learned: &'a BTreeMap<(usize, u8), f32>,
     index: Index,
     graph: Graph,
     nodes: Vec<Node>,
@@ -141,25 +148,22 @@ impl Builder<'_> {
         &mut self.nodes[last]
     }
 
-    /// Bits and grid of a class: enough bits for every layer that reads it, and those of the others
-    /// where something else reads it too.
+    /// Bits and grid of a class.
     fn class_grid(&mut self, class: usize) -> Result<(u8, Affine)> {
         if let Some(known) = self.grids[class] {
             return Ok(known);
         }
-        let sites = &self.prepared.sites;
-        let readers = self.prepared.layers.iter();
-        let readers = readers.filter(|layer| sites.class(layer.input) == Some(class));
-        let most = readers.map(|layer| self.bits.of(&layer.key).activations).max();
-        let others = self.bits.others.activations;
-        let bits = match (most, sites.classes[class].is_shared) {
-            (Some(most), false) => most,
-            (Some(most), true) => most.max(others),
-            (None, _) => others,
-        };
-        let found = (bits, self.prepared.activation_grid(class, bits)?);
+        let bits = self.prepared.class_bits(class, self.bits);
+        let found = (bits, self.grid(class, bits)?);
         self.grids[class] = Some(found);
         Ok(found)
+    }
+
+    /// The grid of a class at these bits: as it was learned, or as the calibration has it.
+    fn grid(&self, class: usize, bits: u8) -> Result<Affine> {
+        let grid = self.prepared.activation_grid(class, bits)?;
+        let learned = self.learned.get(&(class, bits));
+        Ok(learned.map_or(grid, |&scale| grid.rescaled(scale)))
     }
 
     /// Quantizes a value, which `raw` holds, if it is to be; its readers read the result.
@@ -256,12 +260,13 @@ impl Builder<'_> {
         bias: &[f32],
     ) -> Result<()> {
         let layer = &self.prepared.layers[number];
-        let class = self.prepared.sites.class(layer.input);
-        let class = class.ok_or_else(|| Error::internal("a layer's input stays float"))?;
+        let Some(class) = self.prepared.sites.class(layer.input) else {
+            return self.float_layer(layer, node, weight, bias);
+        };
         let (class_bits, mut grid) = self.class_grid(class)?;
         let bits = self.bits.of(&layer.key).activations;
         if bits < class_bits {
-            grid = self.prepared.activation_grid(class, bits)?;
+            grid = self.grid(class, bits)?;
             node.inputs[0] = Some(self.narrowed(layer.input, class, bits, grid)?);
         }
         let weight = with_room(layer, weight, grid.scale, bias);
@@ -272,6 +277,51 @@ impl Builder<'_> {
             node.inputs[2] = Some(value);
         }
         Ok(())
+    }
+
+    /// Gives a layer integers as weights alone: it computes with the numbers that they stand for.
+    fn float_layer(
+        &mut self,
+        layer: &Layer,
+        node: &mut Node,
+        weight: &QuantizedWeight,
+        bias: &[f32],
+    ) -> Result<()> {
+        node.inputs[1] = Some(match weight.quantizer.codebook() {
+            Some(centres) => self.shared_weight(layer, node, weight, centres)?,
+            None => self.weight(layer, node, weight)?,
+        });
+        if layer.takes_bias && !bias.is_empty() {
+            let value = self.takes_name(node, 2, &layer.key);
+            self.graph.set_initializer(value, Constant::from_f32s(&[bias.len()], bias)?);
+            node.inputs.resize(node.inputs.len().max(3), None);
+            node.inputs[2] = Some(value);
+        }
+        Ok(())
+    }
+
+    /// A weight as places in its codebook: Gather takes wider integers than are stored.
+    fn shared_weight(
+        &mut self,
+        layer: &Layer,
+        node: &Node,
+        weight: &QuantizedWeight,
+        centres: &[f32],
+    ) -> Result<ValueId> {
+        let element = if weight.bits <= NARROW { ElementType::U4 } else { ElementType::U8 };
+        let codes: Vec<i64> = weight.integers.iter().map(|&q| i64::from(q)).collect();
+        let codes = Constant::from_integers(element, &layer.dims, &codes)?;
+        let target = self.takes_name(node, 1, &layer.key);
+        let name = layer.weight.clone();
+        let codes = self.constant(&format!("{name}_codes"), codes);
+        let book = Constant::from_f32s(&[centres.len()], centres)?;
+        let book = self.constant(&format!("{name}_codebook"), book);
+        let places = self.fresh(&format!("{name}_places"));
+        let cast = self.node("Cast", &[codes], places);
+        let to = i64::from(ElementType::I32.to_onnx());
+        cast.attributes.set("to", Attribute::Int(to));
+        self.node("Gather", &[book, places], target);
+        Ok(target)
     }
 
     /// What a layer reads that wants fewer bits than others do.
@@ -324,16 +374,24 @@ impl Builder<'_> {
         let grids = weight.quantizer.grids();
         let scales: Vec<f32> = grids.iter().map(|grid| grid.scale).collect();
         let zeros: Vec<i64> = grids.iter().map(|grid| i64::from(grid.zero)).collect();
-        let dims: &[usize] = if weight.quantizer.axis().is_some() { &[scales.len()] } else { &[] };
+        let dims = weight.quantizer.scale_dims(&layer.dims);
         let target = self.takes_name(node, 1, &layer.key);
         let name = layer.weight.clone();
         let integers = self.constant(&format!("{name}_quantized"), integers);
-        let scale = self.constant(&format!("{name}_scale"), Constant::from_f32s(dims, &scales)?);
-        let zeros = Constant::from_integers(element, dims, &zeros)?;
-        let zero = self.constant(&format!("{name}_zero_point"), zeros);
-        let made = self.node("DequantizeLinear", &[integers, scale, zero], target);
+        let scale = self.constant(&format!("{name}_scale"), Constant::from_f32s(&dims, &scales)?);
+        let mut inputs = vec![integers, scale];
+        // As many zeros as scales would double what blocks take.
+        if weight.quantizer.block().is_none() {
+            let zeros = Constant::from_integers(element, &dims, &zeros)?;
+            inputs.push(self.constant(&format!("{name}_zero_point"), zeros));
+        }
+        let made = self.node("DequantizeLinear", &inputs, target);
         if let Some(axis) = weight.quantizer.axis() {
             made.attributes.set("axis", Attribute::Int(axis as i64));
+        }
+        if let Some((axis, size)) = weight.quantizer.block() {
+            made.attributes.set("axis", Attribute::Int(axis as i64));
+            made.attributes.set("block_size", Attribute::Int(size as i64));
         }
         Ok(target)
     }
@@ -349,9 +407,8 @@ impl Builder<'_> {
     ) -> Result<ValueId> {
         let grids = weight.quantizer.grids();
         let scales: Vec<f32> = grids.iter().map(|grid| grid.scale * input_scale).collect();
-        let integers = bias.iter().zip(scales.iter().cycle()).map(|(&b, &scale)| {
-            (f64::from(b) / f64::from(scale)).round_ties_even().clamp(-MAX_BIAS, MAX_BIAS) as i64
-        });
+        let integers = bias.iter().zip(scales.iter().cycle());
+        let integers = integers.map(|(&b, &scale)| bias_integer(b, scale));
         let integers = integers.collect::<Vec<_>>();
         let integers = Constant::from_integers(ElementType::I32, &[bias.len()], &integers)?;
         let is_per_channel = weight.quantizer.axis().is_some();
@@ -366,6 +423,17 @@ impl Builder<'_> {
         }
         Ok(target)
     }
+}
+
+/// The integer that stores a bias.
+fn bias_integer(bias: f32, scale: f32) -> i64 {
+    (f64::from(bias) / f64::from(scale)).round_ties_even().clamp(-MAX_BIAS, MAX_BIAS) as i64
+}
+
+/// The number that a stored bias is.
+#[cfg(feature = "train")]
+pub(crate) fn stored_bias(bias: f32, scale: f32) -> f32 {
+    bias_integer(bias, scale) as f32 * scale
 }
 
 fn scalar(value: f32) -> Result<Constant> {

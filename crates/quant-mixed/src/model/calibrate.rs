@@ -28,6 +28,9 @@ pub(super) fn calibrate(
         .enumerate()
         .flat_map(|(number, class)| class.roots.iter().map(move |&value| (value, number)))
         .collect();
+    if roots.is_empty() {
+        return Ok(Vec::new());
+    }
     let targets: Vec<ValueId> = roots.iter().map(|(value, _)| *value).collect();
     let session = Session::until(graph, &targets)?;
     let mut histograms = vec![Histogram::new(); sites.classes.len()];

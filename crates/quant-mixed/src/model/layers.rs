@@ -1,10 +1,10 @@
 //! The layers of a model that are quantized.
 
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::graph::{Graph, Index};
-use tensor_core::rewrite::Stored;
-use tensor_core::run::Facts;
+use tensor_core::rewrite::{self, Stored, fold_batch_norm};
+use tensor_core::run::{self, Facts};
 use tensor_core::text::{matches, near};
 use tensor_core::{ElementType, Error, NodeId, Result, ValueId};
 
@@ -37,6 +37,12 @@ impl Layer {
         self.dims.iter().product()
     }
 
+    /// The axis of the weight along which the inputs are.
+    pub fn input_axis(&self) -> usize {
+        // Convolutions have their outputs first, matrices first or second.
+        1 - self.axis.min(1)
+    }
+
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
         self.dims[self.axis]
@@ -52,6 +58,21 @@ pub struct Left {
     pub op: String,
     /// Why.
     pub reason: String,
+}
+
+/// Keys of the layers that [`quantize`](super::quantize()) would quantize, in execution order.
+///
+/// # Errors
+/// `E0502` when `exclude` names no layer; when shapes cannot be inferred.
+pub fn layer_keys(
+    graph: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    exclude: &[String],
+) -> Result<Vec<String>> {
+    let folded = rewrite::apply(graph, &fold_batch_norm(graph)?)?;
+    let facts = run::infer(&folded, shapes)?;
+    let (layers, _) = find_layers(&folded, &facts, exclude)?;
+    Ok(layers.into_iter().map(|layer| layer.key).collect())
 }
 
 /// All layers of a graph with BatchNormalization folded, and those that stay float.

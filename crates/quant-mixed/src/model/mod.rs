@@ -19,6 +19,7 @@ mod calibrate;
 mod equalize;
 mod layers;
 mod measure;
+mod nearest;
 mod opset;
 mod optimal;
 mod params;
@@ -27,13 +28,19 @@ mod quantize;
 mod report;
 mod rounding;
 mod sites;
+#[cfg(feature = "train")]
+mod trainable;
 mod weights;
 
 pub use build::QuantizedActivation;
+#[cfg(feature = "train")]
+pub(crate) use build::{Built, stored_bias};
 pub use equalize::{Equalized, NotEqualized};
-pub use layers::{Layer, Left};
+pub use layers::{Layer, Left, layer_keys};
 pub use params::{BiasCorrection, QuantizeParams, Rounding, ValidQuantizeParams};
 pub use prepared::{Prepared, RangeParams};
 pub use quantize::{Quantized, quantize};
 pub use report::{QuantizeReport, QuantizedLayer};
-pub use weights::QuantizedWeight;
+#[cfg(feature = "train")]
+pub(crate) use trainable::{Learned, ScaleKey, Site, Trainable};
+pub use weights::{QuantizedWeight, WeightQuantizer};

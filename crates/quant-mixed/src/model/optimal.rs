@@ -1,6 +1,6 @@
 //! Rounding that lets later weights make up for earlier ones.
 
-use crate::quantizer::Affine;
+use super::nearest::Nearest;
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
 use rayon::prelude::*;
@@ -9,28 +9,28 @@ use rayon::prelude::*;
 /// hardly shows would be taken for structure.
 const DAMPING: f64 = 0.01;
 
-/// Rounds the rows of a weight, `rows` of `hessian.nrows()` numbers each, to one grid per row so that
+/// Rounds the rows of a weight, `rows` of `hessian.nrows()` numbers each, to what is nearest so that
 /// `tr (W - Q) H (W - Q)^T` stays small (Frantar et al., "GPTQ", 2023, Eq. 2 and 3): column by
 /// column, those with the largest variance first, and after each the columns that follow move by
 /// what makes up best for its error.
 ///
 /// Gives the integers, row-major; `None` when `H` is not positive definite even when damped.
-pub(super) fn round(hessian: MatRef<'_, f64>, rows: &[f32], grids: &[Affine]) -> Option<Vec<i32>> {
+pub(super) fn round(hessian: MatRef<'_, f64>, rows: &[f32], nearest: &Nearest) -> Option<Vec<i32>> {
     let p = hessian.nrows();
     let order = by_variance(hessian);
     let factor = inverse_factor(hessian, &order)?;
     let rounded: Vec<Vec<i32>> = rows
         .par_chunks(p)
-        .zip(grids)
-        .map(|(row, grid)| {
+        .enumerate()
+        .map(|(o, row)| {
             let mut rest: Vec<f64> = order.iter().map(|&j| f64::from(row[j])).collect();
             let mut integers = vec![0; p];
             for (at, &j) in order.iter().enumerate() {
-                let q = grid.quantize(rest[at] as f32);
+                let q = nearest.code(o * p + j, rest[at] as f32);
                 integers[j] = q;
                 // Column `at` of the lower factor is row `at` of the upper one.
                 let column = factor.col_as_slice(at);
-                let error = (rest[at] - f64::from(grid.dequantize(q))) / column[at];
+                let error = (rest[at] - f64::from(nearest.number(o * p + j, q))) / column[at];
                 for (rest, u) in rest[at + 1..].iter_mut().zip(&column[at + 1..]) {
                     *rest -= error * u;
                 }
@@ -67,6 +67,12 @@ mod tests {
 
     use super::super::adaptive;
     use super::*;
+    use crate::quantizer::Affine;
+
+    /// One grid for a row.
+    fn of(grid: Affine, p: usize) -> Nearest<'static> {
+        Nearest::Grid { grid, scales: vec![grid.scale; p].into() }
+    }
 
     /// `(W - Q) H (W - Q)^T` of one row.
     fn error(hessian: &Mat<f64>, row: &[f32], grid: &Affine, integers: &[i32]) -> f64 {
@@ -90,7 +96,7 @@ mod tests {
         let grid = Affine::symmetric(3, 0.5).unwrap();
         let (row, hessian) = (row(12), Mat::<f64>::identity(12, 12));
         let nearest: Vec<i32> = row.iter().map(|&w| grid.quantize(w)).collect();
-        assert_eq!(round(hessian.as_ref(), &row, &[grid]).unwrap(), nearest);
+        assert_eq!(round(hessian.as_ref(), &row, &of(grid, 12)).unwrap(), nearest);
     }
 
     #[test]
@@ -99,10 +105,10 @@ mod tests {
         let (row, hessian) = (row(24), correlated(24));
         let nearest: Vec<i32> = row.iter().map(|&w| grid.quantize(w)).collect();
         let nearest = error(&hessian, &row, &grid, &nearest);
-        let found = round(hessian.as_ref(), &row, &[grid]).unwrap();
+        let found = round(hessian.as_ref(), &row, &of(grid, 24)).unwrap();
         let found = error(&hessian, &row, &grid, &found);
         assert!(found < 0.9 * nearest, "{found} of {nearest}");
-        let adaptive = adaptive::round(hessian.as_ref(), &row, &[grid]);
+        let adaptive = adaptive::round(hessian.as_ref(), &row, (grid, &[grid.scale; 24]));
         let found = error(&hessian, &row, &grid, &adaptive);
         assert!(found < 0.9 * nearest, "{found} of {nearest}");
         // Up or down, nothing else.
@@ -115,6 +121,6 @@ mod tests {
     fn a_constant_input_is_no_obstacle() {
         let grid = Affine::symmetric(4, 0.5).unwrap();
         let zero = Mat::<f64>::zeros(6, 6);
-        assert_eq!(round(zero.as_ref(), &row(6), &[grid]).unwrap().len(), 6);
+        assert_eq!(round(zero.as_ref(), &row(6), &of(grid, 6)).unwrap().len(), 6);
     }
 }

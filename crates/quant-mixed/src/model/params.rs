@@ -1,6 +1,7 @@
 //! Parameters of quantizing a whole model.
 
 use super::prepared::RangeParams;
+use super::weights::WeightQuantizer;
 use crate::bits::Assignment;
 use serde::Serialize;
 use tensor_core::{Error, Result};
@@ -124,6 +125,12 @@ impl QuantizeParams {
     pub fn check(self) -> Result<ValidQuantizeParams> {
         let wrong = |what: String| Err(Error::invalid(what).code_is("E0500"));
         self.bits.others.check()?;
+        self.ranges.check()?;
+        if self.rounding == Rounding::Adaptive
+            && self.ranges.weight_quantizer == WeightQuantizer::KMeans
+        {
+            return wrong("AdaRound goes up or down on a grid, which a codebook is not".to_owned());
+        }
         for bits in self.bits.layers.values() {
             bits.check()?;
         }

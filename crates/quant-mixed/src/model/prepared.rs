@@ -1,9 +1,10 @@
 //! A model with what is known about its activations: all that is needed to quantize it to any bits.
 
+use super::build::{Numbers, build};
 use super::calibrate::calibrate;
 use super::layers::{Layer, Left, find_layers};
 use super::sites::{Sites, find_sites};
-use super::weights::{QuantizedWeight, grids};
+use super::weights::{QuantizedWeight, WeightQuantizer, quantizer};
 use crate::Histogram;
 use crate::bits::Assignment;
 use crate::clip::{ClipChoice, Distribution, Target};
@@ -25,6 +26,8 @@ pub struct RangeParams {
     pub weight_clip: ClipChoice,
     /// A scale for each output of a layer, or one for all.
     pub per_channel: bool,
+    /// What weights become.
+    pub weight_quantizer: WeightQuantizer,
     /// Layers that stay float; `*` matches any text.
     pub exclude: Vec<String>,
 }
@@ -35,7 +38,24 @@ impl Default for RangeParams {
             clip: ClipChoice::MSE,
             weight_clip: ClipChoice::MSE,
             per_channel: true,
+            weight_quantizer: WeightQuantizer::Linear,
             exclude: Vec::new(),
+        }
+    }
+}
+
+impl RangeParams {
+    /// Checks the size of blocks.
+    ///
+    /// # Errors
+    /// `E0500` unless it is from 2 to 65536.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.weight_quantizer {
+            WeightQuantizer::Blocks(size) if !(2..=65_536).contains(&size) => {
+                let message = format!("blocks should have 2 to 65536 inputs, but have {size}");
+                Err(Error::invalid(message).code_is("E0500"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -116,7 +136,10 @@ impl Prepared {
                 },
             ));
         }
-        let sites = find_sites(&graph, &facts, &layers);
+        let sites = match params.weight_quantizer {
+            WeightQuantizer::Linear => find_sites(&graph, &facts, &layers),
+            _ => Sites::none(),
+        };
         let histograms = calibrate(&graph, &facts, &sites, batches, progress)?;
         let samples =
             batches.iter().filter_map(|batch| batch.first()?.dims().first().copied()).sum();
@@ -165,8 +188,7 @@ impl Prepared {
         weight: &[f32],
         bits: u8,
     ) -> Result<crate::quantizer::Quantizer> {
-        let RangeParams { weight_clip, per_channel, .. } = self.params;
-        grids(layer, weight, bits, weight_clip, per_channel)
+        quantizer(layer, weight, bits, &self.params)
     }
 
     /// The nearest weights of a layer at these bits.
@@ -196,6 +218,38 @@ impl Prepared {
         Affine::asymmetric(bits, low, high)
     }
 
+    /// Bits of a class of activations: enough for every layer that reads it, and those of the others
+    /// where something else reads it too.
+    pub(super) fn class_bits(&self, class: usize, bits: &Assignment) -> u8 {
+        let readers =
+            self.layers.iter().filter(|layer| self.sites.class(layer.input) == Some(class));
+        let most = readers.map(|layer| bits.of(&layer.key).activations).max();
+        let others = bits.others.activations;
+        match (most, self.sites.classes[class].is_shared) {
+            (Some(most), false) => most,
+            (Some(most), true) => most.max(others),
+            (None, _) => others,
+        }
+    }
+
+    /// The same layers and ranges for a graph that differs in constants alone.
+    #[cfg(feature = "train")]
+    pub(super) fn with_constants(&self, graph: Graph) -> Self {
+        Self {
+            graph,
+            facts: self.facts.clone(),
+            layers: self.layers.clone(),
+            left: self.left.clone(),
+            folded_batch_norms: self.folded_batch_norms,
+            samples: self.samples,
+            shapes: self.shapes.clone(),
+            sites: self.sites.clone(),
+            histograms: self.histograms.clone(),
+            params: self.params.clone(),
+            cache: Mutex::default(),
+        }
+    }
+
     /// The quantized model with nearest weights: running it in a
     /// [`Session`](tensor_core::run::Session) computes what a runtime computes with integers.
     ///
@@ -210,6 +264,7 @@ impl Prepared {
         let weights: Vec<&QuantizedWeight> = weights.iter().map(AsRef::as_ref).collect();
         let biases =
             self.layers.iter().map(|layer| self.bias(layer)).collect::<Result<Vec<_>>>()?;
-        Ok(super::build::build(self, bits, &weights, &biases)?.graph)
+        let numbers = Numbers { weights: &weights, biases: &biases, scales: &BTreeMap::new() };
+        Ok(build(self, bits, numbers)?.graph)
     }
 }

@@ -1,15 +1,14 @@
 //! The whole procedure.
 
 use super::bias;
-use super::build::build;
 use super::equalize::{Equalization, equalize};
-use super::layers::find_layers;
+use super::layers::{Left, find_layers};
 use super::measure::{Kept, measure};
 use super::params::{QuantizeParams, ValidQuantizeParams};
 use super::prepared::Prepared;
 use super::report::{QuantizeReport, QuantizedLayer};
 use super::rounding::{Rounded, round_weights};
-use super::weights::QuantizedWeight;
+use super::weights::lacks_blocks;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tensor_core::Result;
@@ -49,26 +48,9 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized> {
     let params = &params.0;
-    let folded = rewrite::apply(graph, &fold_batch_norm(graph)?)?;
-    let folded_batch_norms = graph.nodes.len() - folded.nodes.len();
-    let equalization = match params.equalize {
-        true => {
-            let facts = run::infer(&folded, shapes)?;
-            let (layers, _) = find_layers(&folded, &facts, &params.ranges.exclude)?;
-            equalize(&folded, &layers)?
-        }
-        false => Equalization { graph: folded, pairs: Vec::new(), skipped: Vec::new() },
-    };
-    let Equalization { graph: equalized, pairs, skipped } = equalization;
-    let start = Instant::now();
-    let prepared =
-        Prepared::of(equalized, folded_batch_norms, shapes, batches, &params.ranges, progress)?;
-    let calibration_seconds = start.elapsed().as_secs_f64();
-    params.bits.check(prepared.layers.iter().map(|layer| layer.key.as_str()))?;
-    let mut rounded = round_weights(&prepared, batches, params, progress)?;
-    bias::correct(&prepared, batches, &mut rounded, params, progress)?;
-    let weights: Vec<&QuantizedWeight> = rounded.weights.iter().map(AsRef::as_ref).collect();
-    let built = build(&prepared, &params.bits, &weights, &rounded.biases)?;
+    let Started { prepared, rounded, equalization, calibration_seconds } =
+        start(graph, shapes, batches, params, progress)?;
+    let built = rounded.build(&prepared, &params.bits)?;
     let kept = measure(&prepared, &built, batches)?;
     let layers = layers(&prepared, params, &rounded, &kept)?;
     let count: usize = layers.iter().map(|layer| layer.weights).sum();
@@ -82,20 +64,70 @@ pub fn quantize(
         clip: params.ranges.clip,
         weight_clip: params.ranges.weight_clip,
         per_channel: params.ranges.per_channel,
+        weight_quantizer: params.ranges.weight_quantizer,
+        side_bytes: rounded.weights.iter().map(|weight| weight.side_bytes()).sum(),
+        without_blocks: without_blocks(&prepared),
         effective_bits: mean(|layer| layer.weight_bits),
-        stored_bits: mean(|layer| if layer.storage == "int4" { 4 } else { 8 }),
+        stored_bits: mean(|layer| if layer.storage.ends_with('4') { 4 } else { 8 }),
         weights: count,
         layers,
         left: prepared.left.clone(),
         activations: built.activations,
-        equalized: pairs,
-        not_equalized: skipped,
-        folded_batch_norms,
+        equalized: equalization.pairs,
+        not_equalized: equalization.skipped,
+        folded_batch_norms: prepared.folded_batch_norms,
         opset: [graph.opset(), built.graph.opset()],
         samples: prepared.samples,
         calibration_seconds,
     };
     Ok(Quantized { graph: built.graph, report })
+}
+
+/// A model with everything that is known before its quantized graph is built.
+pub(super) struct Started {
+    pub(super) prepared: Prepared,
+    pub(super) rounded: Rounded,
+    pub(super) equalization: Equalization,
+    pub(super) calibration_seconds: f64,
+}
+
+/// Folds, equalizes, calibrates, rounds and corrects.
+pub(super) fn start(
+    graph: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    batches: &[Vec<Array>],
+    params: &QuantizeParams,
+    progress: &dyn Progress,
+) -> Result<Started> {
+    let folded = rewrite::apply(graph, &fold_batch_norm(graph)?)?;
+    let folded_batch_norms = graph.nodes.len() - folded.nodes.len();
+    let mut equalization = match params.equalize {
+        true => {
+            let facts = run::infer(&folded, shapes)?;
+            let (layers, _) = find_layers(&folded, &facts, &params.ranges.exclude)?;
+            equalize(&folded, &layers)?
+        }
+        false => Equalization { graph: folded, pairs: Vec::new(), skipped: Vec::new() },
+    };
+    let equalized = std::mem::take(&mut equalization.graph);
+    let begin = Instant::now();
+    let prepared =
+        Prepared::of(equalized, folded_batch_norms, shapes, batches, &params.ranges, progress)?;
+    let calibration_seconds = begin.elapsed().as_secs_f64();
+    params.bits.check(prepared.layers.iter().map(|layer| layer.key.as_str()))?;
+    let mut rounded = round_weights(&prepared, batches, params, progress)?;
+    bias::correct(&prepared, batches, &mut rounded, params, progress)?;
+    Ok(Started { prepared, rounded, equalization, calibration_seconds })
+}
+
+/// Layers without blocks, where blocks were asked for.
+fn without_blocks(prepared: &Prepared) -> Vec<Left> {
+    let found = prepared.layers.iter().filter_map(|layer| {
+        let reason = lacks_blocks(layer, &prepared.params)?;
+        let op = prepared.graph.node(layer.node).op.clone();
+        Some(Left { key: layer.key.clone(), op, reason })
+    });
+    found.collect()
 }
 
 fn layers(
@@ -118,8 +150,9 @@ fn layers(
             weight: layer.weight.clone(),
             weights: layer.count(),
             weight_bits: weight.bits,
-            activation_bits: bits.activations,
-            storage: if weight.bits <= 4 { "int4" } else { "int8" },
+            activation_bits: prepared.sites.class(layer.input).map(|_| bits.activations),
+            storage: weight.storage(),
+            granularity: weight.quantizer.granularity().into_owned(),
             weight_sqnr_db: (noise > 0.0).then(|| 10.0 * (signal / noise).log10()),
             local_sqnr_db: kept.local,
             accumulated_sqnr_db: kept.accumulated,

@@ -4,6 +4,7 @@ use super::build::QuantizedActivation;
 use super::equalize::{Equalized, NotEqualized};
 use super::layers::Left;
 use super::params::{BiasCorrection, Rounding};
+use super::weights::WeightQuantizer;
 use crate::clip::ClipChoice;
 use serde::Serialize;
 
@@ -20,10 +21,12 @@ pub struct QuantizedLayer {
     pub weights: usize,
     /// Bits of each weight.
     pub weight_bits: u8,
-    /// Bits of the activations that it reads.
-    pub activation_bits: u8,
+    /// Bits of the activations that it reads; `None` where they stay float.
+    pub activation_bits: Option<u8>,
     /// The type that stores the weights.
     pub storage: &'static str,
+    /// What shares a scale: `tensor`, `channel`, `block of 32`, or a `codebook of 16`.
+    pub granularity: String,
     /// Signal over error of the weights in dB; `None` without an error.
     pub weight_sqnr_db: Option<f64>,
     /// Signal over error of the layer's response to inputs of the float network.
@@ -45,6 +48,12 @@ pub struct QuantizeReport {
     pub weight_clip: ClipChoice,
     /// A scale for each output of a layer, or one for all.
     pub per_channel: bool,
+    /// What weights became.
+    pub weight_quantizer: WeightQuantizer,
+    /// Bytes of the scales and codebooks of all weights.
+    pub side_bytes: usize,
+    /// Layers that have a scale per channel though blocks were asked for.
+    pub without_blocks: Vec<Left>,
     /// The quantized layers, in execution order.
     pub layers: Vec<QuantizedLayer>,
     /// Layers that stay float.

@@ -1,13 +1,16 @@
 //! Rounding weights on calibration statistics, from shallow to deep.
 
+use super::build::{Built, Numbers, build};
 use super::layers::Layer;
+use super::nearest::Nearest;
 use super::params::{BiasCorrection, QuantizeParams, Rounding};
 use super::prepared::Prepared;
 use super::weights::QuantizedWeight;
 use super::{adaptive, optimal};
-use crate::quantizer::Affine;
+use crate::bits::Assignment;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tensor_core::calibrate::{
     LinearMap, Place, Replay, Sampling, Statistics, Walk, collect, shortcut,
@@ -29,6 +32,16 @@ const MAX_COLUMNS: usize = 4608;
 pub(super) struct Rounded {
     pub(super) weights: Vec<Arc<QuantizedWeight>>,
     pub(super) biases: Vec<Vec<f32>>,
+}
+
+impl Rounded {
+    /// The quantized graph.
+    pub(super) fn build(&self, prepared: &Prepared, bits: &Assignment) -> Result<Built> {
+        let weights: Vec<&QuantizedWeight> = self.weights.iter().map(AsRef::as_ref).collect();
+        let scales = BTreeMap::new();
+        let numbers = Numbers { weights: &weights, biases: &self.biases, scales: &scales };
+        build(prepared, bits, numbers)
+    }
 }
 
 /// Rounds the weights of all layers. Inputs are those of the network whose weights are rounded by
@@ -97,7 +110,10 @@ pub(super) fn round_weights(
             let bias = rounded.biases[number].iter_mut().zip(shift);
             bias.for_each(|(bias, shift)| *bias += shift as f32);
         }
-        graph = rewrite::apply(&graph, &edits(layer, &weight, &rounded.biases[number])?)?;
+        graph = rewrite::apply(
+            &graph,
+            &edits(layer, &weight.values(layer)?, &rounded.biases[number])?,
+        )?;
         rounded.weights.push(Arc::new(weight));
         progress.item(&layer.key);
     }
@@ -126,26 +142,26 @@ fn round_layer(
     let shape = map.shape();
     let (p, n) = (shape.columns(), shape.group_outputs());
     let rows = map.rows_of_weight(&weight);
-    let grids: Vec<Affine> =
-        quantizer.grids().iter().copied().cycle().take(shape.outputs).collect();
+    let nearest = Nearest::new(&quantizer, layer, map)?;
     let mut integers = Vec::with_capacity(rows.len());
     let mut shifts = Vec::with_capacity(shape.outputs);
     for (group, halves) in statistics.into_iter().enumerate() {
         let moments = Second::new(halves)?;
         let rows = &rows[group * p * n..][..p * n];
-        let grids = &grids[group * n..][..n];
-        let found = match rounding {
-            Rounding::Adaptive => Some(adaptive::round(moments.mean().as_ref(), rows, grids)),
-            _ => optimal::round(moments.gram.as_ref(), rows, grids),
+        let nearest = nearest.from(group * p * n);
+        let found = match (rounding, &nearest) {
+            (Rounding::Adaptive, Nearest::Grid { grid, scales }) => {
+                Some(adaptive::round(moments.mean().as_ref(), rows, (*grid, scales)))
+            }
+            _ => optimal::round(moments.gram.as_ref(), rows, &nearest),
         };
-        let found = found.unwrap_or_else(|| {
-            rows.iter().enumerate().map(|(i, &w)| grids[i / p].quantize(w)).collect()
-        });
+        let found = found
+            .unwrap_or_else(|| rows.iter().enumerate().map(|(i, &w)| nearest.code(i, w)).collect());
         for (o, (row, found)) in rows.chunks_exact(p).zip(found.chunks_exact(p)).enumerate() {
-            let lost =
-                row.iter().zip(found).zip(&moments.mean_x).map(|((&w, &q), mean)| {
-                    (f64::from(w) - f64::from(grids[o].dequantize(q))) * mean
-                });
+            let lost = row.iter().zip(found).zip(&moments.mean_x).enumerate();
+            let lost = lost.map(|(j, ((&w, &q), mean))| {
+                (f64::from(w) - f64::from(nearest.number(o * p + j, q))) * mean
+            });
             shifts.push(lost.sum());
         }
         integers.extend(found);
@@ -190,12 +206,12 @@ impl Second {
     }
 }
 
-/// The layer with its rounded weight.
-fn edits(layer: &Layer, weight: &QuantizedWeight, bias: &[f32]) -> Result<Vec<Edit>> {
+/// The layer with another weight and bias.
+pub(super) fn edits(layer: &Layer, weight: &[f32], bias: &[f32]) -> Result<Vec<Edit>> {
     let node = layer.node;
-    let values = Constant::from_f32s(&layer.dims, &weight.values(layer)?)?;
+    let values = Constant::from_f32s(&layer.dims, weight)?;
     let mut edits = vec![Edit::SetInput { node, input: 1, constant: values }];
-    if layer.takes_bias {
+    if layer.takes_bias && !bias.is_empty() {
         let constant = Constant::from_f32s(&[bias.len()], bias)?;
         edits.push(Edit::SetInput { node, input: 2, constant });
     }

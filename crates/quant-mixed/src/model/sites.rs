@@ -32,6 +32,11 @@ pub(super) struct Class {
 }
 
 impl Sites {
+    /// All values stay float.
+    pub(super) fn none() -> Self {
+        Self { class_of: Vec::new(), classes: Vec::new() }
+    }
+
     /// The class of a value.
     pub(super) fn class(&self, value: ValueId) -> Option<usize> {
         self.class_of.get(value.index()).copied().flatten()

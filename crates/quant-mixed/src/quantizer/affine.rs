@@ -89,6 +89,11 @@ impl Affine {
         Self { scale, ..self }
     }
 
+    /// Are there two numbers only, which differ by their sign?
+    pub fn is_sign(&self) -> bool {
+        self.step == 2
+    }
+
     /// The integer of a number: `saturate(round(x / scale) + zero)`, halves to even. NaN gives
     /// that of zero.
     #[inline]

@@ -40,7 +40,7 @@ impl Codebook {
             false => moved(&sorted, count),
         };
         let centres: Vec<f32> = centres.into_iter().map(|c| c as f32).collect();
-        let codes = weights.iter().map(|&w| nearest(&centres, w) as u8).collect();
+        let codes = weights.iter().map(|&w| Self::nearest(&centres, w) as u8).collect();
         Ok(Self { centres, codes, bits })
     }
 
@@ -49,22 +49,22 @@ impl Codebook {
         self.codes.iter().filter_map(|&code| self.centres.get(usize::from(code))).copied().collect()
     }
 
+    /// Place of the centre next to a weight; of two, the lower.
+    pub(crate) fn nearest(centres: &[f32], weight: f32) -> usize {
+        let above = centres.partition_point(|&centre| centre < weight);
+        let distance = |at: usize| (centres[at] - weight).abs();
+        match above {
+            0 => 0,
+            _ if above == centres.len() => above - 1,
+            _ if distance(above - 1) <= distance(above) => above - 1,
+            _ => above,
+        }
+    }
+
     /// Bytes of the codes, packed, and of the `2^bits` centres in 32 bits.
     pub fn bytes(&self) -> usize {
         let codes = self.codes.len().saturating_mul(usize::from(self.bits)).div_ceil(8);
         codes + (4 << self.bits)
-    }
-}
-
-/// Index of the centre next to a weight; of two, the lower.
-fn nearest(centres: &[f32], weight: f32) -> usize {
-    let above = centres.partition_point(|&centre| centre < weight);
-    let is_nearer = |a: usize, b: usize| (centres[a] - weight).abs() <= (centres[b] - weight).abs();
-    match above {
-        0 => 0,
-        _ if above == centres.len() => above - 1,
-        _ if is_nearer(above - 1, above) => above - 1,
-        _ => above,
     }
 }
 

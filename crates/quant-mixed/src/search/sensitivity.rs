@@ -33,6 +33,19 @@ pub struct Sensitivities {
     pub layers: Vec<LayerSensitivity>,
 }
 
+impl LayerSensitivity {
+    /// Reads what was written as JSON, which has no infinity: losses below the fewest bits are null.
+    ///
+    /// # Errors
+    /// `E0404` when it is something else.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self> {
+        let stored: StoredLayer = serde_json::from_value(value.clone()).map_err(|error| {
+            Error::invalid(format!("a sensitivity of the journal: {error}")).code_is("E0404")
+        })?;
+        Ok(stored.into_layer())
+    }
+}
+
 impl Sensitivities {
     /// By a rule that gives the losses of weights and activations for each layer and number of bits.
     pub fn of(layers: usize, rule: impl Fn(usize, u32) -> (f64, f64)) -> Self {
@@ -62,11 +75,35 @@ impl Sensitivities {
         divergence: &mut dyn FnMut(&[Bits]) -> Result<f64>,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        let mut ignore = |_: &LayerSensitivity| Ok(());
+        Self::resume((names, min_bits, measure), Vec::new(), divergence, &mut ignore, progress)
+    }
+
+    /// As [`measure`](Self::measure) of these names, fewest bits and description, after the layers that
+    /// are known already; `after` is called with each other layer once it is measured.
+    ///
+    /// # Errors
+    /// As [`measure`](Self::measure); what `after` says; `E0404` when the known layers are not the first.
+    pub fn resume(
+        (names, min_bits, measure): (&[&str], u32, &str),
+        known: Vec<LayerSensitivity>,
+        divergence: &mut dyn FnMut(&[Bits]) -> Result<f64>,
+        after: &mut dyn FnMut(&LayerSensitivity) -> Result<()>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let are_first = known.len() <= names.len()
+            && known.iter().zip(names).all(|(layer, name)| layer.name == *name);
+        if !are_first {
+            return Err(Error::invalid("the sensitivities measured so far are of other layers")
+                .code_is("E0404")
+                .hint("name another run folder, or remove this one"));
+        }
         let mut bits = vec![Bits::both(MAX_BITS); names.len()];
         progress.stage("measure sensitivities", names.len());
         let base = divergence(&bits)?;
-        let mut layers = Vec::new();
-        for (at, name) in names.iter().enumerate() {
+        let mut layers = known;
+        layers.iter().for_each(|layer| progress.item(&layer.name));
+        for (at, name) in names.iter().enumerate().skip(layers.len()) {
             progress::check(progress)?;
             let mut lost = [vec![f64::INFINITY; 8], vec![f64::INFINITY; 8]];
             for (kind, lost) in lost.iter_mut().enumerate() {
@@ -83,7 +120,9 @@ impl Sensitivities {
             }
             bits[at] = Bits::both(MAX_BITS);
             let [weights, activations] = lost;
-            layers.push(LayerSensitivity { name: (*name).to_owned(), weights, activations });
+            let layer = LayerSensitivity { name: (*name).to_owned(), weights, activations };
+            after(&layer)?;
+            layers.push(layer);
             progress.item(name);
         }
         Ok(Self { schema: SCHEMA.to_owned(), measure: measure.to_owned(), layers })
@@ -161,16 +200,22 @@ struct StoredLayer {
     activations: Vec<Option<f64>>,
 }
 
-impl Stored {
-    fn into_sensitivities(self) -> Sensitivities {
+impl StoredLayer {
+    fn into_layer(self) -> LayerSensitivity {
         let numbers = |losses: Vec<Option<f64>>| {
             losses.into_iter().map(|loss| loss.unwrap_or(f64::INFINITY)).collect()
         };
-        let layers = self.layers.into_iter().map(|layer| LayerSensitivity {
-            name: layer.name,
-            weights: numbers(layer.weights),
-            activations: numbers(layer.activations),
-        });
+        LayerSensitivity {
+            name: self.name,
+            weights: numbers(self.weights),
+            activations: numbers(self.activations),
+        }
+    }
+}
+
+impl Stored {
+    fn into_sensitivities(self) -> Sensitivities {
+        let layers = self.layers.into_iter().map(StoredLayer::into_layer);
         Sensitivities { schema: self.schema, measure: self.measure, layers: layers.collect() }
     }
 }

@@ -31,8 +31,8 @@ impl Cost {
     }
 }
 
-/// A set of channels whose number may change: the classes, and where they count. Or a part of the
-/// graph that is there or not, as a set with one member.
+/// A set of channels whose number may change: the classes, and where they count. Without classes: a
+/// part of the graph that is there or not, as a set with one member.
 #[derive(Debug, Clone, Default)]
 pub struct Scalable {
     /// The classes.
@@ -40,13 +40,18 @@ pub struct Scalable {
     /// When not empty, only these axes of these values follow the width (the weight of one reader
     /// behind a channel sampler); otherwise every place of the classes does.
     pub only: Vec<(ValueId, usize)>,
-    /// When not empty, the set has one member without classes, and these values are gone without it.
+    /// Values that are gone when no member is left.
     pub part: Vec<ValueId>,
 }
 
 impl Scalable {
+    /// Is it a part of the graph, and no channels?
+    fn is_whole(&self) -> bool {
+        self.classes.is_empty() && !self.part.is_empty()
+    }
+
     fn len(&self) -> usize {
-        if self.part.is_empty() { self.classes.len() } else { 1 }
+        if self.is_whole() { 1 } else { self.classes.len() }
     }
 }
 
@@ -74,6 +79,15 @@ pub struct WidthTerm {
     pub coefficient: f64,
     /// The axes.
     pub axes: Vec<WidthAxis>,
+    /// Sets without any of which the term is 0.
+    pub needs: Vec<usize>,
+}
+
+impl WidthTerm {
+    /// Is every set there that it needs?
+    fn counts(&self, widths: &[usize]) -> bool {
+        self.needs.iter().all(|&set| widths[set] > 0)
+    }
 }
 
 /// A resource as a function of widths. Products of axes make it multilinear; the time of a device is
@@ -185,10 +199,14 @@ impl WidthCost {
                     _ => set_of.get(&class).copied(),
                 }));
             }
-            for (set, _) in sets.iter().enumerate().filter(|(_, set)| has_any(set, &places)) {
-                axes.push(WidthAxis { base: 0.0, parts: vec![(set, 1.0)] });
+            let mut needs = Vec::new();
+            for (at, set) in sets.iter().enumerate().filter(|(_, set)| has_any(set, &places)) {
+                match set.is_whole() {
+                    true => axes.push(WidthAxis { base: 0.0, parts: vec![(at, 1.0)] }),
+                    false => needs.push(at),
+                }
             }
-            result.terms.push(WidthTerm { coefficient, axes });
+            result.terms.push(WidthTerm { coefficient, axes, needs });
         }
         let full: Vec<usize> = sets.iter().map(Scalable::len).collect();
         result.constant = total.of(resource) as f64 - result.at(&full);
@@ -200,8 +218,9 @@ impl WidthCost {
         let term = |t: &WidthTerm| {
             t.coefficient * t.axes.iter().map(|axis| axis.at(widths)).product::<f64>()
         };
+        let terms = self.terms.iter().filter(|term| term.counts(widths));
         self.constant
-            + self.terms.iter().map(term).sum::<f64>()
+            + terms.map(term).sum::<f64>()
             + self.network.at(self.sum_of_layers(widths))
     }
 
@@ -213,7 +232,7 @@ impl WidthCost {
     /// while the others stay. Of time it is the mean over the channels of the set, as time has steps.
     pub fn slope(&self, widths: &[usize], set: usize) -> f64 {
         let mut slope = 0.0;
-        for term in &self.terms {
+        for term in self.terms.iter().filter(|term| term.counts(widths)) {
             for (at, axis) in term.axes.iter().enumerate() {
                 let own = axis.parts.iter().filter(|(part, _)| *part == set);
                 let own: f64 = own.map(|(_, each)| each).sum();

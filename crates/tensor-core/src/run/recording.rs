@@ -4,16 +4,17 @@
 //! per value. Here a node whose operator can
 //! [`differentiate`](crate::ops::Operator::differentiate) notes its own way back, and gradients are
 //! moved. Any other node, and whatever a tap puts in place of a value, is a small graph of
-//! candle's between variables that stand for its inputs, and its outputs.
+//! candle's between variables that stand for its inputs, and its outputs. What a tap puts there is a
+//! value of its own from then on, so the nodes that read it note their own way back as well.
 
 use super::fuse::Stage;
 use super::session::{Session, Step, check_gradient};
 use super::{Array, Tap, Training};
 use crate::kernels::add;
-use crate::ops::{Differentiated, Following, Inputs, Pullback};
-use crate::{Result, ValueId};
+use crate::ops::{Differentiated, Following, Inputs, NodeCx, Pullback};
+use crate::{NodeId, Result, ValueId};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, TensorId, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Session<'_> {
@@ -38,6 +39,8 @@ impl Session<'_> {
             tracked: wanted.clone(),
             leaves: BTreeMap::new(),
             entries: Vec::new(),
+            views: Vec::new(),
+            read: BTreeMap::new(),
         };
         for (value, array) in inputs {
             recorder.put(*value, self.backend.inward(array)?, tap)?;
@@ -103,7 +106,7 @@ impl Recording {
                 Entry::Candle { outputs } => {
                     for (value, tensor) in outputs {
                         let Some(dy) = gradients.values.remove(&value) else { continue };
-                        let mut store = (&tensor * dy)?.sum_all()?.backward()?;
+                        let mut store = backward_from(&tensor, dy)?;
                         for (&value, leaf) in &self.leaves {
                             if let Some(gradient) = store.remove(leaf) {
                                 gradients.add(value, gradient)?;
@@ -152,7 +155,7 @@ impl Gradients {
             };
             self.store.insert(tensor, sum);
         } else if tensor.track_op() {
-            self.store.extend((tensor * gradient)?.sum_all()?.backward()?)?;
+            self.store.extend(backward_from(tensor, gradient)?)?;
         }
         Ok(())
     }
@@ -166,6 +169,34 @@ impl Gradients {
         };
         self.values.insert(value, sum);
         Ok(())
+    }
+}
+
+/// The gradients behind a tensor whose own gradient is known.
+fn backward_from(tensor: &Tensor, gradient: Tensor) -> Result<GradStore> {
+    // candle begins with scalars only.
+    let scalar = match tensor.device().is_cpu() {
+        true => tensor.apply_op1(Begin(gradient))?,
+        false => (tensor * gradient)?.sum_all()?,
+    };
+    Ok(scalar.backward()?)
+}
+
+/// A scalar whose gradient with respect to its argument is given. Its value means nothing: this spares
+/// the passes over memory of a product and a sum.
+struct Begin(Tensor);
+
+impl CustomOp1 for Begin {
+    fn name(&self) -> &'static str {
+        "begin"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
     }
 }
 
@@ -186,9 +217,73 @@ struct Recorder<'a> {
     /// Variables that stand for values.
     leaves: BTreeMap<ValueId, Var>,
     entries: Vec<Entry>,
+    /// What the tap put in place of values: each is a value behind those of the graph.
+    views: Vec<TensorId>,
+    /// What each touched input of a node reads instead.
+    read: BTreeMap<(NodeId, usize), Option<ValueId>>,
 }
 
 impl Recorder<'_> {
+    /// The value that an input of a node reads: its own, or what the tap puts in its place.
+    fn viewed(
+        &mut self,
+        (node, input, value): (NodeId, usize, ValueId),
+        tap: &mut dyn Tap,
+    ) -> Result<ValueId> {
+        if !tap.touches(value) {
+            return Ok(value);
+        }
+        if let Some(known) = self.read.get(&(node, input)) {
+            return Ok(known.unwrap_or(value));
+        }
+        let array = self.session.value(value, &self.live)?.clone();
+        let seen = self.seen(value, &array)?;
+        let made = self.session.replacement((node, input, value), &seen, tap)?;
+        let made = made.map(|view| self.view(view));
+        self.read.insert((node, input), made);
+        Ok(made.unwrap_or(value))
+    }
+
+    /// A value for what a tap made; the same tensor for several readers is one value.
+    fn view(&mut self, view: Array) -> ValueId {
+        let first = self.session.graph.value_count();
+        if let Some(known) = self.views.iter().position(|&id| id == view.tensor.id()) {
+            return ValueId::from_index(first + known);
+        }
+        let value = ValueId::from_index(first + self.views.len());
+        self.views.push(view.tensor.id());
+        let plain = Array { tensor: view.tensor.detach(), element: view.element };
+        self.live.insert(value, plain);
+        if view.tensor.track_op() {
+            self.tracked.insert(value);
+            self.entries.push(Entry::Candle { outputs: vec![(value, view.tensor)] });
+        }
+        value
+    }
+
+    /// The values that all inputs of a node read.
+    fn read_by(
+        &mut self,
+        node: NodeId,
+        values: &[Option<ValueId>],
+        tap: &mut dyn Tap,
+    ) -> Result<Vec<Option<ValueId>>> {
+        let inputs = values.iter().enumerate();
+        inputs.map(|(i, value)| value.map(|v| self.viewed((node, i, v), tap)).transpose()).collect()
+    }
+
+    fn arrays(&self, values: &[Option<ValueId>]) -> Result<Vec<Option<&Array>>> {
+        let arrays = values.iter();
+        arrays.map(|value| value.map(|v| self.session.value(v, &self.live)).transpose()).collect()
+    }
+
+    /// What was prepared from a constant does not hold for what takes its place.
+    fn unprepared(&self, own: &[Option<ValueId>], read: &[Option<ValueId>]) -> bool {
+        own.iter().zip(read).any(|(own, read)| {
+            own != read && own.is_some_and(|value| self.session.constants.contains_key(&value))
+        })
+    }
+
     /// A variable that stands for a value.
     fn leaf(&mut self, value: ValueId, tensor: &Tensor) -> Result<Tensor> {
         if let Some(leaf) = self.leaves.get(&value) {
@@ -228,32 +323,50 @@ impl Recorder<'_> {
             return Ok(false);
         };
         let session = self.session;
-        let mut nodes =
-            stage.steps.iter().map(|&step| session.graph.node(session.steps[step].node));
-        let mut values = nodes.clone().flat_map(|node| node.inputs.iter().chain(&node.outputs));
-        let last = nodes.next_back().and_then(|node| node.output(0));
-        let (Some(&first), Some(output)) = (stage.steps.first(), last) else { return Ok(false) };
-        if values.any(|value| value.is_some_and(|value| tap.touches(value) && value != output)) {
+        let nodes: Vec<NodeId> = stage.steps.iter().map(|&step| session.steps[step].node).collect();
+        let (Some(&first), Some(&last)) = (stage.steps.first(), nodes.last()) else {
+            return Ok(false);
+        };
+        let Some(output) = session.graph.node(last).output(0) else { return Ok(false) };
+        // Between the nodes nobody can look.
+        let mut inner =
+            nodes.iter().flat_map(|&node| session.graph.node(node).outputs.iter().flatten());
+        if inner.any(|&value| tap.touches(value) && value != output) {
             return Ok(false);
         }
         let first = &session.steps[first];
-        let cx = session.context(first);
+        let mut cx = session.context(first);
         let residual = fusion.residual;
         let mut run = || {
+            let mut read = self.read_by(first.node, &cx.node.inputs, tap)?;
+            if self.unprepared(&cx.node.inputs, &read) {
+                cx.prepared = None;
+            }
+            // The residual is read by a later node of the stage.
+            let reader = nodes.iter().skip(1).find_map(|&node| {
+                let inputs = &session.graph.node(node).inputs;
+                inputs.iter().position(|&input| input == residual).map(|input| (node, input))
+            });
+            let residual = match (residual, reader) {
+                (Some(value), Some((node, input))) => Some(self.viewed((node, input, value), tap)?),
+                (value, _) => value,
+            };
+            let wanted = [&read[..], &[residual]].concat();
+            let wanted = self.wanted(&wanted);
+            if !wanted.contains(&true) {
+                return Ok(None);
+            }
             let following = Following {
                 residual: residual.map(|value| session.value(value, &self.live)).transpose()?,
                 clamp: fusion.epilogue.clamp,
             };
-            let read: Vec<_> = cx.node.inputs.iter().copied().chain([residual]).collect();
-            let wanted = self.wanted(&read);
-            if !wanted.contains(&true) {
-                return Ok(None);
-            }
-            let inputs = Inputs::new(session.inputs(&cx, &self.live)?);
+            let inputs = Inputs::new(self.arrays(&read)?);
             let run = first.operator.differentiate(&cx, &inputs, &wanted, &following, training)?;
+            read.push(residual);
             Ok(run.map(|run| (read, run)))
         };
-        match run().map_err(|error| cx.locate(error))? {
+        let run = run();
+        match run.map_err(|error| session.context(first).locate(error))? {
             Some((read, run)) => self.own(output, read, run, tap).map(|()| true),
             None => Ok(false),
         }
@@ -277,45 +390,43 @@ impl Recorder<'_> {
 
     fn single(&mut self, step: &Step, tap: &mut dyn Tap, training: &mut Training) -> Result<()> {
         let session = self.session;
-        let cx = session.context(step);
-        let touched = cx.node.inputs.iter().flatten().any(|&value| tap.touches(value));
-        let wanted = self.wanted(&cx.node.inputs);
-        if !touched
-            && !session.backend.is_portable()
+        let mut cx = session.context(step);
+        let read = self.read_by(step.node, &cx.node.inputs, tap)?;
+        if self.unprepared(&cx.node.inputs, &read) {
+            cx.prepared = None;
+        }
+        let wanted = self.wanted(&read);
+        if !session.backend.is_portable()
             && wanted.contains(&true)
             && let [Some(output)] = cx.node.outputs[..]
         {
-            let inputs = Inputs::new(session.inputs(&cx, &self.live)?);
+            let inputs = Inputs::new(self.arrays(&read)?);
             let following = Following::default();
             let run = step.operator.differentiate(&cx, &inputs, &wanted, &following, training)?;
             if let Some(run) = run {
-                return self.own(output, cx.node.inputs.clone(), run, tap);
+                return self.own(output, read, run, tap);
             }
         }
-        self.candle(step, tap, training)
+        self.candle(step, (cx, &read), tap, training)
     }
 
     /// Runs a step on candle's graph.
-    fn candle(&mut self, step: &Step, tap: &mut dyn Tap, training: &mut Training) -> Result<()> {
+    fn candle(
+        &mut self,
+        step: &Step,
+        (cx, read): (NodeCx, &[Option<ValueId>]),
+        tap: &mut dyn Tap,
+        training: &mut Training,
+    ) -> Result<()> {
         let session = self.session;
-        let mut cx = session.context(step);
         let mut inputs = Vec::new();
-        for (i, &value) in cx.node.inputs.iter().enumerate() {
+        for &value in read {
             let Some(value) = value else {
                 inputs.push(None);
                 continue;
             };
             let array = session.value(value, &self.live)?.clone();
-            let seen = self.seen(value, &array)?;
-            let replaced = match tap.touches(value) {
-                true => session.replacement((step.node, i, value), &seen, tap)?,
-                false => None,
-            };
-            if replaced.is_some() && session.constants.contains_key(&value) {
-                // What was prepared from a constant does not hold for what takes its place.
-                cx.prepared = None;
-            }
-            inputs.push(Some(replaced.unwrap_or(seen)));
+            inputs.push(Some(self.seen(value, &array)?));
         }
         let inputs = Inputs::new(inputs.iter().map(Option::as_ref).collect());
         let arrays = session.compute(step.operator, &cx, &inputs, Some(training))?;

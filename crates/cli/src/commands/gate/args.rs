@@ -40,11 +40,11 @@ struct MethodArgs {
     /// Weight of the penalty of the other methods [default: one per method, not tuned]
     #[arg(long, value_name = "WEIGHT")]
     strength: Option<f64>,
-    /// Instead of a budget: a fixed price of the resource, such as 0.001; where it ends is open
-    #[arg(long, value_name = "WEIGHT", conflicts_with = "budget")]
+    /// Instead of a budget: a fixed price of the resource, such as 0.5; where it ends is open
+    #[arg(long, value_name = "WEIGHT", conflicts_with_all = ["budget", "round_to", "gates_from", "gates_until"])]
     price: Option<f64>,
     /// What `--price` is for
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ResourceArg::Macs, requires = "price")]
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = ResourceArg::Macs, conflicts_with = "budget")]
     resource: ResourceArg,
     /// How gates close: l1 shrinks all of them until the smallest are 0, l0 cuts the smallest off
     #[arg(long, value_enum, value_name = "NORM", default_value_t = ProxArg::L1)]
@@ -180,6 +180,26 @@ impl GatesArgs {
         Ok(identity)
     }
 
+    /// What is to be left.
+    ///
+    /// # Errors
+    /// `E0010` when nothing says so.
+    pub(super) fn gate_goal(&self) -> Result<Goal> {
+        let limit = self.time.limit().or(self.budget.budget().map(|budget| budget.limit));
+        match (limit, self.method.price) {
+            (Some(Limit::Keep(share)), _) => Ok(Goal::Keep(share)),
+            (Some(Limit::AtMost(most)), _) => Ok(Goal::AtMost(most)),
+            (None, Some(price)) => Ok(Goal::Weight(price)),
+            (None, None) => {
+                Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
+                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
+                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
+                     `--max-latency 4ms`",
+                ))
+            }
+        }
+    }
+
     /// The technique, for a run with these parameters.
     ///
     /// # Errors
@@ -192,19 +212,7 @@ impl GatesArgs {
         shapes: BTreeMap<String, Vec<usize>>,
     ) -> Result<Box<dyn Plugin>> {
         let method = &self.method;
-        let limit = self.time.limit().or(self.budget.budget().map(|budget| budget.limit));
-        let goal = match (limit, method.price) {
-            (Some(Limit::Keep(share)), _) => Goal::Keep(share),
-            (Some(Limit::AtMost(most)), _) => Goal::AtMost(most),
-            (None, Some(price)) => Goal::Weight(price),
-            (None, None) => {
-                return Err(Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
-                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
-                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
-                     `--max-latency 4ms`",
-                ));
-            }
-        };
+        let goal = self.gate_goal()?;
         check_run(params)?;
         let gates = GateParams {
             goal,

@@ -45,6 +45,14 @@ impl Task for GateArgs {
         true
     }
 
+    fn run_folder(&self) -> Option<&Path> {
+        self.train.run_folder()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.gates.gate_goal().map(|_| ())
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         self.train.perform(Some(&self.gates), &self.settings(), cx)
     }

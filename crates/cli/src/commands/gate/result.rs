@@ -2,6 +2,7 @@
 
 use super::args::GatesArgs;
 use super::{plot, text};
+use crate::args::fixed_batch;
 use crate::commands::engine;
 use crate::commands::{Context, samples};
 use crate::{report, units};
@@ -185,9 +186,13 @@ impl Gated {
         let engine = engine::foreign(Choice::Auto, cx.console)?;
         let threads = engine::threads(shared);
         let size = batch.min(set.len()).max(1);
-        // With labels both are judged on, all of them.
-        let count = if set.has_labels() { set.len() } else { COMPARED };
-        let set = set.first(size.max(count / size * size));
+        // With labels both are judged on, all of them, but where the model fixes its batch.
+        let whole = |count: usize| size.max(count / size * size);
+        let set = set.first(match (set.has_labels(), fixed_batch(gated)) {
+            (true, None) => set.len(),
+            (true, Some(_)) => whole(set.len()),
+            (false, _) => whole(COMPARED),
+        });
         let compared = onnx::encode(gated).and_then(|bytes| {
             let mut before = engine.load(&bytes, threads)?;
             let mut after = engine.load_file(cut, threads)?;

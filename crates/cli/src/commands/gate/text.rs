@@ -53,9 +53,9 @@ pub(super) fn lists(goal: &str, resource: &Counted, lists: &[ListReport]) -> Str
         resource.what,
         units::percent(resource.by_model / resource.original.max(1.0)),
     );
-    let mut table = Table::new(&["group", "root", ">channels", ">open", ">smallest open"]);
+    let mut table = Table::new(&["group", "root", ">channels", ">open", ">smallest factor"]);
     for report in lists {
-        let open = report.values.iter().copied().filter(|value| *value > 0.0);
+        let open = report.factors.iter().copied().filter(|factor| *factor > 0.0);
         let smallest = open.fold(f32::INFINITY, f32::min);
         table.row([
             report.list.id.clone(),

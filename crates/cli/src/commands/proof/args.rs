@@ -16,7 +16,7 @@ pub(crate) struct ProofArgs {
     #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
     pub(crate) tolerance: f64,
     /// Samples to evaluate on [default: 128 of the calibration samples; all with `--assert-max-drop`]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "evaluation")]
     pub(crate) eval_data: Option<PathBuf>,
     /// Class numbers of the evaluation samples, where they are apart
     #[arg(long, value_name = "PATH", requires = "eval_data")]

@@ -81,11 +81,12 @@ impl Judge<'_> {
         calibration: &Dataset,
         console: &Console,
     ) -> Result<Dataset> {
-        let set = match &self.proof.eval_data {
-            Some(path) => {
-                let set = self.data.open_path(path, self.proof.eval_labels.clone(), graph)?;
-                self.data.whole_batches(set, graph, console)?
-            }
+        let apart = match &self.proof.eval_data {
+            Some(path) => Some(self.data.open_path(path, self.proof.eval_labels.clone(), graph)?),
+            None => self.data.open_held_out(graph, self.shared.seed)?,
+        };
+        let set = match apart {
+            Some(set) => self.data.whole_batches(set, graph, console)?,
             // A drop to be asserted is worth every sample there is.
             None if self.proof.assert_max_drop.is_some() => calibration.clone(),
             None => {
@@ -258,6 +259,12 @@ impl Proof {
     pub(super) fn agreement(&self) -> Option<f64> {
         let first = self.evaluation.as_ref()?.comparison.outputs.first()?;
         Some(first.top1?.agreement)
+    }
+
+    /// Top-1 accuracy of the original and of the result, where there are labels.
+    pub(super) fn accuracy(&self) -> Option<(f64, f64)> {
+        let top1 = self.evaluation.as_ref()?.comparison.outputs.first()?.top1?;
+        Some((top1.reference_accuracy?, top1.candidate_accuracy?))
     }
 
     /// Latency of one sample (or the smallest batch that was timed) in microseconds: median of the

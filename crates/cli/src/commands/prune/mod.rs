@@ -39,6 +39,10 @@ impl Task for PruneArgs {
         true
     }
 
+    fn check(&self) -> Result<()> {
+        self.params().map(|_| ())
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let (params, budget) = self.params()?;
         let params = params.check()?;

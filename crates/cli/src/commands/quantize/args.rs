@@ -3,13 +3,13 @@
 use super::super::proof::ProofArgs;
 use crate::args::{DataArgs, ModelArgs, SamplingArgs, Shared};
 use crate::flags;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quant_mixed::clip::ClipChoice;
-use quant_mixed::model::{BiasCorrection, QuantizeParams, RangeParams, Rounding};
+use quant_mixed::model::{BiasCorrection, QuantizeParams, RangeParams, Rounding, WeightQuantizer};
 use quant_mixed::{Assignment, LayerBits, Plan};
 use serde::Serialize;
 use std::path::PathBuf;
-use tensor_core::Result;
+use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf quantize`.
 #[derive(Debug, Args, Serialize)]
@@ -41,9 +41,16 @@ struct MethodArgs {
     /// Bits of weights, 1 to 8
     #[arg(long, value_name = "BITS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=8))]
     weights: u8,
-    /// Bits of activations, 1 to 8
-    #[arg(long, value_name = "BITS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=8))]
-    activations: u8,
+    /// Bits of activations, 1 to 8 [default: 8; float with blocks or a codebook]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=8), conflicts_with = "block_size")]
+    activations: Option<u8>,
+    /// What weights become: linear (integers with scales), or k-means (places in a list of shared numbers
+    /// for each layer). With k-means activations stay float
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = QuantizerArg::Linear)]
+    weight_quantizer: QuantizerArg,
+    /// Give each N inputs of an output a scale of their own; activations stay float
+    #[arg(long, value_name = "N", conflicts_with = "per_tensor", value_parser = clap::value_parser!(u32).range(2..=65536))]
+    block_size: Option<u32>,
     /// Bits layer by layer; what no layer reads has those of `--activations`
     #[arg(long, value_name = "FILE", conflicts_with = "weights")]
     plan: Option<PathBuf>,
@@ -74,6 +81,16 @@ struct MethodArgs {
     sampling: SamplingArgs,
 }
 
+/// `--weight-quantizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum QuantizerArg {
+    /// Integers with scales
+    Linear,
+    /// Places in a list of shared numbers for each layer
+    KMeans,
+}
+
 impl QuantizeArgs {
     /// The parameters.
     ///
@@ -81,7 +98,22 @@ impl QuantizeArgs {
     /// When the plan cannot be read.
     pub(super) fn params(&self) -> Result<QuantizeParams> {
         let method = &self.method;
-        let others = LayerBits { weights: method.weights, activations: method.activations };
+        let activations = method.activations.unwrap_or(8);
+        let others = LayerBits { weights: method.weights, activations };
+        let weight_quantizer = match (method.weight_quantizer, method.block_size) {
+            (QuantizerArg::Linear, None) => WeightQuantizer::Linear,
+            (QuantizerArg::Linear, Some(size)) => WeightQuantizer::Blocks(size as usize),
+            (QuantizerArg::KMeans, None) if method.activations.is_none() && !method.per_tensor => {
+                WeightQuantizer::KMeans
+            }
+            (QuantizerArg::KMeans, _) => {
+                let message =
+                    "a codebook has neither blocks nor one scale, and leaves activations float";
+                return Err(Error::new(ErrorKind::Invalid, "E0010", message).hint(
+                    "leave out `--block-size`, `--per-tensor` and `--activations` with `--weight-quantizer k-means`",
+                ));
+            }
+        };
         let bits = match &method.plan {
             Some(path) => Assignment::of_plan(&Plan::read(path)?, others),
             None => Assignment::uniform(others.weights, others.activations),
@@ -92,6 +124,7 @@ impl QuantizeArgs {
                 clip: method.clip,
                 weight_clip: method.weight_clip,
                 per_channel: !method.per_tensor,
+                weight_quantizer,
                 exclude: method.exclude.clone(),
             },
             rounding: method.rounding,

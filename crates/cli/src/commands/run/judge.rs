@@ -1,12 +1,13 @@
 //! The result of a recipe against the model that it began with.
 
 use super::super::proof::{self, Judge, Proof, ProofArgs, Subject};
-use super::super::{Context, Verdict, engine, samples};
+use super::super::{Context, engine, samples};
 use crate::args::{DataArgs, GoalArgs, ModelArgs, Shared};
 use crate::recipe::{Recipe, flags_of, parsed};
 use crate::report::{self, Change, Sizes};
 use crate::units;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use tensor_core::measure::{self, Choice};
@@ -19,7 +20,7 @@ pub(super) struct Judging {
 }
 
 #[derive(Debug, Args)]
-struct JudgedArgs {
+pub(crate) struct JudgedArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -30,7 +31,38 @@ struct JudgedArgs {
 pub(super) struct Judged {
     pub(super) text: String,
     pub(super) result: Map<String, Value>,
-    pub(super) verdict: Verdict,
+    pub(super) measured: Measured,
+}
+
+/// The original's numbers and the result's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    /// Bytes of the file.
+    pub(crate) file_bytes: (u64, u64),
+    /// Multiply-accumulates.
+    pub(crate) macs: (u64, u64),
+    /// Median latency of one sample; absent where it could not be measured.
+    pub(crate) latency_us: Option<(f64, f64)>,
+    /// Top-1 accuracy; absent without labels.
+    pub(crate) accuracy: Option<(f64, f64)>,
+    /// Share of samples for which both name the same class.
+    pub(crate) agreement: Option<f64>,
+    /// Goals that were not met, in words.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Measured {
+    fn of(sizes: &Change<Sizes>, proof: &Proof) -> Self {
+        let (before, after) = (sizes.before, sizes.after);
+        Self {
+            file_bytes: (before.file_bytes, after.file_bytes),
+            macs: (before.macs, after.macs),
+            latency_us: proof.single_latency_us(),
+            accuracy: proof.accuracy(),
+            agreement: proof.agreement(),
+            failures: proof.failures.clone(),
+        }
+    }
 }
 
 impl Judging {
@@ -69,13 +101,12 @@ impl Judging {
         proof.failures.extend(missed);
         let text =
             format!("{}\n{}", report::sizes(&sizes, &uncounted), proof.text(&sizes, "result"));
-        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
         let mut result = Map::new();
         result.insert("goal".into(), json!(self.goal));
         result.insert("sizes".into(), json!(sizes));
         result.insert("uncounted".into(), json!(uncounted));
         result.insert("proof".into(), json!(proof));
-        Ok(Judged { text, result, verdict })
+        Ok(Judged { text, result, measured: Measured::of(&sizes, &proof) })
     }
 
     /// Goals that were not met, in words. The drop of accuracy is among those of the proof.

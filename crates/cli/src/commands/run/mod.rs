@@ -4,12 +4,14 @@ mod journal;
 mod judge;
 mod pipeline;
 
+pub(super) use judge::{JudgedArgs, Measured};
+pub(super) use pipeline::Pipeline;
+
 use super::{Context, Outcome, Task};
 use crate::args::Shared;
 use crate::output::Target;
 use crate::recipe::Recipe;
 use clap::Args;
-use pipeline::Pipeline;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tensor_core::{Error, ErrorKind, Result};
@@ -75,7 +77,7 @@ impl Task for RunArgs {
             Pipeline { recipe, model, output, force: self.force, folder, shared: &self.shared };
         match self.shared.dry_run {
             true => pipeline.plan(),
-            false => pipeline.run(cx),
+            false => Ok(pipeline.run(cx)?.outcome),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::super::{Context, Outcome, Verdict, provenance};
 use super::journal::{Done, Log};
-use super::judge;
+use super::judge::{self, Measured};
 use crate::app::{self, Finished};
 use crate::args::{Cli, Shared};
 use crate::output::{self, Target};
 use crate::recipe::{Call, Made, Place, Recipe, Step};
-use crate::{input, shell};
+use crate::{input, resume, shell};
 use clap::FromArgMatches;
 use serde_json::{Value, json};
 use std::fs;
@@ -18,15 +18,22 @@ use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Result, onnx};
 
 /// A recipe and where it runs.
-pub(super) struct Pipeline<'a> {
-    pub(super) recipe: Recipe,
-    pub(super) model: PathBuf,
-    pub(super) output: PathBuf,
+pub(crate) struct Pipeline<'a> {
+    pub(crate) recipe: Recipe,
+    pub(crate) model: PathBuf,
+    pub(crate) output: PathBuf,
     /// May it replace an existing output?
-    pub(super) force: bool,
+    pub(crate) force: bool,
     /// Journal, and a folder for each step.
-    pub(super) folder: PathBuf,
-    pub(super) shared: &'a Shared,
+    pub(crate) folder: PathBuf,
+    pub(crate) shared: &'a Shared,
+}
+
+/// A recipe that has been run.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    /// Absent where a step ended the run.
+    pub(crate) measured: Option<Measured>,
 }
 
 /// What the steps made so far.
@@ -41,7 +48,7 @@ struct Chain {
 
 impl Pipeline<'_> {
     /// What would be done.
-    pub(super) fn plan(&self) -> Result<Outcome> {
+    pub(crate) fn plan(&self) -> Result<Outcome> {
         let steps = self.recipe.steps()?;
         judge::Judging::of(&self.recipe)?;
         let mut chain = self.chain();
@@ -62,10 +69,11 @@ impl Pipeline<'_> {
     }
 
     /// Runs what the journal does not have yet, and judges the result.
-    pub(super) fn run(&self, cx: &Context) -> Result<Outcome> {
+    pub(crate) fn run(&self, cx: &Context) -> Result<Ran> {
         let steps = self.recipe.steps()?;
         let judging = judge::Judging::of(&self.recipe)?;
         let mut log = Log::open(self, &steps)?;
+        resume::remember(&self.folder, cx.arguments)?;
         let force = self.force || log.wrote(&self.output);
         output::check(Target::File { path: &self.output, force }, &[&self.model])?;
         let text = self.text()?;
@@ -87,7 +95,7 @@ impl Pipeline<'_> {
             chain.done.push(done);
             // What follows would be built on what was not reached.
             if failed {
-                return self.stopped(step, &chain);
+                return Ok(Ran { outcome: self.stopped(step, &chain), measured: None });
             }
         }
         self.finish(&chain, &judging, &mut log, cx)
@@ -120,10 +128,9 @@ impl Pipeline<'_> {
         let parsed = matches.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
         // The arguments were checked before the first step.
         let (matches, cli) = parsed.map_err(|error| Error::internal(error.to_string()))?;
-        let replay = shell::replay(&call.arguments);
         let start = Instant::now();
         let Finished { document, text, verdict, .. } =
-            app::execute(cli.task(), &matches, replay, cx.console)
+            app::execute(cli.task(), &matches, &call.arguments, cx.console)
                 .map_err(|error| self.within(step, error, cx))?;
         let seconds = start.elapsed().as_secs_f64();
         write_whole(&folder.join("report.json"), |part| fs::write(part, document))?;
@@ -140,13 +147,13 @@ impl Pipeline<'_> {
     }
 
     /// A step that did not reach its goals.
-    fn stopped(&self, step: &Step, chain: &Chain) -> Result<Outcome> {
+    fn stopped(&self, step: &Step, chain: &Chain) -> Outcome {
         let report = self.folder.join(&step.name).join("report.txt");
         let text =
             format!("{}\nnot met  {}: see {}\n", chain.table(), step.title(), report.display());
         let failures = [format!("{} did not reach its goals", step.title())];
         let result = json!({ "steps": chain.done, "failures": failures });
-        Ok(Outcome { text, result, verdict: Verdict::Fail, hint: None })
+        Outcome { text, result, verdict: Verdict::Fail, hint: None }
     }
 
     /// Writes the last model to its place and judges it.
@@ -156,7 +163,7 @@ impl Pipeline<'_> {
         judging: &judge::Judging,
         log: &mut Log,
         cx: &Context,
-    ) -> Result<Outcome> {
+    ) -> Result<Ran> {
         let mut graph = onnx::read(&chain.model)?;
         let recipe = self.recipe_value()?;
         provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.recipe.seed);
@@ -180,7 +187,10 @@ impl Pipeline<'_> {
         for (key, value) in judged.result {
             result[key] = value;
         }
-        Ok(Outcome { text, result, verdict: judged.verdict, hint: None })
+        let met = judged.measured.failures.is_empty();
+        let verdict = if met { Verdict::Pass } else { Verdict::Fail };
+        let outcome = Outcome { text, result, verdict, hint: None };
+        Ok(Ran { outcome, measured: Some(judged.measured) })
     }
 
     /// What the result depends on, beside its inputs.

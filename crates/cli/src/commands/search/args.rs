@@ -1,9 +1,9 @@
 //! Flags of `kerf search`.
 
 use crate::args::{DataArgs, HardwareArgs, Shared};
-use crate::units;
+use crate::{flags, units};
 use clap::Args;
-use quant_mixed::search::ddpg::DdpgParams;
+use quant_mixed::search::ddpg::{Constraint, DdpgParams};
 use quant_mixed::search::{Budget, Limit, Resource, SpaceParams};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -60,6 +60,9 @@ pub(crate) struct SearchArgs {
     /// Allocations that ddpg tries
     #[arg(long, value_name = "N", default_value_t = 600, help_heading = "Method")]
     episodes: usize,
+    /// How ddpg keeps to the budget: trim (afterwards, as HAQ) or bound (at each choice, as AMC)
+    #[arg(long, value_name = "NAME", default_value = "trim", value_parser = flags::read::<Constraint>, help_heading = "Method")]
+    constraint: Constraint,
     /// Fewest bits
     #[arg(long, value_name = "BITS", default_value_t = 2, help_heading = "Method")]
     min_bits: u32,
@@ -146,7 +149,12 @@ impl SearchArgs {
 
     /// Parameters of the agent.
     pub(super) fn ddpg(&self) -> DdpgParams {
-        DdpgParams { episodes: self.episodes, seed: self.shared.seed, ..DdpgParams::default() }
+        DdpgParams {
+            episodes: self.episodes,
+            constraint: self.constraint,
+            seed: self.shared.seed,
+            ..DdpgParams::default()
+        }
     }
 }
 

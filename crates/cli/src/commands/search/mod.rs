@@ -28,6 +28,10 @@ impl Task for SearchArgs {
         vec![Target::File { path: &self.output, force: self.force }]
     }
 
+    fn run_folder(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let found = run::search(self, cx)?;
         found.problem.plan(&self.method, &found.bits).write(&self.output)?;

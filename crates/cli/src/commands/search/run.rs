@@ -6,9 +6,11 @@ use crate::commands::{Context, samples};
 use crate::input;
 use quant_mixed::model::{Prepared, RangeParams};
 use quant_mixed::search::{
-    self, Bits, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg, hessian,
+    self, Bits, LayerSensitivity, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg,
+    hessian,
 };
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Instant;
 use tensor_core::cost::hardware::{self, Layer};
 use tensor_core::data::Dataset;
@@ -156,13 +158,23 @@ fn sensitivities(
         None => {
             let simulator = Simulator::new(prepared, &names, samples)?;
             let mut divergence = |bits: &[Bits]| simulator.divergence(bits);
-            let measured =
-                Sensitivities::measure(&names, min_bits, &measure, &mut divergence, &cx.progress)?;
-            if let (Some(path), Some(folder)) = (&path, &args.run) {
-                std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
-                measured.write(path)?;
+            match (&path, &args.run) {
+                (Some(path), Some(folder)) => {
+                    let what = (&names[..], min_bits, measure.as_str());
+                    let partly = folder.join("sensitivity");
+                    let measured = layer_by_layer(what, &partly, &mut divergence, cx)?;
+                    measured.write(path)?;
+                    std::fs::remove_dir_all(&partly).map_err(|error| Error::io(&partly, &error))?;
+                    measured
+                }
+                _ => Sensitivities::measure(
+                    &names,
+                    min_bits,
+                    &measure,
+                    &mut divergence,
+                    &cx.progress,
+                )?,
             }
-            measured
         }
     };
     if args.sensitivity == MeasureArg::Outputs {
@@ -173,6 +185,26 @@ fn sensitivities(
     let seed = args.shared.seed;
     let traces = hessian::mean_traces(prepared, &names, &few, TRACE_DRAWS, seed, &cx.progress)?;
     hessian::replace(&measured, prepared, &traces, min_bits)
+}
+
+/// Measures what the journal of a folder does not hold yet.
+fn layer_by_layer(
+    (names, min_bits, measure): (&[&str], u32, &str),
+    folder: &Path,
+    divergence: &mut dyn FnMut(&[Bits]) -> Result<f64>,
+    cx: &Context,
+) -> Result<Sensitivities> {
+    let mut identity = Identity::new();
+    identity.insert("measure".to_owned(), json!(measure));
+    identity.insert("layers".to_owned(), json!(names));
+    let (mut journal, entries) = Journal::open(folder, "sensitivity", &identity)?;
+    let known = entries.iter().map(LayerSensitivity::from_json).collect::<Result<Vec<_>>>()?;
+    if !known.is_empty() {
+        cx.console.note(&format!("goes on behind {}", counted(known.len(), "measured layer")));
+    }
+    let mut after = |layer: &LayerSensitivity| journal.append(&json!(layer));
+    let what = (names, min_bits, measure);
+    Sensitivities::resume(what, known, divergence, &mut after, &cx.progress)
 }
 
 fn batch_len(batches: &[Vec<tensor_core::run::Array>]) -> usize {

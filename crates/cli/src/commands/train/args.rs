@@ -1,6 +1,7 @@
 //! Flags of `kerf train`, `kerf finetune` and `kerf distill`.
 
 use super::distill::DistillArgs;
+use super::quantization::QuantizationArgs;
 use super::sparse::SparseArgs;
 use crate::args::{DataArgs, ModelArgs, Shared};
 use crate::units;
@@ -28,7 +29,7 @@ pub(crate) struct TrainArgs {
     #[serde(flatten)]
     pub(super) data: DataArgs,
     /// Held-out samples to evaluate on
-    #[arg(long, value_name = "PATH", help_heading = "Data options")]
+    #[arg(long, value_name = "PATH", group = "evaluation", help_heading = "Data options")]
     pub(super) eval_data: Option<PathBuf>,
     /// Class numbers of the held-out samples, where they are apart
     #[arg(long, value_name = "PATH", requires = "eval_data", help_heading = "Data options")]
@@ -42,12 +43,15 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) sparse: SparseArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) quantization: QuantizationArgs,
     /// Exit 1 when top-1 accuracy on the held-out samples is below this, such as `92.5%`
     #[arg(
         long,
         value_name = "PERCENT",
         value_parser = units::parse_share,
-        requires = "eval_data",
+        requires = "evaluation",
         help_heading = "Proof"
     )]
     pub(super) assert_top1: Option<f64>,
@@ -131,7 +135,7 @@ struct MethodArgs {
     #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Which weights to write: those of the last step, or of the most accurate evaluation
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last, requires_if("best", "eval_data"))]
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = KeepArg::Last, requires_if("best", "evaluation"))]
     keep: KeepArg,
 }
 
@@ -233,6 +237,11 @@ impl TrainArgs {
         self.method.device
     }
 
+    /// Does the run begin with random weights?
+    pub(super) fn is_from_scratch(&self) -> bool {
+        self.method.reinit
+    }
+
     /// The parameters of the run, for batches of that size, after a check.
     ///
     /// # Errors
@@ -284,7 +293,9 @@ impl TrainArgs {
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
-            restore_norms: method.batch_norm == BatchNormArg::Restore,
+            // Integers are those of folded weights.
+            restore_norms: method.batch_norm == BatchNormArg::Restore
+                && !self.quantization.is_used(),
             device: method.device,
             reinitialize: method.reinit,
             seed: self.shared.seed,

@@ -11,7 +11,8 @@ use tensor_core::journal::Identity;
 use tensor_core::{Error, Result};
 
 /// Flags that say how samples are read and prepared.
-const DATA: [&str; 7] = ["preprocess", "resize", "crop", "mean", "std", "layout", "samples"];
+const DATA: [&str; 8] =
+    ["preprocess", "resize", "crop", "mean", "std", "layout", "samples", "hold_out"];
 
 /// Version, hashes of the inputs, and how samples are prepared.
 pub(super) fn of(
@@ -31,6 +32,9 @@ pub(super) fn of(
     add("eval_labels", json!(eval_labels));
     add("distillation", args.distill.identity()?);
     add("sparsity", json!(args.sparse));
+    if args.quantization.is_used() {
+        add("quantization", args.quantization.identity()?);
+    }
     if let Some(gates) = gates {
         add("gates", gates.identity()?);
     }

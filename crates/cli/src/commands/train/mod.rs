@@ -4,6 +4,7 @@ mod args;
 mod distill;
 mod identity;
 mod precision;
+mod quantization;
 mod sparse;
 mod text;
 mod written;
@@ -18,6 +19,7 @@ use crate::args::Shared;
 use crate::output::Target;
 use crate::units;
 use crate::{input, report};
+use quantization::Checked;
 use serde_json::{Value, json};
 use std::path::Path;
 use tensor_core::data::Dataset;
@@ -53,6 +55,10 @@ impl Task for TrainArgs {
         true
     }
 
+    fn run_folder(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         self.perform(None, &self.settings(), cx)
     }
@@ -70,8 +76,13 @@ impl TrainArgs {
     }
 
     fn train(&self, gates: Option<&GatesArgs>, settings: &Value, cx: &Context) -> Result<Outcome> {
-        let graph = onnx::read(&self.files.model)?;
+        let mut graph = onnx::read(&self.files.model)?;
         onnx::check_target(&graph, &self.files.output)?;
+        self.quantization.check(&[
+            ("gates", gates.is_some()),
+            ("sparsity", self.sparse.is_used()),
+            ("`--reinit`", self.is_from_scratch()),
+        ])?;
         let set = self.data.open(&graph, self.shared.seed)?;
         let held_out = self.held_out(&graph, cx)?;
         for note in set.notes() {
@@ -81,6 +92,11 @@ impl TrainArgs {
         self.data.check_batch(&set, &graph, cx.console)?;
         precision::warn(&graph, &set, &params, cx.console)?;
         let mut plugins = self.plugins(&graph, &set, &params, gates, cx)?;
+        let both = (&self.shared, cx);
+        if let Some(quantizer) = self.quantization.plugin(&graph, &set, params.batch, both)? {
+            graph = quantizer.graph().clone();
+            plugins.push(quantizer);
+        }
         let job = Job {
             graph: &graph,
             data: &set,
@@ -106,7 +122,9 @@ impl TrainArgs {
         let mut failures = Vec::new();
         let frozen = &report.planned.frozen;
         let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures, cx.console)?;
+        let exported = quantization::export(&plugins, &trained)?;
         let (mut graph, mut gated) = match gates {
+            None if let Some(exported) = &exported => (exported.graph.clone(), None),
             Some(gates) => {
                 let shapes = self.shared.shapes();
                 let (cut, gated) = Gated::new(gates, &plugins, &trained, &shapes, &mut failures)?;
@@ -128,10 +146,13 @@ impl TrainArgs {
         if let Some(folder) = &self.run {
             written::remember(folder, &self.files.output)?;
         }
-        let verified = match self.no_verify {
-            true => Value::Null,
-            false => self.verify(&graph, &set, &params, &mut failures, cx)?,
-        };
+        let (mut verified, mut checked) = (Value::Null, None);
+        if !self.no_verify && exported.is_some() {
+            let sets = (&set, held_out.as_ref());
+            checked = self.check_quantized(sets, &params, &mut failures, cx)?;
+        } else if !self.no_verify {
+            verified = self.verify(&graph, &set, &params, &mut failures, cx)?;
+        }
         let accuracy = report.kept.and_then(|point| point.evaluation).map(|score| score.accuracy);
         if let Some(least) = self.assert_top1
             && accuracy.is_none_or(|accuracy| accuracy < least)
@@ -147,6 +168,10 @@ impl TrainArgs {
         text.push_str(&text::teachers(distillation.as_ref()));
         text.push_str(&sparsity.as_ref().map_or(String::new(), |sparsity| sparsity.text()));
         text.push_str(&gated.as_ref().map_or(String::new(), Gated::text));
+        let quantization = exported.map(|exported| exported.report);
+        if let Some(report) = &quantization {
+            text.push_str(&quantization::text(report, checked.as_ref()));
+        }
         for failure in &failures {
             text.push_str(&format!("not met  {failure}\n"));
         }
@@ -158,6 +183,8 @@ impl TrainArgs {
             "distillation": distillation,
             "sparsity": sparsity,
             "gates": gated,
+            "quantization": quantization,
+            "quantized_file": checked,
             "verified": verified,
             "failures": failures,
         });
@@ -192,8 +219,16 @@ impl TrainArgs {
 
     /// The samples that accuracy is measured on.
     fn held_out(&self, graph: &Graph, cx: &Context) -> Result<Option<Dataset>> {
-        let Some(path) = &self.eval_data else { return Ok(None) };
-        let set = self.data.open_path(path, self.eval_labels.clone(), graph)?;
+        let (set, path) = match &self.eval_data {
+            Some(path) => (self.data.open_path(path, self.eval_labels.clone(), graph)?, &**path),
+            None => match self.data.open_held_out(graph, self.shared.seed)? {
+                // What is held out of samples without labels can still judge a later step.
+                Some(set) if set.has_labels() || self.assert_top1.is_some() => {
+                    (set, self.data.path())
+                }
+                _ => return Ok(None),
+            },
+        };
         if !set.has_labels() {
             let message = format!("the held-out samples have no labels: {}", path.display());
             return Err(Error::new(ErrorKind::Invalid, "E0207", message)
@@ -210,6 +245,31 @@ impl TrainArgs {
                 error.hint("nothing was kept; `--run DIR` writes checkpoints to go on from")
             }
             _ => error,
+        }
+    }
+
+    /// Compares the written integers with ours in another engine, and takes their accuracy there.
+    fn check_quantized(
+        &self,
+        (set, held_out): (&Dataset, Option<&Dataset>),
+        params: &Params,
+        failures: &mut Vec<String>,
+        cx: &Context,
+    ) -> Result<Option<Checked>> {
+        let engine = engine::foreign(Choice::Auto, cx.console)?;
+        let size = params.batch.min(set.len());
+        let some = set.first(size.max(VERIFIED / size.max(1) * size));
+        let (file, both) = (&self.files.output, (&self.shared, cx));
+        match Checked::new(file, &*engine, (&some, held_out), size, both) {
+            Ok(checked) => {
+                failures.extend(checked.failures());
+                Ok(Some(checked))
+            }
+            Err(error) if ["E0302", "E0303"].contains(&error.code()) => {
+                failures.push(format!("the written file could not be checked: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 

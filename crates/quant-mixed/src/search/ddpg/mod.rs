@@ -26,7 +26,7 @@ mod replay;
 mod search;
 mod states;
 
-pub use params::DdpgParams;
+pub use params::{Constraint, DdpgParams};
 pub use search::{Episode, Found, bits_of, search};
 pub use states::{STATE, states};
 

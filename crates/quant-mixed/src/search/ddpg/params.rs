@@ -3,6 +3,32 @@
 use serde::Serialize;
 use tensor_core::{Error, Result};
 
+/// How allocations keep to the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Constraint {
+    /// When all bits are chosen, layers lose some until the budget holds (HAQ).
+    #[default]
+    Trim,
+    /// No layer gets more bits than leave the others their fewest, so that what is learned from is what
+    /// was chosen (He et al., "AMC", 2018, section 3.3).
+    Bound,
+}
+
+impl std::str::FromStr for Constraint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "trim" => Ok(Self::Trim),
+            "bound" => Ok(Self::Bound),
+            _ => Err(Error::invalid(format!("there is no constraint `{text}`"))
+                .code_is("E0557")
+                .hint("trim or bound")),
+        }
+    }
+}
+
 /// Parameters of a search.
 ///
 /// | name | default | purpose | range |
@@ -18,6 +44,7 @@ use tensor_core::{Error, Result};
 /// | `baseline` | 0.5 | share of the old value in the moving average of rewards | `[0, 1)` |
 /// | `reward` | 0.1 | of a point of accuracy in percent | above 0 |
 /// | `hidden` | 400, 300 | units | at least 1 |
+/// | `constraint` | trim | how allocations keep to the budget | |
 /// | `seed` | 0 | | any |
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DdpgParams {
@@ -47,6 +74,8 @@ pub struct DdpgParams {
     pub reward: f64,
     /// Units of the two hidden layers.
     pub hidden: [usize; 2],
+    /// How allocations keep to the budget.
+    pub constraint: Constraint,
     /// Seed.
     pub seed: u64,
 }
@@ -67,6 +96,7 @@ impl Default for DdpgParams {
             baseline: 0.5,
             reward: 0.1,
             hidden: [400, 300],
+            constraint: Constraint::Trim,
             seed: 0,
         }
     }

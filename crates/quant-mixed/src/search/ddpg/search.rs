@@ -2,7 +2,7 @@
 
 use super::agent::Agent;
 use super::replay::Transition;
-use super::{DdpgParams, STATE, states};
+use super::{Constraint, DdpgParams, STATE, states};
 use crate::search::trim::trim;
 use crate::search::{Bits, Problem, Score};
 use serde::Serialize;
@@ -44,6 +44,11 @@ pub fn bits_of(action: f64, low: u32, high: u32) -> u32 {
     bits.clamp(least, most) as u32
 }
 
+/// The middle of the actions that give these bits.
+fn action_of(bits: u32, low: u32, high: u32) -> f64 {
+    (f64::from(bits) - f64::from(low) + 0.5) / f64::from(high - low + 1)
+}
+
 /// Searches.
 ///
 /// `float` is the score of the float model on the samples of `score`, which judges an allocation. `known`
@@ -74,7 +79,8 @@ pub fn search(
     progress.stage("episodes", params.episodes);
     for number in 0..params.episodes {
         progress::check(progress)?;
-        let mut walk = walk(problem, &shown, &mut agent, number)?;
+        let mut walk = walk(problem, &shown, &mut agent, (number, params.constraint))?;
+        // Bounded bits are within the budget, unless a device takes less for more of them.
         trim(problem, &mut walk.bits);
         let found = match known.get(number) {
             Some(&found) => found,
@@ -111,10 +117,16 @@ fn walk(
     problem: &Problem,
     shown: &[[f32; STATE]],
     agent: &mut Agent,
-    episode: usize,
+    (episode, constraint): (usize, Constraint),
 ) -> Result<Walk> {
     let params = problem.params();
+    let (low, high) = (params.min_bits, params.max_bits);
     let mut bits = problem.most();
+    if constraint == Constraint::Bound {
+        // Layers that are not decided yet count with their fewest bits.
+        let fewest = Bits { weights: low, activations: params.activations.unwrap_or(low) };
+        bits = problem.with_pins(fewest);
+    }
     let mut steps: Vec<Transition> = Vec::new();
     let mut previous = 1.0;
     for layer in (0..problem.len()).filter(|&layer| !problem.is_pinned(layer)) {
@@ -125,11 +137,20 @@ fn walk(
             let mut state = shown[layer];
             state[STATE - 2] = f32::from(u8::from(is_weights));
             state[STATE - 1] = previous;
-            let action = agent.act(&state, episode)?;
-            let chosen = bits_of(action, params.min_bits, params.max_bits);
-            match is_weights {
-                true => bits[layer].weights = chosen,
-                false => bits[layer].activations = chosen,
+            let mut action = agent.act(&state, episode)?;
+            let mut chosen = bits_of(action, low, high);
+            let mut set = |chosen: u32| {
+                match is_weights {
+                    true => bits[layer].weights = chosen,
+                    false => bits[layer].activations = chosen,
+                }
+                problem.is_within(problem.cost(&bits))
+            };
+            let mut fits = set(chosen);
+            while constraint == Constraint::Bound && !fits && chosen > low {
+                chosen -= 1;
+                action = action_of(chosen, low, high);
+                fits = set(chosen);
             }
             if let Some(last) = steps.last_mut() {
                 (last.next, last.is_last) = (state, false);
@@ -144,7 +165,12 @@ fn walk(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+    use crate::search::{Budget, Limit, Resource, SpaceParams};
+    use tensor_core::NodeId;
+    use tensor_core::cost::hardware::{self, Layer, LayerKind, LayerShape};
 
     #[test]
     fn actions_become_bits() {
@@ -153,9 +179,53 @@ mod tests {
         // Each of 7 numbers has a seventh of the actions.
         for bits in 2..=8 {
             let middle = (f64::from(bits) - 1.5) / 7.0;
+            assert!((action_of(bits, 2, 8) - middle).abs() < 1e-12);
             for action in [middle - 0.07, middle, middle + 0.07] {
                 assert_eq!(bits_of(action, 2, 8), bits, "{action}");
             }
         }
+    }
+
+    fn layer(at: usize) -> Layer {
+        let shape = LayerShape {
+            op: LayerKind::Conv,
+            kernel: [3, 3],
+            stride: [1, 1],
+            groups: 1,
+            cin: 8,
+            cout: 8,
+            h: 8,
+            w: 8,
+            out_h: 8,
+            out_w: 8,
+        };
+        Layer { node: NodeId::from_index(at), name: format!("layer{at}"), shape }
+    }
+
+    /// A bounded walk needs no trimming, and its steps hold the actions of the bits that it took.
+    #[test]
+    fn bounded_choices_are_within_the_budget() {
+        let layers: Vec<Layer> = (0..6).map(layer).collect();
+        let device = hardware::find("size").unwrap();
+        let budget = Budget { resource: Resource::Size, limit: Limit::Keep(0.6) };
+        let space = SpaceParams { activations: Some(8), ..SpaceParams::default() };
+        let problem = Problem::new(&layers, &*device, budget, &space).unwrap();
+        let params = DdpgParams { hidden: [8, 8], ..DdpgParams::default() };
+        let shown = states(&problem);
+        let mut over = 0;
+        for constraint in [Constraint::Trim, Constraint::Bound] {
+            let mut agent = Agent::new(&params, problem.len()).unwrap();
+            for episode in 0..20 {
+                let walk = walk(&problem, &shown, &mut agent, (episode, constraint)).unwrap();
+                let is_within = problem.is_within(problem.cost(&walk.bits));
+                over += usize::from(!is_within);
+                assert!(is_within || constraint == Constraint::Trim, "{:?}", walk.bits);
+                for (step, bits) in walk.steps.iter().zip(&walk.bits[1..5]) {
+                    assert_eq!(bits_of(f64::from(step.action), 2, 8), bits.weights);
+                }
+            }
+        }
+        assert!(over > 5, "the budget binds nothing");
+        assert!("clip".parse::<Constraint>().is_err());
     }
 }
