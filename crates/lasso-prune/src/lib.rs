@@ -103,17 +103,12 @@ pub use held_out::{best_ridge, error_on};
 pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
-#[cfg(feature = "train")]
-pub use model::{BlockParams, BlockReport, reconstruct_blocks};
 pub use model::{
     Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, Predicted,
-    PredictedTime, PruneParams, PruneReport, Pruned, Reference, Response, RoundingReport,
-    RoundingTrial, SetReport, Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
+    PredictedTime, PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial, SetReport,
+    Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
 };
-pub use model::{
-    FactorParams, FactorReport, Factored, FactoredLayer, Form, ThreeC, ThreeReport, factorize,
-    three_c,
-};
+pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};
 pub use problem::{Problem, Task, contiguous_blocks};

@@ -1,9 +1,8 @@
 //! What factorization did to each layer.
 
-use super::layers;
 use crate::table::Table;
 use crate::units;
-use lasso_prune::{FactorReport, ThreeReport};
+use lasso_prune::FactorReport;
 use tensor_core::text::counted;
 
 /// The layers in execution order.
@@ -27,22 +26,6 @@ pub(crate) fn factored(report: &FactorReport) -> String {
     if report.folded_batch_norms > 0 {
         let nodes = counted(report.folded_batch_norms, "BatchNormalization node");
         text.push_str(&format!("folded {nodes}\n"));
-    }
-    text
-}
-
-/// Both parts, and how the budget was split.
-pub(crate) fn three_c(report: &ThreeReport) -> String {
-    let mut text = factored(&report.factoring);
-    text.push('\n');
-    text.push_str(&layers(&report.pruning));
-    for (share, error) in &report.tried {
-        let chosen = if *share == report.factor_share { ", chosen" } else { "" };
-        text.push_str(&format!(
-            "factorized to {}, pruned to the budget: error of the outputs {}{chosen}\n",
-            units::percent(*share),
-            units::percent_fine(*error)
-        ));
     }
     text
 }

@@ -2,7 +2,7 @@
 
 use crate::table::Table;
 use crate::units;
-use lasso_prune::{BlockReport, FrozenReport, LayerReport, PruneReport, RoundingReport};
+use lasso_prune::{FrozenReport, LayerReport, PruneReport, RoundingReport};
 use tensor_core::text::counted;
 
 /// The layers in execution order, the frozen groups, and how often the baselines were worse.
@@ -45,22 +45,6 @@ pub(crate) fn layers(report: &PruneReport) -> String {
     }
     text.push_str(&frozen(&report.frozen));
     text
-}
-
-/// What gradient steps on blocks gained.
-pub(crate) fn blocks(report: &BlockReport) -> String {
-    let on = match report.held_out {
-        0 => "the fitted samples".to_owned(),
-        n => format!("{} held out", counted(n, "sample")),
-    };
-    format!(
-        "reconstructed  {} and the outputs by {}: relative error {} -> {} on {on} (best after {})\n",
-        counted(report.blocks, "block"),
-        counted(report.steps, "gradient step"),
-        units::percent_fine(report.error_before),
-        units::percent_fine(report.error_after),
-        report.best_step
-    )
 }
 
 /// What rounding the channel counts costs.

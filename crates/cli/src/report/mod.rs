@@ -9,9 +9,9 @@ mod sizes;
 mod sparsity;
 
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
-pub(crate) use factoring::{factored, three_c};
+pub(crate) use factoring::factored;
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
-pub(crate) use layers::{blocks, frozen, layers, rounding};
+pub(crate) use layers::{frozen, layers, rounding};
 pub(crate) use quantization::quantization;
 pub(crate) use sizes::{Sizes, change, sizes};
 pub(crate) use sparsity::sparsity;

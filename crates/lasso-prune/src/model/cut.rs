@@ -78,7 +78,7 @@ fn insert_samplers(
 }
 
 /// The classes that the sets removed everywhere.
-pub(crate) fn given_up(sets: &[Set], kept: &[Vec<usize>]) -> BTreeSet<ClassId> {
+fn given_up(sets: &[Set], kept: &[Vec<usize>]) -> BTreeSet<ClassId> {
     let mut gone = BTreeSet::new();
     for (set, kept) in sets.iter().zip(kept).filter(|(set, _)| set.kind == Kind::Cut) {
         let classes = set.classes.iter().enumerate();

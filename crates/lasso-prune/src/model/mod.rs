@@ -1,8 +1,6 @@
 //! Pruning whole models: widths from error curves, then layer by layer from shallow to deep.
 
 mod allot;
-#[cfg(feature = "train")]
-mod blocks;
 mod curves;
 mod cut;
 mod effect;
@@ -15,7 +13,6 @@ mod plan;
 mod prepare;
 mod problems;
 mod prune;
-mod reference;
 mod refit;
 mod report;
 mod scope;
@@ -24,17 +21,11 @@ mod study;
 mod trial;
 mod widths;
 
-#[cfg(feature = "train")]
-pub use blocks::{BlockParams, BlockReport, reconstruct_blocks};
-pub use factor::{
-    FactorParams, FactorReport, Factored, FactoredLayer, Form, ThreeC, ThreeReport, factorize,
-    three_c,
-};
+pub use factor::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use narrow::narrowed;
 pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
-pub use reference::{Reference, Response};
 pub use report::{
     FrozenReport, LayerReport, Predicted, PredictedTime, PruneReport, RoundingReport,
     RoundingTrial, SetReport,

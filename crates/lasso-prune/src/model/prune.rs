@@ -2,10 +2,9 @@
 
 use super::allot::allot;
 use super::curves::{Curve, curves};
-use super::cut::{cut, given_up};
+use super::cut::cut;
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
-use super::reference::Reference;
 use super::refit::{Read, refit};
 use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
@@ -29,8 +28,6 @@ pub struct Pruned {
     pub graph: Graph,
     /// What was done.
     pub report: PruneReport,
-    /// What it is to compute.
-    pub reference: Reference,
 }
 
 /// Times that a missed budget is tightened and tried again.
@@ -143,8 +140,7 @@ pub(crate) fn prune_with(
         folded_batch_norms: prepared.folded_batch_norms,
         mask_difference,
     };
-    let reference = Reference::new(&prepared, &cut.graph, &given_up(sets, &kept));
-    Ok(Pruned { graph: cut.graph, report, reference })
+    Ok(Pruned { graph: cut.graph, report })
 }
 
 /// Networks that hold activations: the original and the current one.

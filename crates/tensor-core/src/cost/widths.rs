@@ -219,9 +219,7 @@ impl WidthCost {
             t.coefficient * t.axes.iter().map(|axis| axis.at(widths)).product::<f64>()
         };
         let terms = self.terms.iter().filter(|term| term.counts(widths));
-        self.constant
-            + terms.map(term).sum::<f64>()
-            + self.network.at(self.sum_of_layers(widths))
+        self.constant + terms.map(term).sum::<f64>() + self.network.at(self.sum_of_layers(widths))
     }
 
     fn sum_of_layers(&self, widths: &[usize]) -> f64 {

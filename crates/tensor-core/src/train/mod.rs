@@ -14,8 +14,6 @@ mod checkpoint;
 mod evaluate;
 #[cfg(feature = "train")]
 mod feed;
-#[cfg(feature = "train")]
-mod fitter;
 mod initialize;
 mod loss;
 #[cfg(feature = "train")]
@@ -43,8 +41,6 @@ pub use crate::kernels::Precision;
 pub use augment::Augment;
 #[cfg(feature = "train")]
 pub use evaluate::Score;
-#[cfg(feature = "train")]
-pub use fitter::Fitter;
 pub use loss::{cross_entropy, log_softmax};
 #[cfg(feature = "train")]
 pub use optimizer::Optimizer;

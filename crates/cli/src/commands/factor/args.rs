@@ -1,9 +1,9 @@
 //! Flags of `kerf factor`.
 
 use super::super::proof::ProofArgs;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared, TimeArgs};
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, SamplingArgs, Shared, TimeArgs};
 use clap::Args;
-use lasso_prune::{Budget, FactorParams, PruneParams, Streams};
+use lasso_prune::{Budget, FactorParams};
 use serde::Serialize;
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -46,13 +46,6 @@ struct KindArgs {
     /// Convolutions become one of fewer outputs and a `1 x 1` one [default: with --spatial]
     #[arg(long)]
     channel: bool,
-    /// Then prune channels to the budget: all three parts of "3C". Which share of the budget each takes
-    /// is the split with the least error of the outputs
-    #[arg(long)]
-    prune: bool,
-    /// With --prune: channel counts become multiples of N
-    #[arg(long, value_name = "N", default_value = "auto", requires = "prune")]
-    round_to: RoundTo,
     #[command(flatten)]
     #[serde(flatten)]
     sampling: SamplingArgs,
@@ -88,25 +81,5 @@ impl FactorArgs {
             memory: self.kinds.sampling.memory(),
             ..defaults
         })
-    }
-
-    /// How channels are pruned afterwards, where that was asked for.
-    ///
-    /// # Errors
-    /// As [`budget`](Self::budget).
-    pub(super) fn pruning(&self) -> Result<Option<PruneParams>> {
-        if !self.kinds.prune {
-            return Ok(None);
-        }
-        Ok(Some(PruneParams {
-            budget: self.budget()?,
-            round_to: self.kinds.round_to.channels(),
-            may_round_less: self.kinds.round_to == RoundTo::Auto,
-            streams: Streams::Auto,
-            positions: self.kinds.sampling.positions(),
-            seed: self.shared.seed,
-            memory: self.kinds.sampling.memory(),
-            ..PruneParams::default()
-        }))
     }
 }

@@ -12,14 +12,13 @@ use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::input;
 use crate::output::Target;
 use crate::report;
-use lasso_prune::{Factored, ThreeC, factorize, three_c};
-use serde_json::{Value, json};
+use lasso_prune::{Factored, factorize};
+use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tensor_core::measure::{self, Choice};
-use tensor_core::run::Array;
 use tensor_core::text::counted;
-use tensor_core::{Graph, Result, onnx};
+use tensor_core::{Result, onnx};
 
 impl Task for FactorArgs {
     fn shared(&self) -> &Shared {
@@ -48,8 +47,9 @@ impl Task for FactorArgs {
         let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
         measure::check_named()?;
         let start = Instant::now();
-        let Made { mut graph, text: done, result: factoring } =
-            self.made(&model.graph, batches, cx)?;
+        let params = self.params()?;
+        let Factored { mut graph, report: factoring } =
+            factorize(&model.graph, &shapes, batches, &params, &cx.progress)?;
         cx.console.note(&format!("factorized in {:.2} s", start.elapsed().as_secs_f64()));
         let engine = search.end(cx.console)?;
         let settings = self.settings();
@@ -69,12 +69,13 @@ impl Task for FactorArgs {
         let timed = (!self.no_bench).then_some(&sizes);
         let proof = proof::prove(&subject, &*engine, timed, missed.into_iter().collect(), cx)?;
         let text = format!(
-            "{} -> {}\nGoal  {}   data {} ({})\n\n{done}\n{}\n{}\nreplay  {}\n",
+            "{} -> {}\nGoal  {}   data {} ({})\n\n{}\n{}\n{}\nreplay  {}\n",
             file_name(&self.files.model),
             self.files.output.display(),
             describe_budget(&budget),
             self.data.path().display(),
             counted(set.len(), "sample"),
+            report::factored(&factoring),
             report::sizes(&sizes, &uncounted),
             proof.text(&sizes, "factorized"),
             cx.replay,
@@ -89,27 +90,5 @@ impl Task for FactorArgs {
         });
         let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
         Ok(Outcome { text, result, verdict, hint: None })
-    }
-}
-
-/// What came out, for people and for programs.
-struct Made {
-    graph: Graph,
-    text: String,
-    result: Value,
-}
-
-impl FactorArgs {
-    fn made(&self, graph: &Graph, batches: Vec<Vec<Array>>, cx: &Context) -> Result<Made> {
-        let shapes = self.shared.shapes();
-        let params = self.params()?;
-        let Some(pruning) = self.pruning()? else {
-            let Factored { graph, report } =
-                factorize(graph, &shapes, batches, &params, &cx.progress)?;
-            return Ok(Made { graph, text: report::factored(&report), result: json!(report) });
-        };
-        let both = (&params, &pruning);
-        let ThreeC { graph, report } = three_c(graph, &shapes, &batches, both, &cx.progress)?;
-        Ok(Made { graph, text: report::three_c(&report), result: json!(report) })
     }
 }

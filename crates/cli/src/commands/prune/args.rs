@@ -4,7 +4,7 @@ use super::super::proof::ProofArgs;
 use super::widths::WidthsArg;
 use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared, TimeArgs};
 use clap::{Args, ValueEnum};
-use lasso_prune::{BlockParams, Budget, PruneParams, SelectionParams, Streams, Widths};
+use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::Serialize;
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -65,10 +65,6 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Then let all weights follow N gradient steps towards the original's outputs of blocks, on the
-    /// calibration samples, without labels; takes N times as long as a training step [default: none]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    reconstruct: Option<u32>,
     #[command(flatten)]
     #[serde(flatten)]
     sampling: SamplingArgs,
@@ -130,13 +126,6 @@ impl PruneArgs {
             memory: self.method.sampling.memory(),
         };
         Ok((params, budget))
-    }
-
-    /// How blocks are reconstructed, where that was asked for.
-    pub(super) fn blocks(&self) -> Option<BlockParams> {
-        let steps = self.method.reconstruct?;
-        let defaults = BlockParams::default();
-        Some(BlockParams { steps: steps as usize, seed: self.shared.seed, ..defaults })
     }
 
     /// The name of the method, for people.

@@ -72,19 +72,8 @@ impl Task for PruneArgs {
         // An engine that was named and cannot be had should be known before the work, not after.
         measure::check_named()?;
         let start = Instant::now();
-        let kept = self.blocks().map(|blocks| (blocks, batches.clone()));
-        let mut pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
+        let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
         cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
-        let start = Instant::now();
-        let mut reconstruction = None;
-        if let Some((blocks, batches)) = kept {
-            let (graph, report) =
-                lasso_prune::reconstruct_blocks(&pruned, &batches, blocks, &cx.progress)?;
-            let seconds = start.elapsed().as_secs_f64();
-            cx.console.note(&format!("reconstructed blocks in {seconds:.2} s"));
-            pruned.graph = graph;
-            reconstruction = Some(report);
-        }
         let engine = search.end(cx.console)?;
         let mut graph = pruned.graph;
         let settings = self.settings();
@@ -113,8 +102,7 @@ impl Task for PruneArgs {
             "{} -> {}\n{heading}\n{}\n{}{}\n{}\nreplay  {}\n",
             file_name(&self.files.model),
             self.files.output.display(),
-            report::layers(&pruned.report)
-                + &reconstruction.as_ref().map_or_else(String::new, report::blocks),
+            report::layers(&pruned.report),
             report::sizes(&sizes, &uncounted),
             time.as_ref().map_or_else(String::new, time::Time::text),
             proof.text(&sizes, "pruned"),
@@ -127,7 +115,6 @@ impl Task for PruneArgs {
             "uncounted": uncounted,
             "time": time,
             "pruning": pruned.report,
-            "reconstruction": reconstruction,
             "proof": proof,
         });
         let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
