@@ -1,7 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat |
-//! bench`.
+//! gate-ablation | haq | crossover | int8 | qat | bench`.
 
 mod alone;
 mod bench;

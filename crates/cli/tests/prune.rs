@@ -494,3 +494,45 @@ fn nodes_may_share_a_name() {
     let written = &run.json()["result"]["proof"]["written"];
     assert_eq!(written["comparison"]["outputs"][0]["non_finite"], 0, "{}", run.stderr);
 }
+
+/// Time by a device's model: the prediction is shown, and meets the budget.
+#[test]
+fn a_budget_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let device = "roofline:peak=1e10,bandwidth=1e9";
+    let more = ["--latency", "60%", "--hardware", device, "--round-to", "1", "--json"];
+    let document = prune(VGG, &output, &more).success().json();
+    let time = &document["result"]["time"]["predicted"];
+    let [before, after] = ["before_us", "after_us"].map(|name| time[name].as_f64().unwrap());
+    assert!(after <= 0.6 * before && after > 0.55 * before, "{after} of {before}");
+    assert_eq!(document["result"]["time"]["measured"], Value::Null);
+    for (more, code, exit) in [
+        (&["--latency", "50%"][..], "E0010", 2),
+        (&["--macs", "50%", "--hardware", device], "E0010", 2),
+        (&["--max-latency", "1us", "--hardware", device], "E0140", 1),
+        (&["--latency", "50%", "--cost", "no-such-table"], "E0003", 2),
+    ] {
+        let run = prune(VGG, &output, &[more, &["--json", "--force"]].concat()).exits(exit);
+        let document: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(document["error"]["code"], code, "{more:?}");
+    }
+}
+
+/// A table knows layers at some widths and whole networks at some: what lies between is interpolated.
+#[test]
+fn a_measured_table_predicts_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let [table, output] = ["t.jsonl", "o.onnx"].map(|name| folder.path().join(name));
+    let path = table.to_str().unwrap();
+    let measure =
+        ["cost", "measure", VGG, "--floats", "--widths", "25%,50%", "--runs", "3", "-o", path];
+    kerf(&measure).success();
+    let text = fs::read_to_string(&table).unwrap();
+    let networks = text.lines().filter(|line| line.contains("\"network\"")).count();
+    assert_eq!(networks, 3, "{text}");
+    assert!(!text.contains("\"w_bits\":8"), "only floats were asked for");
+    let run = prune(VGG, &output, &["--latency", "60%", "--cost", path]).success();
+    let line = run.stdout.lines().find(|line| line.starts_with("time  predicted ")).unwrap();
+    assert!(line.contains(" ms -> ") && line.contains(", batch 1"), "{line}");
+}

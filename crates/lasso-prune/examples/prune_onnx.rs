@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let uniform = std::env::var("WIDTHS").is_ok_and(|w| w == "uniform");
     let params = PruneParams {
         selection: SelectionParams::new().method(method),
-        budget: Budget { resource: Resource::Macs, limit: Limit::Keep(keep) },
+        budget: Budget { price: Resource::Macs.into(), limit: Limit::Keep(keep) },
         widths: if uniform { Widths::Uniform } else { Widths::Auto },
         ..PruneParams::default()
     };

@@ -80,6 +80,7 @@ mod coordinate_descent;
 mod elastic_net;
 mod error_curve;
 mod exchange;
+pub mod factor;
 mod held_out;
 mod held_out_kernel;
 mod held_out_path;
@@ -97,15 +98,17 @@ mod selector;
 
 pub use error_curve::error_curve;
 pub use exchange::exchange;
+pub use factor::{ReducedRank, Spatial, reduced_rank};
 pub use held_out::{best_ridge, error_on};
 pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
     Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, Predicted,
-    PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial, SetReport, Streams,
-    ValidPruneParams, Widths, plan, prune,
+    PredictedTime, PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial, SetReport,
+    Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
 };
+pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};
 pub use problem::{Problem, Task, contiguous_blocks};

@@ -79,6 +79,57 @@ impl Problem {
         Ok(Self { blocks, fixed, ..self.clone() })
     }
 
+    /// The layer behind a linear map of its inputs: rows are `x T` for `T` (`p x q`), and the weight is
+    /// another one, `n x q` row-major. It has no channels to choose from.
+    ///
+    /// # Errors
+    /// When the sizes do not fit, or a number is not finite.
+    pub fn transformed(&self, map: &Mat<f64>, weight: &[f32]) -> Result<Self> {
+        let (q, n) = (map.ncols(), self.outputs());
+        if map.nrows() != self.inputs() || weight.len() != q * n {
+            return Err(Error::invalid(format!(
+                "a map of {} x {q} and a weight of {} elements do not fit {} inputs and {n} outputs",
+                map.nrows(),
+                weight.len(),
+                self.inputs()
+            )));
+        }
+        let mean_x = |mean: &[f64]| -> Vec<f64> {
+            (0..q).map(|j| (0..map.nrows()).map(|i| mean[i] * map[(i, j)]).sum()).collect()
+        };
+        let statistics = match &*self.statistics {
+            CentredStatistics::Primal(s) => CentredStatistics::Primal(Centred {
+                rows: s.rows,
+                mean_x: mean_x(&s.mean_x),
+                mean_y: s.mean_y.clone(),
+                gram: map.transpose() * (&s.gram * map),
+                cross: map.transpose() * &s.cross,
+                energy: s.energy,
+                rounding: s.rounding * crate::linalg::energy(map.as_ref()).max(1.0) / q as f64,
+            }),
+            CentredStatistics::Dual(s) => CentredStatistics::Dual(CentredRows {
+                mean_x: mean_x(&s.mean_x),
+                mean_y: s.mean_y.clone(),
+                x: &s.x * map,
+                y: s.y.clone(),
+                energy: s.energy,
+            }),
+        };
+        if let Some(at) = weight.iter().position(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!(
+                "the weight of output {} is {}",
+                at / q,
+                weight[at]
+            )));
+        }
+        Ok(Self {
+            statistics: Arc::new(statistics),
+            weight: Arc::new(Mat::from_fn(q, n, |i, o| f64::from(weight[o * q + i]))),
+            blocks: Vec::new(),
+            fixed: (0..q).collect(),
+        })
+    }
+
     /// Number of channels to choose from.
     pub fn channels(&self) -> usize {
         self.blocks.len()

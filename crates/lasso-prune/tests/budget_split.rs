@@ -135,7 +135,7 @@ fn the_budget_is_met_in_the_cut_model() {
             cost(graph, &facts).unwrap().macs as f64
         };
         let params = PruneParams {
-            budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
+            budget: Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.5) },
             ..PruneParams::default()
         };
         let params = params.check().unwrap();
@@ -154,7 +154,7 @@ fn the_budget_is_met_in_the_cut_model() {
 /// Widths of the two branches at half of the multiply-accumulates.
 fn widths(factors: [f32; 2]) -> [usize; 2] {
     let params = PruneParams {
-        budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
+        budget: Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.5) },
         widths: Widths::Auto,
         ..PruneParams::default()
     };

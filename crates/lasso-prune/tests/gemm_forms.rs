@@ -60,7 +60,7 @@ fn batches() -> Vec<Vec<Array>> {
 #[test]
 fn every_bias_that_broadcasts_over_rows_is_refitted() {
     let factors = [("alpha", Attribute::Float(1.5)), ("beta", Attribute::Float(-0.5))];
-    let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(0.6) };
+    let budget = Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.6) };
     let params = PruneParams { budget, ..PruneParams::default() }.check().unwrap();
     let biases: [Option<&[usize]>; 6] =
         [None, Some(&[5]), Some(&[1, 5]), Some(&[1]), Some(&[]), Some(&[1, 1])];

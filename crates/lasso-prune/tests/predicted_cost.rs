@@ -164,7 +164,7 @@ fn halves_behind_casts_are_weights() {
         let (mut graph, batches) = random_network(seed);
         in_halves(&mut graph);
         let streams = if seed % 3 == 0 { Streams::Sample } else { Streams::Auto };
-        let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(0.6) };
+        let budget = Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.6) };
         let params = PruneParams { budget, streams, ..PruneParams::default() };
         let name = format!("network {seed}");
         let kept = check(&name, (graph.clone(), batches.clone()), params.clone());
@@ -186,7 +186,7 @@ fn random_networks_cost_what_was_predicted() {
     for seed in 0..24 {
         let streams = if seed % 3 == 0 { Streams::Sample } else { Streams::Auto };
         let resource = [Resource::Macs, Resource::Parameters, Resource::Bytes][seed as usize % 3];
-        let budget = Budget { resource, limit: Limit::Keep(0.6) };
+        let budget = Budget { price: resource.into(), limit: Limit::Keep(0.6) };
         let params = PruneParams { budget, streams, ..PruneParams::default() };
         check(&format!("network {seed}"), random_network(seed), params);
     }
@@ -212,7 +212,7 @@ fn attention() -> (Graph, Vec<Vec<Array>>) {
 /// cannot meet this budget.
 #[test]
 fn products_of_activations_count_in_the_split() {
-    let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(0.6) };
+    let budget = Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.6) };
     let params = PruneParams { budget, ..PruneParams::default() };
     let kept = check("attention", attention(), params);
     assert!((0.5..=0.6).contains(&kept), "{kept}");
@@ -244,7 +244,7 @@ fn two_layers(distinct: usize) -> (Graph, Vec<Vec<Array>>) {
 fn the_multiple_follows_what_it_costs() {
     let rounded = |distinct: usize, keep: f64, may_round_less: bool| {
         let (graph, batches) = two_layers(distinct);
-        let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(keep) };
+        let budget = Budget { price: Resource::Macs.into(), limit: Limit::Keep(keep) };
         let params = PruneParams { budget, round_to: 16, may_round_less, ..PruneParams::default() };
         let params = params.check().unwrap();
         let plan = plan(&graph, &BTreeMap::new(), batches, &params, &Silent).unwrap();
@@ -279,7 +279,7 @@ fn a_multiple_that_misses_the_budget_is_not_taken() {
     let hidden = model.conv(both, weight, None);
     let weight = model.weight(&[4, 16, 1, 1]);
     let y = model.conv(hidden, weight, None);
-    let budget = Budget { resource: Resource::Macs, limit: Limit::Keep(0.7) };
+    let budget = Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.7) };
     let params =
         PruneParams { budget, round_to: 16, may_round_less: true, ..PruneParams::default() };
     let kept = check("branches", model.finish(y), params);

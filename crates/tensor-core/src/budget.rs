@@ -41,7 +41,7 @@ pub fn allocate(
     }
     let mut current = cost_of(&picks);
     while current > budget {
-        let mut best: Option<(f64, usize, usize, f64)> = None;
+        let mut best: Option<(f64, usize, usize)> = None;
         for set in 0..choices.len() {
             let old = picks[set];
             // Of several that cost the same, the widest.
@@ -53,18 +53,32 @@ pub fn allocate(
                     // Beyond what is needed, saving more is worth nothing.
                     let rate = lost.max(0.0) / saved.min(current - budget);
                     if best.is_none_or(|(least, ..)| rate < least) {
-                        best = Some((rate, set, pick, saved));
+                        best = Some((rate, set, pick));
                     }
                 }
             }
             picks[set] = old;
         }
-        let Some((_, set, pick, saved)) = best else { break };
+        // Where no width of one set alone saves anything, several have to fall together.
+        let Some((set, pick)) =
+            best.map(|(_, set, pick)| (set, pick)).or_else(|| least_loss(choices, &picks))
+        else {
+            break;
+        };
         picks[set] = pick;
-        current -= saved;
+        current = cost_of(&picks);
     }
     improve(choices, &cost_of, budget, &mut picks);
     Ok(picks)
+}
+
+/// The step to the next narrower width that loses least.
+fn least_loss(choices: &[Choice], picks: &[usize]) -> Option<(usize, usize)> {
+    let steps = choices.iter().zip(picks).enumerate().filter_map(|(set, (choice, &pick))| {
+        let narrower = pick.checked_sub(1)?;
+        Some((choice.penalty[narrower] - choice.penalty[pick], set, narrower))
+    });
+    steps.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, set, pick)| (set, pick))
 }
 
 /// Widens one set, narrowing another when needed, while the total penalty falls.
@@ -206,6 +220,15 @@ mod tests {
         let cost = |widths: &[usize]| widths.iter().sum::<usize>() as f64;
         let picks = allocate(&choices, cost, 12.0).unwrap();
         assert_eq!(picks.iter().map(|pick| pick + 1).sum::<usize>(), 12);
+    }
+
+    /// The time of a layer is that of its wider side here, so that no set alone saves any.
+    #[test]
+    fn sets_that_only_save_together_fall_together() {
+        let choices = [quadratic("a", 8, 1.0), quadratic("b", 8, 3.0)];
+        let cost = |w: &[usize]| w[0].max(w[1]) as f64;
+        let picks = allocate(&choices, cost, 5.0).unwrap();
+        assert_eq!(picks, [4, 4]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn every_row_of_every_batch_counts_once() {
     };
     let place =
         Place { node: NodeId::from_index(0), input: x, output: y, map: &map, shortcut: None };
-    let sampling = Sampling { positions: Some(1), seed: 0 };
+    let sampling = Sampling { positions: Some(1), seed: 0, keep_rows: false };
     let mut walk = Walk { graph: &graph, replay: &mut replay };
     let mut found = collect(&place, &facts, &mut walk, None, sampling, &Silent).unwrap();
     let [mut even, odd] = found.statistics.pop().unwrap();

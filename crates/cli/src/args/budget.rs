@@ -4,7 +4,7 @@ use crate::units;
 use clap::Args;
 use lasso_prune::{Budget, Limit};
 use serde::Serialize;
-use tensor_core::cost::Resource;
+use tensor_core::cost::{Price, Resource};
 
 /// The budget flags; at most one may be given.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -42,22 +42,29 @@ impl BudgetArgs {
         flags.into_iter().find_map(|(resource, share, most)| {
             let most = most.map(|most| Limit::AtMost(most as f64));
             let limit = share.map(Limit::Keep).or(most)?;
-            Some(Budget { resource, limit })
+            Some(Budget { price: resource.into(), limit })
         })
     }
 }
 
 /// A budget in words.
 pub(crate) fn describe(budget: &Budget) -> String {
-    let what = match budget.resource {
-        Resource::Macs => "MACs",
-        Resource::Parameters => "parameters",
-        Resource::Bytes => "bytes",
-    };
-    match (budget.limit, budget.resource) {
-        (Limit::Keep(share), _) => format!("keep {} of the {what}", units::percent(share)),
-        (Limit::AtMost(most), Resource::Bytes) => format!("at most {}", units::bytes(most as u64)),
-        (Limit::AtMost(most), _) => format!("at most {} {what}", units::si(most as u64)),
+    match (budget.limit, &budget.price) {
+        (Limit::Keep(share), Price::Latency(device)) => {
+            format!("keep {} of the time on {}", units::percent(share), device.name())
+        }
+        (Limit::Keep(share), price) => {
+            format!("keep {} of the {}", units::percent(share), price.unit())
+        }
+        (Limit::AtMost(most), Price::Count(Resource::Bytes)) => {
+            format!("at most {}", units::bytes(most as u64))
+        }
+        (Limit::AtMost(most), Price::Latency(device)) => {
+            format!("at most {} on {}", units::milliseconds(most / 1000.0), device.name())
+        }
+        (Limit::AtMost(most), price) => {
+            format!("at most {} {}", units::si(most as u64), price.unit())
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod round_to;
 mod sampling;
 mod shape;
 mod shared;
+mod time;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
@@ -21,6 +22,7 @@ pub(crate) use rise::RiseArgs;
 pub(crate) use round_to::RoundTo;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
+pub(crate) use time::TimeArgs;
 
 use crate::commands::{Command, Task};
 use clap::{CommandFactory, Parser};

@@ -7,6 +7,7 @@ mod cost;
 mod engine;
 mod eval;
 mod explain;
+mod factor;
 mod gate;
 mod groups;
 mod inspect;
@@ -15,6 +16,7 @@ mod layerwise;
 mod model;
 mod new;
 mod pack;
+mod pareto;
 mod proof;
 mod provenance;
 mod prune;
@@ -55,6 +57,10 @@ pub(crate) enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
     Prune(Box<prune::PruneArgs>),
+    /// Many budgets from one calibration: models, a table and a drawing of cost against accuracy
+    Pareto(Box<pareto::ParetoArgs>),
+    /// Thin convolutions in place of wide ones under a budget, fitted on calibration data, with proof
+    Factor(Box<factor::FactorArgs>),
     /// Exact zeros in the weights, the others refitted on calibration data, with proof
     Sparsify(Box<sparsify::SparsifyArgs>),
     /// Integers in place of floats, on calibration data, with proof
@@ -106,6 +112,8 @@ impl Command {
             Self::Groups(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
+            Self::Factor(args) => &**args,
+            Self::Pareto(args) => &**args,
             Self::Sparsify(args) => &**args,
             Self::Quantize(args) => &**args,
             Self::Train(args) | Self::Finetune(args) | Self::Distill(args) => &**args,

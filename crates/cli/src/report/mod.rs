@@ -1,6 +1,7 @@
 //! Reports of compression runs, for people.
 
 mod comparison;
+mod factoring;
 mod latency;
 mod layers;
 mod quantization;
@@ -8,6 +9,7 @@ mod sizes;
 mod sparsity;
 
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
+pub(crate) use factoring::factored;
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::{frozen, layers, rounding};
 pub(crate) use quantization::quantization;

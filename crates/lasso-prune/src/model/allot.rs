@@ -3,7 +3,7 @@
 use super::curves::Curve;
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::Prepared;
-use super::report::{Predicted, RoundingReport, RoundingTrial};
+use super::report::{Predicted, PredictedTime, RoundingReport, RoundingTrial};
 use super::trial::{TrialCost, trial_cost};
 use super::widths::{Goal, choose_widths, predicted_error, unrounded_error};
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub(crate) struct Allotted {
     pub(crate) round_to: usize,
     pub(crate) rounding: Option<RoundingReport>,
     pub(crate) predicted: Predicted,
+    pub(crate) time: Option<PredictedTime>,
 }
 
 /// Chooses the width of every set.
@@ -58,7 +59,7 @@ pub(crate) fn allot(
 ) -> Result<Allotted> {
     let sets = &prepared.parts.sets;
     let largest = prepared.parts.round_to;
-    let is_auto = params.params.widths == Widths::Auto;
+    let is_auto = params.params.widths.need_curves();
     let is_given = matches!(params.params.widths, Widths::Given(_));
     let finest = if params.params.may_round_less && !is_given { 1 } else { largest };
     let block = params.params.round_to;
@@ -99,7 +100,8 @@ pub(crate) fn allot(
         }),
         false => None,
     };
-    Ok(Allotted { widths, round_to, rounding, predicted: Predicted::of(&trial.cost) })
+    let time = goal.time(sets, &widths);
+    Ok(Allotted { widths, round_to, rounding, predicted: Predicted::of(&trial.cost), time })
 }
 
 /// What counts when multiples are compared, the most important first.
@@ -144,7 +146,7 @@ fn within(
         let widths = choose_widths(sets, &prepared.names, curves, &current, params, step)?;
         let trial = trial_cost(prepared, shapes, curves, &widths, params.params.round_to)?;
         attempts += 1;
-        let actual = trial.cost.of(params.params.budget.resource) as f64;
+        let actual = goal.actual(&trial.cost, &widths);
         let is_met = actual <= goal.limit() || matches!(params.params.widths, Widths::Given(_));
         // A little more than the ratio, or rounding to whole channels may stand still.
         let tighter = current.tightened(0.998 * goal.limit() / actual);

@@ -1,11 +1,12 @@
 //! Error curves of all sets on the original network: one pass over the data.
 
-use super::effect::effects;
+use super::effect::{Trial, effects};
 use super::params::Widths;
 use super::problems::{LayerProblems, weight_rows};
 use super::prune::FEW_SAMPLES;
 use super::refit::weight_edits;
 use super::scope::Scope;
+use super::sets::Set;
 use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
 use std::collections::BTreeMap;
 use tensor_core::calibrate::{Replay, Walk, collect};
@@ -50,7 +51,7 @@ pub(crate) fn curves(
     let mut curves: Vec<Option<Curve>> = vec![None; sets.len()];
     let is_weighed = scope.params.params.widths == Widths::Auto && replay.samples() >= FEW_SAMPLES;
     let start = replay.clone();
-    let mut trials: Vec<Vec<Edit>> = vec![Vec::new(); sets.len()];
+    let mut trials = vec![Vec::new(); sets.len()];
     let is_read = |layer: usize| sets.iter().any(|set| set.readers.contains(&layer));
     let read: Vec<usize> = (0..layers.len()).filter(|&layer| is_read(layer)).collect();
     progress.stage("error curves", read.len());
@@ -92,7 +93,14 @@ pub(crate) fn curves(
     if !is_weighed {
         return Ok(curves);
     }
-    Ok(match effects(scope, &start, &trials, progress)? {
+    let first = |set: &Set| set.readers.first().map(|&reader| layers[reader].node);
+    let trials: Option<Vec<Trial>> = sets
+        .iter()
+        .zip(trials)
+        .map(|(set, edits)| Some(Trial { node: first(set)?, edits }))
+        .collect();
+    let trials = trials.ok_or_else(|| Error::internal("a set has no reader"))?;
+    Ok(match effects((graph, facts), &start, &trials, progress)? {
         Some(effects) => weigh(curves, &effects),
         None => curves,
     })

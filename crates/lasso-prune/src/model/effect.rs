@@ -1,19 +1,25 @@
 //! What the error of a layer does to the outputs of the network, without labels.
 
-use super::layers::Layer;
-use super::scope::Scope;
 use rayon::prelude::*;
 use tensor_core::calibrate::{Held, Move, Replay, is_odd};
+use tensor_core::graph::Graph;
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, Edit};
-use tensor_core::run::Array;
-use tensor_core::{Result, ValueId};
+use tensor_core::run::{Array, Facts};
+use tensor_core::{NodeId, Result, ValueId};
 
 /// Samples that effects are measured on, spread over the data.
 const SAMPLES: usize = 256;
 
-/// Squared error of the network's outputs, relative to their centred energy, when the readers of
-/// one set are changed by `trials` and nothing else is; one number per set.
+/// A change of some layers, to see what it does to the outputs.
+pub(crate) struct Trial {
+    /// The first layer that it changes.
+    pub(crate) node: NodeId,
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// Squared error of the network's outputs, relative to their centred energy, when one of
+/// the `trials` is made and nothing else changes; one number per trial.
 ///
 /// Only the part of the network behind the first changed layer runs, and only odd samples count:
 /// trials are fitted on even ones.
@@ -24,12 +30,11 @@ const SAMPLES: usize = 256;
 /// # Errors
 /// When a node fails.
 pub(crate) fn effects(
-    scope: &Scope,
+    (graph, facts): (&Graph, &Facts),
     replay: &Replay,
-    trials: &[Vec<Edit>],
+    trials: &[Trial],
     progress: &dyn Progress,
 ) -> Result<Option<Vec<f64>>> {
-    let Scope { graph, facts, sets, .. } = *scope;
     let is_real = |value: &ValueId| facts.get(*value).is_some_and(|fact| fact.element.is_float());
     let outputs: Vec<ValueId> = graph.outputs.iter().copied().filter(is_real).collect();
     if outputs.is_empty() {
@@ -38,19 +43,16 @@ pub(crate) fn effects(
     // An odd stride, so that batches of one sample are even and odd in turn.
     let stride = (replay.samples() / SAMPLES) | 1;
     let mut replay = replay.thinned(stride);
-    let first = |set: usize| -> Option<&Layer> {
-        sets[set].readers.first().map(|&reader| &scope.layers[reader])
-    };
-    let mut by_reader: Vec<usize> = (0..sets.len()).collect();
-    by_reader.sort_by_key(|&set| first(set).map(|layer| layer.node));
+    let mut by_place: Vec<usize> = (0..trials.len()).collect();
+    by_place.sort_by_key(|&trial| trials[trial].node);
     let mut expected: Vec<Vec<Array>> = Vec::new();
-    let mut effects = vec![0.0; sets.len()];
-    progress.stage("effects", sets.len());
-    for set in by_reader {
+    let mut effects = vec![0.0; trials.len()];
+    progress.stage("effects", trials.len());
+    for at in by_place {
+        let Trial { node, edits } = &trials[at];
         progress::check(progress)?;
-        let Some(layer) = first(set) else { continue };
         let wanted: &[ValueId] = if expected.is_empty() { &outputs } else { &[] };
-        let step = replay.prepare(graph, facts, layer.node, wanted)?;
+        let step = replay.prepare(graph, facts, *node, wanted)?;
         let (values, held): (Vec<_>, Vec<_>) = run(&replay, &step)?.into_iter().unzip();
         for (batch, held) in held.into_iter().enumerate() {
             replay.advance(&step, batch, held);
@@ -59,12 +61,12 @@ pub(crate) fn effects(
         if expected.is_empty() {
             expected = values;
         }
-        let changed = rewrite::apply(graph, &trials[set])?;
-        let step = replay.prepare(&changed, facts, layer.node, &outputs)?;
+        let changed = rewrite::apply(graph, edits)?;
+        let step = replay.prepare(&changed, facts, *node, &outputs)?;
         let actual: Vec<_> = run(&replay, &step)?.into_iter().map(|(values, _)| values).collect();
         let Some(effect) = relative_error(&expected, &actual, stride)? else { return Ok(None) };
-        effects[set] = effect;
-        progress.item(graph.key(layer.node));
+        effects[at] = effect;
+        progress.item(graph.key(*node));
     }
     Ok(Some(effects))
 }

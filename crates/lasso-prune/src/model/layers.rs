@@ -60,7 +60,50 @@ pub(crate) fn find_layers(graph: &Graph, facts: &Facts, channels: &Channels) -> 
             shortcut: shortcut(graph, facts, &index, id, output),
         });
     }
+    layers.extend(depthwise_layers(graph, facts, channels, &index)?);
     layers.sort_by_key(|layer| layer.node);
+    Ok(layers)
+}
+
+/// The depthwise convolutions. They sum over no channels, so nobody chooses channels for them, but
+/// their weights can make up for a part of what the layers before them lost.
+fn depthwise_layers(
+    graph: &Graph,
+    facts: &Facts,
+    channels: &Channels,
+    index: &Index,
+) -> Result<Vec<Layer>> {
+    let mut layers = Vec::new();
+    for id in graph.node_ids() {
+        let cx = NodeCx::new(graph, id);
+        if cx.node.op != "Conv" || channels.contractions.iter().any(|c| c.node == id) {
+            continue;
+        }
+        let Some(operator) = ops::lookup(&cx.node.domain, &cx.node.op) else { continue };
+        let (Some(input), Some(output)) = (cx.node.input(0), cx.node.output(0)) else { continue };
+        if facts.get(input).is_none() || facts.get(output).is_none() {
+            continue;
+        }
+        let inputs = cx.node.inputs.iter().map(|v| v.and_then(|v| facts.get(v))).collect();
+        let map = operator.linear(&cx, &Inputs::new(inputs)).map_err(|error| cx.locate(error))?;
+        let is_stored = Stored::find(graph, index, id, 1).is_some();
+        let Some(map) = map.filter(|_| is_stored) else { continue };
+        let classes = channels.positions(input, 1).unwrap_or_default().to_vec();
+        let shape = map.shape();
+        if shape.groups != shape.channels || classes.len() != shape.channels {
+            continue;
+        }
+        layers.push(Layer {
+            node: id,
+            input,
+            output,
+            data: (0, 1),
+            weight: (1, 1),
+            map,
+            classes,
+            shortcut: shortcut(graph, facts, index, id, output),
+        });
+    }
     Ok(layers)
 }
 

@@ -3,38 +3,65 @@
 use super::names::unknown_name;
 use crate::params::{SelectionParams, ValidSelection};
 use std::collections::{BTreeMap, BTreeSet};
-use tensor_core::cost::Resource;
+use tensor_core::cost::{Price, Resource};
 use tensor_core::text::matches;
 use tensor_core::{Error, Result};
 
-/// A limit on a resource of the pruned model.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A limit on what the pruned model costs.
+#[derive(Debug, Clone)]
 pub struct Budget {
-    /// What is limited.
-    pub resource: Resource,
+    /// What is limited: something that is counted, or the time of a device.
+    pub price: Price,
     /// How much may stay.
     pub limit: Limit,
 }
 
-/// How much of a resource may stay.
+impl Budget {
+    /// # Errors
+    /// `E0141` when the limit is out of range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::invalid(what).code_is("E0141"));
+        match self.limit {
+            Limit::Keep(share) if !(share > 0.0 && share <= 1.0) => {
+                wrong(format!("the share to keep should be in (0, 1], but is {share}"))
+            }
+            Limit::AtMost(limit) if !(limit > 0.0 && limit.is_finite()) => {
+                wrong(format!("the budget should be positive, but is {limit}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much of it may stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// A share of the original model's, in (0, 1].
     Keep(f64),
-    /// An absolute number.
+    /// An absolute number; microseconds for a time.
     AtMost(f64),
 }
 
 /// How widths are chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Widths {
-    /// From the error curves of all layers, under the budget.
+    /// From the error curves of all layers, each weighed by what its errors do to the outputs, under the
+    /// budget.
     Auto,
+    /// From the error curves alone: what [`Self::Auto`] is measured against.
+    Layerwise,
     /// The same share of channels everywhere, as large as the budget allows.
     Uniform,
     /// Channels to keep by id, root, layer or parameter of a group; groups that are not named stay
     /// whole. No budget applies.
     Given(BTreeMap<String, usize>),
+}
+
+impl Widths {
+    /// Do they come from error curves?
+    pub(crate) fn need_curves(&self) -> bool {
+        matches!(self, Self::Auto | Self::Layerwise)
+    }
 }
 
 /// What happens to streams that several layers write (residual networks).
@@ -64,7 +91,7 @@ pub enum Streams {
 /// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
 /// | `memory` | 384 MiB | bytes of activations held between layers, in both networks | >= 1 MiB |
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PruneParams {
     /// How channels are chosen and refitted.
     pub selection: SelectionParams,
@@ -101,7 +128,7 @@ impl Default for PruneParams {
     fn default() -> Self {
         Self {
             selection: SelectionParams::default(),
-            budget: Budget { resource: Resource::Macs, limit: Limit::Keep(0.5) },
+            budget: Budget { price: Resource::Macs.into(), limit: Limit::Keep(0.5) },
             widths: Widths::Auto,
             round_to: 1,
             may_round_less: false,
@@ -121,15 +148,7 @@ impl PruneParams {
     /// `E0141` names the parameter and its range.
     pub fn check(self) -> Result<ValidPruneParams> {
         let wrong = |what: String| Err(Error::invalid(what).code_is("E0141"));
-        match self.budget.limit {
-            Limit::Keep(share) if !(share > 0.0 && share <= 1.0) => {
-                return wrong(format!("the share to keep should be in (0, 1], but is {share}"));
-            }
-            Limit::AtMost(limit) if !(limit > 0.0 && limit.is_finite()) => {
-                return wrong(format!("the budget should be positive, but is {limit}"));
-            }
-            _ => {}
-        }
+        self.budget.check()?;
         if !(1..=256).contains(&self.round_to) {
             return wrong(format!("channels should round to 1 to 256, but to {}", self.round_to));
         }

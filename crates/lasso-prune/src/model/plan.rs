@@ -4,7 +4,7 @@ use super::allot::{Allotted, allot};
 use super::params::ValidPruneParams;
 use super::prepare::{Parts, Prepared};
 use super::prune::{NETWORKS, frozen_reports, needed_curves};
-use super::report::{FrozenReport, Predicted, RoundingReport};
+use super::report::{FrozenReport, Predicted, PredictedTime, RoundingReport};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tensor_core::calibrate::Replay;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub parameters: PlannedCost,
     /// Bytes of constants.
     pub bytes: PlannedCost,
+    /// Time; absent unless the budget is one of time.
+    pub time: Option<PredictedTime>,
 }
 
 /// One set of channels.
@@ -81,7 +83,7 @@ pub fn plan(
     let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
     let curves = needed_curves(&prepared, params, replay, progress)?;
     let allotted = allot(&prepared, params, shapes, &prepared.parts.goal, &curves)?;
-    let Allotted { widths, round_to, rounding, predicted } = allotted;
+    let Allotted { widths, round_to, rounding, predicted, time } = allotted;
     let Parts { sets, frozen, .. } = &prepared.parts;
     let scope = prepared.scope(params);
     let planned = sets.iter().zip(&widths).enumerate().map(|(i, (set, &after))| PlannedSet {
@@ -104,5 +106,6 @@ pub fn plan(
         macs: planned_cost(|cost| cost.macs),
         parameters: planned_cost(|cost| cost.parameters),
         bytes: planned_cost(|cost| cost.bytes),
+        time,
     })
 }

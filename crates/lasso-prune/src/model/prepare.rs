@@ -79,7 +79,11 @@ impl Prepared {
             layers: &self.layers,
             sets: &self.parts.sets,
             params,
-            sampling: Sampling { positions: params.params.positions, seed: params.params.seed },
+            sampling: Sampling {
+                positions: params.params.positions,
+                seed: params.params.seed,
+                keep_rows: false,
+            },
         }
     }
 }
@@ -174,7 +178,7 @@ impl Model<'_> {
         let Self { graph, facts, counted, channels, layers } = *self;
         let excluded = |name: &str| params.is_excluded(name);
         let (sets, frozen) = find_sets(graph, facts, channels, layers, names, streams, excluded);
-        let goal = Goal::new(graph, counted, channels, layers, &sets, params.params.budget)?;
+        let goal = Goal::new(graph, counted, channels, layers, &sets, &params.params.budget)?;
         let round_to = rounding(&sets, &goal, params);
         Ok(Parts { sets, frozen, goal, round_to })
     }

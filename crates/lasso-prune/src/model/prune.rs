@@ -35,7 +35,7 @@ const ATTEMPTS: usize = 6;
 
 /// Largest accepted difference of masked and cut model, relative to the output range: float
 /// rounding of sums in another order, through some hundred layers.
-const MASK_TOLERANCE: f64 = 1e-3;
+pub(crate) const MASK_TOLERANCE: f64 = 1e-3;
 
 /// Prunes a model on calibration data, without labels and without training.
 ///
@@ -59,6 +59,21 @@ pub fn prune(
     params: &ValidPruneParams,
     progress: &dyn Progress,
 ) -> Result<Pruned> {
+    prune_with((graph, shapes), batches, params, &mut KnownCurves::default(), progress)
+}
+
+/// Error curves by the names of the sets that they are of.
+#[derive(Debug, Default)]
+pub(crate) struct KnownCurves(Vec<(Vec<String>, Vec<Curve>)>);
+
+/// As [`prune`], with curves that are known from another budget.
+pub(crate) fn prune_with(
+    (graph, shapes): (&Graph, &BTreeMap<String, Vec<usize>>),
+    batches: Vec<Vec<Array>>,
+    params: &ValidPruneParams,
+    known: &mut KnownCurves,
+    progress: &dyn Progress,
+) -> Result<Pruned> {
     if batches.is_empty() {
         return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
     }
@@ -69,7 +84,15 @@ pub fn prune(
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
     let Parts { sets, .. } = &prepared.parts;
-    let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+    let names: Vec<String> = sets.iter().map(|set| set.name.clone()).collect();
+    let curves = match known.0.iter().find(|(of, _)| *of == names) {
+        Some((_, curves)) => curves.clone(),
+        None => {
+            let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+            known.0.push((names, curves.clone()));
+            curves
+        }
+    };
     let mut goal = prepared.parts.goal.clone();
     let mut attempts = 0;
     let (planned, layer_reports, kept, mut cut) = loop {
@@ -81,7 +104,8 @@ pub fn prune(
         attempts += 1;
         let limit = prepared.parts.goal.limit();
         let actual = cost::cost(&cut.graph, &run::infer_declared(&cut.graph, shapes)?)?;
-        let actual = actual.of(params.params.budget.resource) as f64;
+        let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
+        let actual = goal.actual(&actual, &widths);
         let is_met = actual <= limit || matches!(params.params.widths, Widths::Given(_));
         if is_met || attempts == ATTEMPTS {
             break (planned, layer_reports, kept, cut);
@@ -108,6 +132,7 @@ pub fn prune(
         round_to: planned.round_to,
         rounding: planned.rounding,
         predicted: planned.predicted,
+        time: planned.time,
         sets: set_reports,
         layers: layer_reports,
         frozen: frozen_reports(&prepared.parts.frozen),
@@ -125,7 +150,7 @@ pub(crate) const NETWORKS: usize = 2;
 /// the mean over eight is still uncertain by a third of what samples differ by (1 / sqrt 8).
 pub(crate) const FEW_SAMPLES: usize = 16;
 
-fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
+pub(crate) fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     match samples {
         0..2 => progress.warn(
             "one calibration sample cannot be split: its errors are those of the fit itself, and \
@@ -148,7 +173,7 @@ pub(crate) fn needed_curves(
     progress: &dyn Progress,
 ) -> Result<Vec<Curve>> {
     let is_joint = prepared.parts.sets.iter().any(Set::is_joint);
-    match params.params.widths == Widths::Auto || is_joint {
+    match params.params.widths.need_curves() || is_joint {
         true => curves(&prepared.scope(params), replay, progress),
         false => Ok(Vec::new()),
     }
@@ -178,7 +203,7 @@ pub(crate) fn frozen_reports(frozen: &[Frozen]) -> Vec<FrozenReport> {
 }
 
 /// The first batch, as named inputs, to check the cut with.
-fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>> {
+pub(crate) fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>> {
     /// Samples that the identity is checked on.
     const SAMPLES: usize = 8;
     let first = batches.first().map(Vec::as_slice).unwrap_or_default();

@@ -14,6 +14,8 @@ pub struct PruneReport {
     pub rounding: Option<RoundingReport>,
     /// What the widths let expect.
     pub predicted: Predicted,
+    /// The time that they let expect; absent unless the budget is one of time.
+    pub time: Option<PredictedTime>,
     /// Channel sets in execution order of their first reader.
     pub sets: Vec<SetReport>,
     /// Refitted layers in execution order.
@@ -61,6 +63,19 @@ pub struct Predicted {
     pub parameters: u64,
     /// Bytes of constants.
     pub bytes: u64,
+}
+
+/// Time of a device for one run, from widths.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PredictedTime {
+    /// The device.
+    pub device: String,
+    /// Samples of a run.
+    pub batch: usize,
+    /// Microseconds at full widths.
+    pub before_us: f64,
+    /// Microseconds at the widths that were chosen.
+    pub after_us: f64,
 }
 
 impl Predicted {

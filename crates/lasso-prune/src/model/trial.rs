@@ -35,6 +35,24 @@ pub(crate) fn trial_cost(
     widths: &[usize],
     block: usize,
 ) -> Result<TrialCost> {
+    let cut = trial_cut(prepared, shapes, curves, widths)?;
+    let facts = run::infer_declared(&cut, shapes)?;
+    Ok(TrialCost {
+        cost: cost::cost(&cut, &facts)?,
+        blocked_macs: cost::blocked_macs(&cut, &facts, block)?,
+    })
+}
+
+/// The model at these widths, with weights that were not refitted.
+///
+/// # Errors
+/// As [`cut`].
+pub(crate) fn trial_cut(
+    prepared: &Prepared,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    curves: &[Curve],
+    widths: &[usize],
+) -> Result<Graph> {
     let sets = &prepared.parts.sets;
     let kept: Vec<Vec<usize>> = sets
         .iter()
@@ -46,12 +64,7 @@ pub(crate) fn trial_cost(
         })
         .collect();
     let refitted = refitted(prepared, widths)?;
-    let cut = cut(&refitted, &prepared.channels, shapes, &prepared.layers, sets, &kept)?;
-    let facts = run::infer_declared(&cut.graph, shapes)?;
-    Ok(TrialCost {
-        cost: cost::cost(&cut.graph, &facts)?,
-        blocked_macs: cost::blocked_macs(&cut.graph, &facts, block)?,
-    })
+    Ok(cut(&refitted, &prepared.channels, shapes, &prepared.layers, sets, &kept)?.graph)
 }
 
 /// The model with what refitting changes in size: a weight of its own, and a bias, for every layer

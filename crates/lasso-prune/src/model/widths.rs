@@ -4,11 +4,12 @@ use super::curves::Curve;
 use super::layers::Layer;
 use super::names::Names;
 use super::params::{Budget, Limit, ValidPruneParams, Widths};
+use super::report::PredictedTime;
 use super::sets::{Kind, Set};
 use std::collections::BTreeMap;
 use tensor_core::budget::{Choice, allocate};
 use tensor_core::channels::Channels;
-use tensor_core::cost::{Scalable, WidthCost};
+use tensor_core::cost::{Cost, Price, Scalable, WidthCost};
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::stored_values;
 use tensor_core::run::Facts;
@@ -18,6 +19,7 @@ use tensor_core::{Error, ErrorKind, Result};
 /// Cost as a function of the sets' widths, and the limit on it.
 #[derive(Clone)]
 pub(crate) struct Goal {
+    price: Price,
     cost: WidthCost,
     limit: f64,
 }
@@ -30,7 +32,7 @@ impl Goal {
         channels: &Channels,
         layers: &[Layer],
         sets: &[Set],
-        budget: Budget,
+        budget: &Budget,
     ) -> Result<Self> {
         let index = Index::new(graph);
         let scalable: Vec<Scalable> = sets
@@ -47,23 +49,44 @@ impl Goal {
                 Scalable { classes: set.classes.clone(), only, ..Scalable::default() }
             })
             .collect();
-        let cost = WidthCost::new(graph, facts, channels, &scalable, budget.resource)?;
+        let cost = WidthCost::priced(graph, facts, channels, &scalable, &budget.price)?;
         let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
         let limit = match budget.limit {
             Limit::Keep(share) => share * cost.at(&full),
             Limit::AtMost(limit) => limit,
         };
-        Ok(Self { cost, limit })
+        Ok(Self { price: budget.price.clone(), cost, limit })
     }
 
-    /// What the resource may be.
+    /// What it may cost.
     pub(crate) fn limit(&self) -> f64 {
         self.limit
     }
 
+    /// What a model that was cut to these widths costs, by what was counted in it. Time is that of the
+    /// widths: a table has no rows for every number of channels.
+    pub(crate) fn actual(&self, counted: &Cost, widths: &[usize]) -> f64 {
+        match &self.price {
+            Price::Count(resource) => counted.of(*resource) as f64,
+            Price::Latency(_) => self.cost.at(widths),
+        }
+    }
+
+    /// The time of full widths and of these, where the goal is one of time.
+    pub(crate) fn time(&self, sets: &[Set], widths: &[usize]) -> Option<PredictedTime> {
+        let Price::Latency(device) = &self.price else { return None };
+        let full: Vec<usize> = sets.iter().map(|set| set.classes.len()).collect();
+        Some(PredictedTime {
+            device: device.name(),
+            batch: device.batch(),
+            before_us: self.cost.at(&full),
+            after_us: self.cost.at(widths),
+        })
+    }
+
     /// The goal with the limit multiplied by `factor`.
     pub(crate) fn tightened(&self, factor: f64) -> Self {
-        Self { cost: self.cost.clone(), limit: self.limit * factor }
+        Self { limit: self.limit * factor, ..self.clone() }
     }
 
     /// Can the goal be met at all, in multiples of `step`?
@@ -86,7 +109,7 @@ pub(crate) fn choose_widths(
     step: usize,
 ) -> Result<Vec<usize>> {
     match &params.params.widths {
-        Widths::Auto => {
+        Widths::Auto | Widths::Layerwise => {
             let choices: Vec<Choice> =
                 sets.iter().zip(curves).map(|(set, curve)| choice(set, curve, step)).collect();
             let picks = allocate(&choices, |widths| goal.cost.at(widths), goal.limit)?;

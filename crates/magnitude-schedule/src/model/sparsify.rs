@@ -108,7 +108,7 @@ impl Scope<'_> {
 
     /// How statistics are sampled.
     pub(super) fn sampling(&self) -> Sampling {
-        Sampling { positions: self.params.positions, seed: self.params.seed }
+        Sampling { positions: self.params.positions, seed: self.params.seed, keep_rows: false }
     }
 }
 

@@ -96,7 +96,8 @@ pub(super) fn round_weights(
         };
         let mut from = Walk { graph: &prepared.graph, replay: &mut original };
         let mut to = Walk { graph: &graph, replay: &mut current };
-        let sampling = Sampling { positions: params.positions, seed: params.seed };
+        let sampling =
+            Sampling { positions: params.positions, seed: params.seed, keep_rows: false };
         let facts = &prepared.facts;
         let collected = collect(&place, facts, &mut from, Some(&mut to), sampling, progress)?;
         let (weight, shift) = round_layer(

@@ -58,6 +58,8 @@ pub struct Sampling {
     pub positions: Option<usize>,
     /// Drives the choice of positions.
     pub seed: u64,
+    /// Keep the rows themselves, for what moments do not tell.
+    pub keep_rows: bool,
 }
 
 impl Sampling {
@@ -131,7 +133,10 @@ pub fn collect(
     let mirrored = if layer.map.bias().is_none() { 2 } else { 1 };
     let expected = original.replay.samples() * take * mirrored;
     let empty = || {
-        let limits = StatisticsLimits::default();
+        let mut limits = StatisticsLimits::default();
+        if sampling.keep_rows {
+            limits.max_gram_columns = 0;
+        }
         Statistics::new(shape.columns(), shape.group_outputs(), expected, limits)
     };
     let mut statistics = (0..shape.groups)

@@ -1,7 +1,7 @@
 //! The time of a layer as a function of its channels.
 
 use super::hardware::{Hardware, LayerKind, LayerShape};
-use super::price::latency;
+use super::price::layer_latency;
 use super::widths::WidthAxis;
 use crate::Result;
 
@@ -39,14 +39,14 @@ impl LatencyGrid {
         let many = knots(inputs.base, shape.cin);
         let few = if is_depthwise { vec![shape.cout] } else { knots(outputs.base, shape.cout) };
         let (rows, columns) = (many.len(), few.len());
-        let mut values = vec![latency(device, shape)?; rows * columns];
+        let mut values = vec![layer_latency(device, shape)?; rows * columns];
         for row in (0..rows).rev() {
             for column in (0..columns).rev() {
                 let cout = match is_depthwise {
                     true => many[row] * shape.cout / shape.cin.max(1),
                     false => few[column],
                 };
-                let own = latency(device, &shape.with_channels(many[row], cout)).ok();
+                let own = layer_latency(device, &shape.with_channels(many[row], cout)).ok();
                 let below = (row + 1 < rows).then(|| values[(row + 1) * columns + column]);
                 let right = (column + 1 < columns).then(|| values[row * columns + column + 1]);
                 let least = [own, below, right].into_iter().flatten().min_by(f64::total_cmp);

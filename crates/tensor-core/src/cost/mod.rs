@@ -7,7 +7,7 @@ mod price;
 mod widths;
 
 pub use blocks::blocked_macs;
-pub use price::Price;
+pub use price::{Price, layer_latency};
 pub use widths::{Resource, Scalable, WidthAxis, WidthCost, WidthTerm};
 
 use crate::graph::{Constant, Graph, Node};

@@ -1,6 +1,6 @@
 //! What a network is charged for: something that is counted, or the time of a device.
 
-use super::hardware::{FLOAT_BITS, Hardware, LayerShape, layers};
+use super::hardware::{FLOAT_BITS, Hardware, LayerShape, sum_of_layers};
 use super::{Resource, cost};
 use crate::graph::Graph;
 use crate::run::Facts;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub enum Price {
     /// What can be counted in it.
     Count(Resource),
-    /// Microseconds that its layers take a device, in 32-bit floats.
+    /// Microseconds that it takes a device in 32-bit floats, by its layers.
     Latency(Arc<dyn Hardware>),
 }
 
@@ -21,17 +21,14 @@ impl Price {
     /// Of a whole graph.
     ///
     /// # Errors
-    /// As [`cost`] and [`layers`], and when the device has no latency for a layer.
+    /// As [`cost`] and [`sum_of_layers`].
     pub fn of(&self, graph: &Graph, facts: &Facts) -> Result<f64> {
-        let device = match self {
-            Self::Count(resource) => return Ok(cost(graph, facts)?.of(*resource) as f64),
-            Self::Latency(device) => device,
-        };
-        let mut sum = 0.0;
-        for layer in layers(graph, facts)? {
-            sum += latency(&**device, &layer.shape)?;
+        match self {
+            Self::Count(resource) => Ok(cost(graph, facts)?.of(*resource) as f64),
+            Self::Latency(device) => {
+                Ok(device.network().at(sum_of_layers(&**device, graph, facts)?))
+            }
         }
-        Ok(sum)
     }
 
     /// What is counted, in the plural.
@@ -61,7 +58,10 @@ impl fmt::Debug for Price {
 }
 
 /// Microseconds of a layer in 32-bit floats.
-pub(super) fn latency(device: &dyn Hardware, shape: &LayerShape) -> Result<f64> {
+///
+/// # Errors
+/// `E0559` when the device has no figures of latency; as [`Hardware::cost`].
+pub fn layer_latency(device: &dyn Hardware, shape: &LayerShape) -> Result<f64> {
     let found = device.cost(shape, FLOAT_BITS, FLOAT_BITS)?.latency_us;
     found.ok_or_else(|| {
         Error::unsupported(format!("`{}` has no figures of latency", device.name()))

@@ -1,7 +1,7 @@
 //! Cost as a function of widths: what a model would cost with other channel counts.
 
 use super::grid::LatencyGrid;
-use super::hardware::{Hardware, LayerKind, layers};
+use super::hardware::{Hardware, LayerKind, NetworkTime, layers};
 use super::{Cost, Price, cost};
 use crate::channels::{Channels, ClassId};
 use crate::graph::{Graph, Index};
@@ -97,12 +97,14 @@ pub struct WidthCost {
     constant: f64,
     terms: Vec<WidthTerm>,
     grids: Vec<LatencyGrid>,
+    /// From the sum of the grids to the time of the network.
+    network: NetworkTime,
 }
 
 impl WidthCost {
     /// The function with these terms.
     pub fn of_terms(constant: f64, terms: Vec<WidthTerm>) -> Self {
-        Self { constant, terms, grids: Vec::new() }
+        Self { constant, terms, ..Self::default() }
     }
 
     /// Sets up the function for what a network is charged for.
@@ -122,9 +124,9 @@ impl WidthCost {
         }
     }
 
-    /// The microseconds that the layers of the graph take a device in 32-bit floats. Layers are asked
-    /// about at up to 33 widths of each side and are linear between; they never get faster by more
-    /// channels.
+    /// The microseconds that the graph takes a device in 32-bit floats, as a [function](Hardware::network)
+    /// of the sum of its layers. Layers are asked about at up to 33 widths of each side and are linear
+    /// between; they never get faster by more channels.
     ///
     /// # Errors
     /// When the device has no latency for a layer of the graph as it is.
@@ -136,20 +138,30 @@ impl WidthCost {
         device: &dyn Hardware,
     ) -> Result<Self> {
         let set_of = set_of_classes(sets);
-        let mut result = Self::default();
+        let mut result = Self { network: device.network(), ..Self::default() };
         for layer in layers(graph, facts)? {
             let node = graph.node(layer.node);
-            let side = |value: Option<ValueId>, full: usize| {
+            let sampler = sets.iter().position(|set| {
+                set.only.iter().any(|&(weight, _)| {
+                    node.inputs.iter().skip(1).any(|&input| input == Some(weight))
+                })
+            });
+            let side = |value: Option<ValueId>, full: usize, sampler: Option<usize>| {
                 let positions = value.and_then(|value| {
                     let last = facts.dims(value)?.len().checked_sub(1)?;
                     let is_product = layer.shape.op == LayerKind::Linear;
                     channels.positions(value, if is_product { last } else { 1 })
                 });
                 let positions = positions.unwrap_or_default();
-                width_axis(full, positions, sets, |class| set_of.get(&class).copied())
+                width_axis(full, positions, sets, |class| match sampler {
+                    Some(set) if sets[set].classes.contains(&class) => Some(set),
+                    _ => set_of.get(&class).copied(),
+                })
             };
-            let sides =
-                (side(node.input(0), layer.shape.cin), side(node.output(0), layer.shape.cout));
+            let sides = (
+                side(node.input(0), layer.shape.cin, sampler),
+                side(node.output(0), layer.shape.cout, None),
+            );
             let is_part = |set: &Scalable| node.output(0).is_some_and(|v| set.part.contains(&v));
             let parts = (0..sets.len()).filter(|&set| is_part(&sets[set])).collect();
             result.grids.push(LatencyGrid::new(device, &layer.shape, sides, parts)?);
@@ -207,8 +219,11 @@ impl WidthCost {
             t.coefficient * t.axes.iter().map(|axis| axis.at(widths)).product::<f64>()
         };
         let terms = self.terms.iter().filter(|term| term.counts(widths));
-        let grids = self.grids.iter().map(|grid| grid.at(widths));
-        self.constant + terms.map(term).sum::<f64>() + grids.sum::<f64>()
+        self.constant + terms.map(term).sum::<f64>() + self.network.at(self.sum_of_layers(widths))
+    }
+
+    fn sum_of_layers(&self, widths: &[usize]) -> f64 {
+        self.grids.iter().map(|grid| grid.at(widths)).sum()
     }
 
     /// The derivative by the width of one set, at the given widths: what one channel of it costs
@@ -226,7 +241,11 @@ impl WidthCost {
                 }
             }
         }
-        slope + self.grids.iter().map(|grid| grid.mean(widths, set)).sum::<f64>()
+        let layers = self.grids.iter().map(|grid| grid.mean(widths, set)).sum::<f64>();
+        match self.grids.is_empty() {
+            true => slope,
+            false => slope + self.network.slope(self.sum_of_layers(widths)) * layers,
+        }
     }
 }
 

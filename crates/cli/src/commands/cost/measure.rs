@@ -1,16 +1,16 @@
 //! `kerf cost measure` and `kerf cost import`.
 
-use super::{CostArgs, usage};
+use super::{CostArgs, networks, usage};
 use crate::commands::{Context, Outcome, engine};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tensor_core::cost::hardware::haq::Released;
 use tensor_core::cost::hardware::measured::{self, Form};
 use tensor_core::cost::hardware::table::{BitsRule, Header, SCHEMA, Table};
 use tensor_core::cost::hardware::{Layer, LayerShape};
-use tensor_core::measure::{Choice, cpu, latency};
+use tensor_core::measure::{Choice, cpu};
 use tensor_core::progress::{self, Progress};
 use tensor_core::text::counted;
 use tensor_core::{Error, Result};
@@ -18,9 +18,8 @@ use tensor_core::{Error, Result};
 /// Times every layer in all its forms, equal ones once. The table is written after each layer.
 pub(super) fn run(args: &CostArgs, cx: &Context) -> Result<Outcome> {
     let target = args.target()?;
-    let (_, layers) = args.layers()?;
+    let (graph, layers) = args.layers()?;
     let engine = engine::foreign(Choice::OnnxRuntime, cx.console)?;
-    let threads = args.shared.threads.map_or(1, usize::from);
     let name = engine.name();
     let (engine_name, version) = name.rsplit_once(' ').unwrap_or((&name, ""));
     let header = Header {
@@ -28,7 +27,7 @@ pub(super) fn run(args: &CostArgs, cx: &Context) -> Result<Outcome> {
         device: cpu::this().name,
         engine: engine_name.to_owned(),
         version: version.to_owned(),
-        threads,
+        threads: args.settings().threads,
         batch: args.batch as usize,
         date: today(),
         bits: BitsRule::NextWider,
@@ -38,17 +37,14 @@ pub(super) fn run(args: &CostArgs, cx: &Context) -> Result<Outcome> {
         false => Table::new(header),
     };
     let shapes = shapes(&layers, &args.widths);
-    let settings = latency::Settings {
-        runs: args.runs as usize,
-        limit: Duration::from_secs(args.limit),
-        threads,
-        ..latency::Settings::default()
-    };
+    let settings = args.settings();
     cx.progress.stage("time layers", shapes.len());
     let mut refused = 0;
     for shape in &shapes {
         progress::check(&cx.progress)?;
-        for forms in [&[Form::Float, Form::Int8][..], &[Form::Int4Weights]] {
+        let all = [&[Form::Float, Form::Int8][..], &[Form::Int4Weights]];
+        let forms: &[&[Form]] = if args.floats { &[&[Form::Float]] } else { &all };
+        for &forms in forms {
             let is_known = |form: &Form| {
                 let (w_bits, a_bits) = form.bits();
                 table.has(shape, w_bits, a_bits)
@@ -68,6 +64,7 @@ pub(super) fn run(args: &CostArgs, cx: &Context) -> Result<Outcome> {
         table.write(target)?;
         cx.progress.item(&format!("{} to {} on {}x{}", shape.cin, shape.cout, shape.h, shape.w));
     }
+    networks::run(args, &graph, &*engine, (&mut table, target), cx)?;
     if refused > 0 {
         let layers = counted(refused, "layer");
         cx.console.warn(&format!("the engine takes no 4-bit weights in {layers}: left out"));

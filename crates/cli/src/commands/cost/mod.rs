@@ -1,6 +1,7 @@
 //! `kerf cost`: what layers cost on a device: show it, measure it here, import it.
 
 mod measure;
+mod networks;
 mod plot;
 mod show;
 
@@ -11,7 +12,9 @@ use crate::units;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tensor_core::cost::hardware::{self, Layer};
+use tensor_core::measure::latency;
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx, run};
 
 /// What to do about costs.
@@ -55,9 +58,12 @@ pub(crate) struct CostArgs {
     #[arg(long)]
     #[serde(skip)]
     resume: bool,
-    /// Also measure other channel counts: shares of each layer's, such as `25%,50%,75%`
+    /// Also measure other channel counts, of layers and of the network: shares such as `25%,50%,75%`
     #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', value_parser = units::parse_kept)]
     widths: Vec<f64>,
+    /// Time layers as floats only, which is all that pruning asks for
+    #[arg(long)]
+    floats: bool,
     /// Samples of a timed run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -106,6 +112,16 @@ impl CostArgs {
 
     fn target(&self) -> Result<&Path> {
         self.output.as_deref().ok_or_else(|| usage("`--output FILE` says where the table goes"))
+    }
+
+    /// How long to measure.
+    fn settings(&self) -> latency::Settings {
+        latency::Settings {
+            runs: self.runs as usize,
+            limit: Duration::from_secs(self.limit),
+            threads: self.shared.threads.map_or(1, usize::from),
+            ..latency::Settings::default()
+        }
     }
 
     /// The model and its layers, for one sample.

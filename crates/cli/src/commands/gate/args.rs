@@ -1,6 +1,6 @@
 //! Flags of gates.
 
-use crate::args::{BudgetArgs, HardwareArgs, RoundTo, describe_budget};
+use crate::args::{BudgetArgs, RoundTo, TimeArgs, describe_budget};
 use crate::{flags, input, units};
 use clap::{Args, ValueEnum};
 use gates_gdp::train::{Gater, Method, Rival, TrainParams};
@@ -10,13 +10,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 use tensor_core::cost::{Price, Resource};
 use tensor_core::train::{Params, Plugin};
 use tensor_core::{Error, ErrorKind, Graph, Result};
-
-/// Heading of the flags that say what is left.
-const BUDGET: &str = "Budget (exactly one)";
 
 /// How channels are switched off.
 #[derive(Debug, Args, Serialize)]
@@ -24,6 +20,9 @@ pub(crate) struct GatesArgs {
     #[command(flatten)]
     #[serde(flatten)]
     budget: BudgetArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    time: TimeArgs,
     #[command(flatten)]
     #[serde(flatten)]
     method: MethodArgs,
@@ -38,13 +37,6 @@ struct MethodArgs {
     /// to multiples
     #[arg(long, value_enum, value_name = "NAME", default_value_t = MethodArg::Gdp)]
     method: MethodArg,
-    /// Share of the time to keep that the layers take a device in 32-bit floats, such as `60%`: by
-    /// `--cost`, a table as `kerf cost measure` writes it, or by `--hardware`
-    #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept, group = "budget", help_heading = BUDGET)]
-    latency: Option<f64>,
-    /// Time at most, such as `12ms`
-    #[arg(long, value_name = "TIME", value_parser = units::parse_time, group = "budget", help_heading = BUDGET)]
-    max_latency: Option<f64>,
     /// Weight of the penalty of the other methods [default: one per method, not tuned]
     #[arg(long, value_name = "WEIGHT")]
     strength: Option<f64>,
@@ -83,10 +75,6 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     keep_channels: Vec<String>,
-    // Last, as its heading would go on.
-    #[command(flatten)]
-    #[serde(flatten)]
-    device: HardwareArgs,
 }
 
 /// `--method`.
@@ -162,32 +150,17 @@ impl GatesArgs {
     /// `E0010` for a device without a budget of time, or the other way round; when its table cannot be
     /// read.
     pub(super) fn price(&self) -> Result<Price> {
-        let method = &self.method;
-        if self.time().is_some() {
-            return Ok(Price::Latency(Arc::from(method.device.open()?)));
-        }
-        if method.device.hardware.is_some() || method.device.cost.is_some() {
-            let message = "a device is given, but no budget of time";
-            return Err(Error::new(ErrorKind::Invalid, "E0010", message).hint(
-                "say how much of its time may be left: `--latency 60%` or `--max-latency 4ms`",
-            ));
-        }
-        Ok(Price::Count(match (self.budget.budget(), method.resource) {
-            (Some(budget), _) => budget.resource,
-            (None, ResourceArg::Macs) => Resource::Macs,
-            (None, ResourceArg::Parameters) => Resource::Parameters,
-        }))
-    }
-
-    /// The budget of time, at most in microseconds.
-    fn time(&self) -> Option<Limit> {
-        let most = self.method.max_latency.map(Limit::AtMost);
-        self.method.latency.map(Limit::Keep).or(most)
+        let budget = self.time.budget()?.or_else(|| self.budget.budget());
+        Ok(match (budget, self.method.resource) {
+            (Some(budget), _) => budget.price,
+            (None, ResourceArg::Macs) => Resource::Macs.into(),
+            (None, ResourceArg::Parameters) => Resource::Parameters.into(),
+        })
     }
 
     /// The goal in words.
     pub(super) fn goal(&self) -> String {
-        match (self.time(), self.budget.budget()) {
+        match (self.time.limit(), self.budget.budget()) {
             (Some(Limit::Keep(share)), _) => format!("keep {} of the time", units::percent(share)),
             (Some(Limit::AtMost(most)), _) => format!("at most {most} microseconds"),
             (None, Some(budget)) => describe_budget(&budget),
@@ -201,7 +174,7 @@ impl GatesArgs {
     /// `E0003` when the table cannot be read.
     pub(crate) fn identity(&self) -> Result<Value> {
         let mut identity = json!(self);
-        if let Some(path) = &self.method.device.cost {
+        if let Some(path) = self.time.table() {
             identity["cost"] = json!(input::sha256(path)?);
         }
         Ok(identity)
@@ -212,7 +185,7 @@ impl GatesArgs {
     /// # Errors
     /// `E0010` when nothing says so.
     pub(super) fn gate_goal(&self) -> Result<Goal> {
-        let limit = self.time().or(self.budget.budget().map(|budget| budget.limit));
+        let limit = self.time.limit().or(self.budget.budget().map(|budget| budget.limit));
         match (limit, self.method.price) {
             (Some(Limit::Keep(share)), _) => Ok(Goal::Keep(share)),
             (Some(Limit::AtMost(most)), _) => Ok(Goal::AtMost(most)),

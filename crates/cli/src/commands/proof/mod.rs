@@ -274,6 +274,11 @@ impl Proof {
         Some((before.latency_us_p50, after.latency_us_p50))
     }
 
+    /// Original against result, by batch size.
+    pub(super) fn latency(&self) -> &[Report] {
+        &self.latency
+    }
+
     /// Adds the goals that were not met.
     fn judge(&mut self, args: &ProofArgs) {
         let failures = &mut self.failures;

@@ -2,7 +2,7 @@
 
 use super::super::proof::ProofArgs;
 use super::widths::WidthsArg;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared};
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared, TimeArgs};
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::Serialize;
@@ -20,6 +20,9 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     #[serde(flatten)]
     budget: BudgetArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    time: TimeArgs,
     #[command(flatten)]
     #[serde(flatten)]
     method: MethodArgs,
@@ -45,7 +48,8 @@ struct MethodArgs {
     /// the selection as the paper has it
     #[arg(long, value_name = "N", default_value_t = 32)]
     exchanges: usize,
-    /// Channels per group: `auto`, `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`. A name is
+    /// Channels per group: `auto`, `layerwise` (by the errors of layers alone, not by what they do to the
+    /// outputs), `uniform`, `NAME=N,...`, or a TOML file of `NAME = N`. A name is
     /// the id or root of a group (`kerf groups`), or a layer or weight: it stands for the channels
     /// that it makes or, where those are not pruned, for those that it reads
     #[arg(long, value_name = "WIDTHS", default_value = "auto")]
@@ -85,13 +89,14 @@ impl PruneArgs {
     pub(super) fn params(&self) -> Result<(PruneParams, Option<Budget>)> {
         let widths = self.method.widths.widths()?;
         let given = matches!(widths, Widths::Given(_));
-        let budget = self.budget.budget();
+        let budget = self.time.budget()?.or_else(|| self.budget.budget());
         let usage = |message: &str| Error::new(ErrorKind::Invalid, "E0010", message);
-        match budget {
+        match &budget {
             None if !given => {
                 return Err(usage("no budget was given").hint(
-                    "say what to keep: `--macs 50%`, `--params 50%` or `--size 60%`, or an upper \
-                     bound with `--max-macs 1.2G`, `--max-params 500k` or `--max-size 4MiB`",
+                    "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or \
+                     an upper bound with `--max-macs 1.2G`, `--max-params 500k`, `--max-size 4MiB` or \
+                     `--max-latency 4ms`",
                 ));
             }
             Some(_) if given => {
@@ -105,7 +110,7 @@ impl PruneArgs {
             selection: SelectionParams::new()
                 .method(&self.method.method)
                 .exchanges(self.method.exchanges),
-            budget: budget.unwrap_or(defaults.budget),
+            budget: budget.clone().unwrap_or(defaults.budget),
             widths,
             round_to: self.method.round_to.channels(),
             may_round_less: self.method.round_to == RoundTo::Auto,

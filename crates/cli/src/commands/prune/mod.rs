@@ -2,9 +2,11 @@
 
 mod args;
 mod plan;
+mod time;
 mod widths;
 
 pub(crate) use args::PruneArgs;
+pub(super) use plan::exceeded;
 
 use super::model::{Model, file_name};
 use super::proof::{self, Judge, Subject};
@@ -87,15 +89,22 @@ impl Task for PruneArgs {
             batch,
             word: "pruned",
         };
-        let missed = budget.as_ref().and_then(|budget| plan::exceeded(budget, &sizes));
+        let missed = budget
+            .as_ref()
+            .and_then(|budget| plan::exceeded(budget, &sizes, pruned.report.time.as_ref()));
         let timed = (!self.no_bench).then_some(&sizes);
         let proof = proof::prove(&subject, &*engine, timed, missed.into_iter().collect(), cx)?;
+        let time = pruned.report.time.clone().map(|time| time::Time::new(time, proof.latency()));
+        if let Some(doubt) = time.as_ref().and_then(time::Time::doubt) {
+            cx.console.warn(&doubt);
+        }
         let text = format!(
-            "{} -> {}\n{heading}\n{}\n{}\n{}\nreplay  {}\n",
+            "{} -> {}\n{heading}\n{}\n{}{}\n{}\nreplay  {}\n",
             file_name(&self.files.model),
             self.files.output.display(),
             report::layers(&pruned.report),
             report::sizes(&sizes, &uncounted),
+            time.as_ref().map_or_else(String::new, time::Time::text),
             proof.text(&sizes, "pruned"),
             cx.replay,
         );
@@ -104,6 +113,7 @@ impl Task for PruneArgs {
             "recipe": recipe,
             "sizes": sizes,
             "uncounted": uncounted,
+            "time": time,
             "pruning": pruned.report,
             "proof": proof,
         });

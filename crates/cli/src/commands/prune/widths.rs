@@ -10,8 +10,10 @@ use tensor_core::{Error, ErrorKind, Result};
 /// Where widths come from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum WidthsArg {
-    /// From error curves.
+    /// From error curves, weighed by effect.
     Auto,
+    /// From error curves alone.
+    Layerwise,
     /// The same share everywhere.
     Uniform,
     /// From the command line.
@@ -26,6 +28,7 @@ impl FromStr for WidthsArg {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => return Ok(Self::Auto),
+            "layerwise" => return Ok(Self::Layerwise),
             "uniform" => return Ok(Self::Uniform),
             _ if !text.contains('=') => return Ok(Self::File(text.into())),
             _ => {}
@@ -50,6 +53,7 @@ impl Serialize for WidthsArg {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => to.serialize_str("auto"),
+            Self::Layerwise => to.serialize_str("layerwise"),
             Self::Uniform => to.serialize_str("uniform"),
             Self::Named(widths) => widths.serialize(to),
             Self::File(path) => path.serialize(to),
@@ -62,6 +66,7 @@ impl WidthsArg {
     pub(super) fn widths(&self) -> Result<Widths> {
         Ok(match self {
             Self::Auto => Widths::Auto,
+            Self::Layerwise => Widths::Layerwise,
             Self::Uniform => Widths::Uniform,
             Self::Named(widths) => Widths::Given(widths.clone()),
             Self::File(path) => Widths::Given(read(path)?),
@@ -72,7 +77,7 @@ impl WidthsArg {
 fn read(path: &Path) -> Result<BTreeMap<String, usize>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Error::io(path, &error)
-            .hint("`--widths` takes `auto`, `uniform`, `NAME=N,...` or a TOML file")
+            .hint("`--widths` takes `auto`, `layerwise`, `uniform`, `NAME=N,...` or a TOML file")
     })?;
     toml::from_str(&text).map_err(|error| {
         let message = format!("{}: {}", path.display(), error.message());
@@ -90,6 +95,7 @@ mod tests {
         let named = BTreeMap::from([("/a=b".to_owned(), 8), ("c".to_owned(), 3)]);
         assert_eq!("/a=b=8,c=3".parse(), Ok(WidthsArg::Named(named)));
         assert_eq!("auto".parse(), Ok(WidthsArg::Auto));
+        assert_eq!("layerwise".parse(), Ok(WidthsArg::Layerwise));
         assert_eq!("w.toml".parse(), Ok(WidthsArg::File("w.toml".into())));
         for bad in ["=8", "a=", "a=0", "a=1,b", "a=-1", "a=1,a=2"] {
             assert!(bad.parse::<WidthsArg>().is_err(), "{bad}");

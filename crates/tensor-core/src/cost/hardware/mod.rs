@@ -15,12 +15,14 @@ pub mod haq;
 mod layer;
 #[cfg(feature = "measure")]
 pub mod measured;
+mod network;
 mod roofline;
 mod size;
 pub mod table;
 
 pub use figures::Figures;
 pub use layer::{Layer, LayerKind, LayerShape, layers};
+pub use network::{NetworkRow, NetworkTime, sum_of_layers};
 pub use table::Table;
 
 use crate::text::near;
@@ -58,6 +60,12 @@ pub trait Hardware: Send + Sync {
     /// `E0554` for numbers of bits that the device does not have; `E0555` when a table has no row.
     fn cost(&self, layer: &LayerShape, weight_bits: u32, activation_bits: u32)
     -> Result<LayerCost>;
+
+    /// The latency of a network in 32-bit floats as a function of the sum of its layers; the sum itself
+    /// where no network was timed.
+    fn network(&self) -> NetworkTime {
+        NetworkTime::default()
+    }
 }
 
 /// A model in the registry.

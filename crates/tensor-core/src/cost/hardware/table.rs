@@ -21,12 +21,21 @@
 //! | `source` | `measured`, or where the figure is from |
 //! | `n`, `std_us` | number of timed runs and their spread (1.4826 times the median absolute deviation) |
 //!
+//! A line with `network` is a whole network, with the sum of its layers by this table and its own latency:
+//!
+//! ```json
+//! {"network":"resnet20 at 50%","layers_us":310.2,"latency_us":365.0,"n":200,"std_us":2.1}
+//! ```
+//!
 //! A layer without a row is interpolated between rows that differ in `cin` and `cout` only, linearly, never
 //! beyond them, and its cost says so. Anything else that is missing is an error.
 
-use super::{FLOAT_BITS, Hardware, LayerCost, LayerKind, LayerShape, weight_bytes};
+use super::{
+    FLOAT_BITS, Hardware, LayerCost, LayerKind, LayerShape, NetworkRow, NetworkTime, weight_bytes,
+};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -125,12 +134,13 @@ pub struct Table {
     header: Header,
     rows: Vec<Row>,
     places: BTreeMap<(LayerShape, u32, u32), usize>,
+    networks: Vec<NetworkRow>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(header: Header) -> Self {
-        Self { header, rows: Vec::new(), places: BTreeMap::new() }
+        Self { header, rows: Vec::new(), places: BTreeMap::new(), networks: Vec::new() }
     }
 
     /// What it is of.
@@ -141,6 +151,26 @@ impl Table {
     /// Its rows, in the order in which they came.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// The networks that were timed as a whole.
+    pub fn networks(&self) -> &[NetworkRow] {
+        &self.networks
+    }
+
+    /// Adds a network that was timed as a whole.
+    ///
+    /// # Errors
+    /// `E0556` when it is there already, or a figure is no time.
+    pub fn push_network(&mut self, row: NetworkRow) -> Result<()> {
+        if !row.is_valid() {
+            return Err(damaged(format!("a figure of network `{}` is no time", row.network)));
+        }
+        if self.networks.iter().any(|other| other.network == row.network) {
+            return Err(damaged(format!("network `{}` is there twice", row.network)));
+        }
+        self.networks.push(row);
+        Ok(())
     }
 
     /// Does it have that row?
@@ -197,10 +227,14 @@ impl Table {
         }
         let mut table = Self::new(header);
         for (at, line) in lines {
-            let row: Row = serde_json::from_str(line)
-                .map_err(|error| damaged(format!("line {} is no row: {error}", at + 1)))?;
+            let no_row = |error| damaged(format!("line {} is no row: {error}", at + 1));
             let place = |error: Error| damaged(format!("line {}: {}", at + 1, error.message()));
-            table.push(row).map_err(place)?;
+            let row: Value = serde_json::from_str(line).map_err(no_row)?;
+            match row.get("network") {
+                Some(_) => table.push_network(serde_json::from_value(row).map_err(no_row)?),
+                None => table.push(serde_json::from_value(row).map_err(no_row)?),
+            }
+            .map_err(place)?;
         }
         Ok(table)
     }
@@ -213,6 +247,10 @@ impl Table {
         let failed = |error: serde_json::Error| Error::internal(error.to_string());
         let mut text = serde_json::to_string(&self.header).map_err(failed)? + "\n";
         for row in &self.rows {
+            text.push_str(&serde_json::to_string(row).map_err(failed)?);
+            text.push('\n');
+        }
+        for row in &self.networks {
             text.push_str(&serde_json::to_string(row).map_err(failed)?);
             text.push('\n');
         }
@@ -319,6 +357,10 @@ impl Hardware for Table {
             interpolated,
         })
     }
+
+    fn network(&self) -> NetworkTime {
+        NetworkTime::through(&self.networks)
+    }
 }
 
 fn describe(row: &Row) -> String {
@@ -393,9 +435,22 @@ mod tests {
 
     #[test]
     fn lines_read_back() {
-        let table = table(BitsRule::NextWider);
+        let mut table = table(BitsRule::NextWider);
+        let network = NetworkRow {
+            network: "n".to_owned(),
+            layers_us: 2.0,
+            latency_us: 3.0,
+            n: 1,
+            std_us: 0.0,
+        };
+        table.push_network(network.clone()).unwrap();
+        assert_eq!(table.push_network(network.clone()).unwrap_err().code(), "E0556");
+        let void = NetworkRow { network: "m".to_owned(), layers_us: 0.0, ..network };
+        assert_eq!(table.push_network(void).unwrap_err().code(), "E0556");
+        assert_eq!(table.network().at(4.0), 6.0);
         let again = Table::parse(&table.to_text().unwrap()).unwrap();
         assert_eq!((again.header(), again.rows()), (table.header(), table.rows()));
+        assert_eq!(again.networks(), table.networks());
     }
 
     #[test]

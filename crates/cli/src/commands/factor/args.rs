@@ -1,0 +1,85 @@
+//! Flags of `kerf factor`.
+
+use super::super::proof::ProofArgs;
+use crate::args::{BudgetArgs, DataArgs, ModelArgs, SamplingArgs, Shared, TimeArgs};
+use clap::Args;
+use lasso_prune::{Budget, FactorParams};
+use serde::Serialize;
+use tensor_core::{Error, ErrorKind, Result};
+
+/// Arguments of `kerf factor`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct FactorArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) files: ModelArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    kinds: KindArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) proof: ProofArgs,
+    /// Do not measure latency
+    #[arg(long, help_heading = "Proof")]
+    pub(super) no_bench: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// Into what convolutions are factorized.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Method")]
+struct KindArgs {
+    /// Convolutions of `k x k` become `k x 1` and `1 x k` [default: with --channel]
+    #[arg(long)]
+    spatial: bool,
+    /// Convolutions become one of fewer outputs and a `1 x 1` one [default: with --spatial]
+    #[arg(long)]
+    channel: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl FactorArgs {
+    /// The budget.
+    ///
+    /// # Errors
+    /// `E0010` without one.
+    pub(super) fn budget(&self) -> Result<Budget> {
+        self.time.budget()?.or_else(|| self.budget.budget()).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "E0010", "no budget was given").hint(
+                "say what to keep: `--macs 50%`, `--params 50%`, `--size 60%` or `--latency 60%`, or an \
+                 upper bound with `--max-macs 1.2G`",
+            )
+        })
+    }
+
+    /// The parameters.
+    ///
+    /// # Errors
+    /// As [`budget`](Self::budget).
+    pub(super) fn params(&self) -> Result<FactorParams> {
+        let KindArgs { spatial, channel, .. } = self.kinds;
+        let defaults = FactorParams::default();
+        Ok(FactorParams {
+            budget: self.budget()?,
+            spatial: spatial || !channel,
+            channel: channel || !spatial,
+            positions: self.kinds.sampling.positions(),
+            seed: self.shared.seed,
+            memory: self.kinds.sampling.memory(),
+            ..defaults
+        })
+    }
+}
