@@ -55,7 +55,7 @@ fn no_share_within_reach_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("front");
     let own = ["--shares", "0.01%", "--json", "-o", output.to_str().unwrap()];
-    let run = kerf(&[&["pareto", VGG][..], &DATA, &own].concat()).exits(2);
+    let run = kerf(&[&["pareto", VGG][..], &DATA, &own].concat()).exits(1);
     let document: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(document["error"]["code"], "E0140");
 }

@@ -20,7 +20,7 @@ use tensor_core::cost::{Price, Resource};
 use tensor_core::measure::Choice;
 use tensor_core::measure::compare;
 use tensor_core::progress;
-use tensor_core::{Error, Result, files, onnx};
+use tensor_core::{Error, ErrorKind, Result, files, onnx};
 
 /// Arguments of `kerf pareto`.
 #[derive(Debug, Args, Serialize)]
@@ -117,7 +117,7 @@ impl Task for ParetoArgs {
             points.push(Point::new(share, path, &pruned, comparison));
         }
         if points.is_empty() {
-            return Err(Error::invalid("no share can be met").code_is("E0140").hint(
+            return Err(Error::new(ErrorKind::Infeasible, "E0140", "no share can be met").hint(
                 "ask for larger `--shares`; `kerf groups MODEL` explains what cannot be pruned",
             ));
         }
