@@ -5,8 +5,8 @@ use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
 use crate::{input, interrupt, output, recipe, resume, shell, threads};
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, FromArgMatches};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,7 @@ pub(crate) fn tool() -> Value {
 /// Runs the command line.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     let wants_json = arguments.iter().any(|argument| argument == "--json");
-    let parsed = Cli::parser()
-        .try_get_matches_from(&arguments)
-        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
-    let (matches, cli) = match parsed {
+    let (matches, cli) = match Cli::read(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, wants_json).into(),
     };

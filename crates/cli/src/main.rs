@@ -23,6 +23,7 @@ mod shell;
 mod table;
 mod threads;
 mod units;
+mod written;
 
 use std::process::ExitCode;
 

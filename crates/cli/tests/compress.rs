@@ -14,9 +14,13 @@ use std::time::Duration;
 const MODEL: &str = "fixtures/models/vgg7_fmnist_bn.onnx";
 
 fn arguments(output: &Path, more: &[&str]) -> Vec<String> {
+    holding_out("100", output, more)
+}
+
+fn holding_out(count: &str, output: &Path, more: &[&str]) -> Vec<String> {
     let output = output.display().to_string();
     let data = ["--data", "fixtures/data/train-1k-images-idx3-ubyte.gz", "--samples", "64"];
-    let prepared = ["--preprocess", "fixtures/preprocess/fmnist.json", "--hold-out", "100"];
+    let prepared = ["--preprocess", "fixtures/preprocess/fmnist.json", "--hold-out", count];
     let parts = [&["compress", MODEL, "-o", &output][..], &data, &prepared, more];
     parts.concat().into_iter().map(str::to_owned).collect()
 }
@@ -88,13 +92,13 @@ fn the_plan_needs_no_trial() {
 fn what_cannot_be_done_is_said_first() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("small.onnx");
-    for (more, code, part) in [
-        (&[][..], "E0010", "no goal was given"),
-        (&["--size", "20%", "--train"], "E0205", "too few to train on"),
-        (&["--size", "0.2"], "", "expected the share to keep"),
-        (&["--size", "20%", "--time", "10"], "", "expected a length of time"),
+    for (held_out, more, code, part) in [
+        ("100", &[][..], "E0010", "no goal was given"),
+        ("900", &["--size", "20%", "--train"], "E0205", "100 samples are too few to train on"),
+        ("100", &["--size", "0.2"], "", "expected the share to keep"),
+        ("100", &["--size", "20%", "--time", "10"], "", "expected a length of time"),
     ] {
-        let refused = run(&arguments(&output, more)).exits(2);
+        let refused = run(&holding_out(held_out, &output, more)).exits(2);
         assert!(refused.stderr.contains(code), "{code} in {}", refused.stderr);
         assert!(refused.stderr.contains(part), "{part} in {}", refused.stderr);
         assert!(!output.exists(), "{more:?}");

@@ -112,9 +112,19 @@ impl DataArgs {
         fills_batch(set, batch)
     }
 
+    /// Opens all samples for a model, whatever part of them is to be taken.
+    pub(crate) fn open_all(&self, graph: &Graph) -> Result<Dataset> {
+        self.open_path(&self.data, self.labels_apart(), graph)
+    }
+
+    /// Are the class numbers those that belong to the samples?
+    pub(crate) fn has_own_labels(&self) -> bool {
+        self.labels.as_deref() == Some(Path::new(OWN_LABELS))
+    }
+
     /// The file of class numbers, where it was named.
     fn labels_apart(&self) -> Option<PathBuf> {
-        self.labels.clone().filter(|path| path != Path::new(OWN_LABELS))
+        self.labels.clone().filter(|_| !self.has_own_labels())
     }
 
     /// Were class numbers given?
@@ -129,7 +139,7 @@ impl DataArgs {
 
     /// Opens the samples for a model, `--samples` of them, without those that are held out.
     pub(crate) fn open(&self, graph: &Graph, seed: u64) -> Result<Dataset> {
-        let set = self.open_path(&self.data, self.labels_apart(), graph)?;
+        let set = self.open_all(graph)?;
         let set = match self.held_out_count(&set)? {
             Some(count) => set.shuffled(seed).without_first(count),
             None => set,
@@ -142,12 +152,24 @@ impl DataArgs {
 
     /// Opens the samples that `--hold-out` keeps apart, if it was given.
     pub(crate) fn open_held_out(&self, graph: &Graph, seed: u64) -> Result<Option<Dataset>> {
-        let set = self.open_path(&self.data, self.labels_apart(), graph)?;
+        if self.hold_out.is_none() {
+            return Ok(None);
+        }
+        let set = self.open_all(graph)?;
         let count = self.held_out_count(&set)?;
         Ok(count.map(|count| set.shuffled(seed).first(count)))
     }
 
-    fn held_out_count(&self, set: &Dataset) -> Result<Option<usize>> {
+    /// Opens what is to be judged: the samples that `--hold-out` keeps apart, or `--samples` of all.
+    pub(crate) fn open_judged(&self, graph: &Graph, seed: u64) -> Result<Dataset> {
+        match self.open_held_out(graph, seed)? {
+            Some(set) => Ok(set),
+            None => self.open(graph, seed),
+        }
+    }
+
+    /// How many samples `--hold-out` keeps apart, if it was given.
+    pub(crate) fn held_out_count(&self, set: &Dataset) -> Result<Option<usize>> {
         let Some(count) = self.hold_out.map(|count| count as usize) else { return Ok(None) };
         if count < set.len() {
             return Ok(Some(count));

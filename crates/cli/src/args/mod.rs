@@ -3,9 +3,11 @@
 
 mod budget;
 mod data;
+mod evaluation;
 mod goal;
 mod hardware;
 mod model;
+mod pin;
 mod rise;
 mod round_to;
 mod sampling;
@@ -15,9 +17,11 @@ mod time;
 
 pub(crate) use budget::{BudgetArgs, describe as describe_budget};
 pub(crate) use data::{DataArgs, fixed_batch};
-pub(crate) use goal::GoalArgs;
+pub(crate) use evaluation::EvaluationArgs;
+pub(crate) use goal::{GoalArgs, Limit, Spent, Weighed};
 pub(crate) use hardware::HardwareArgs;
 pub(crate) use model::ModelArgs;
+pub(crate) use pin::parse_pin;
 pub(crate) use rise::RiseArgs;
 pub(crate) use round_to::RoundTo;
 pub(crate) use sampling::SamplingArgs;
@@ -25,7 +29,8 @@ pub(crate) use shared::{ColorChoice, OnUnsupported, Shared};
 pub(crate) use time::TimeArgs;
 
 use crate::commands::{Command, Task};
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use std::ffi::OsString;
 
 /// ONNX in, a smaller and faster ONNX out, with proof of what was done
 ///
@@ -83,6 +88,16 @@ impl Cli {
                 labels.num_args(0..=1).default_missing_value(data::OWN_LABELS).help(help)
             })
         })
+    }
+
+    /// Reads a command line, from `kerf` on.
+    ///
+    /// # Errors
+    /// What the parser says of it; help and version, too.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<(ArgMatches, Self), clap::Error> {
+        let matches = Self::parser().try_get_matches_from(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        Ok((matches, cli))
     }
 
     /// What was asked for.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// Flags of methods that walk through a network on calibration data.
 #[derive(Debug, Clone, Args, Serialize)]
+#[command(next_help_heading = "Method")]
 pub(crate) struct SamplingArgs {
     /// Output positions sampled per image and layer [default: 20 to 80, or 16 rows per input column]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -46,7 +46,7 @@ impl Task for EvalArgs {
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let graph = onnx::read(&self.model)?;
-        let set = self.data.open(&graph, self.shared.seed)?;
+        let set = self.data.open_judged(&graph, self.shared.seed)?;
         for note in set.notes() {
             cx.console.detail(note);
         }

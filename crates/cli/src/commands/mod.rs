@@ -15,6 +15,7 @@ mod latency;
 mod layerwise;
 mod model;
 mod new;
+mod one_shot;
 mod pack;
 mod pareto;
 mod proof;

@@ -4,7 +4,7 @@ use super::{Context, Outcome, Task};
 use crate::app;
 use crate::args::{Cli, Shared};
 use crate::{resume, shell};
-use clap::{Args, FromArgMatches};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use std::ffi::OsString;
@@ -42,9 +42,7 @@ impl Task for ResumeArgs {
         std::env::set_current_dir(&remembered.directory)
             .map_err(|error| Error::io(&remembered.directory, &error))?;
         cx.console.note(&line);
-        let matches = Cli::parser().try_get_matches_from(&arguments);
-        let parsed = matches.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
-        let (matches, cli) = parsed.map_err(|error| {
+        let (matches, cli) = Cli::read(&arguments).map_err(|error| {
             let message = format!("{}: {error}", self.folder.display());
             Error::new(ErrorKind::Invalid, "E0413", message.trim_end())
         })?;

@@ -62,7 +62,7 @@ impl Task for VerifyArgs {
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let (a, b) = (onnx::read(&self.reference)?, onnx::read(&self.candidate)?);
-        let set = self.data.open(&a, self.shared.seed)?;
+        let set = self.data.open_judged(&a, self.shared.seed)?;
         let set = self.data.whole_batches(set, &a, cx.console)?;
         let mut first = self.engine.load(&self.reference, &a, &self.shared, cx.console)?;
         let mut second = self.engine.load(&self.candidate, &b, &self.shared, cx.console)?;

@@ -21,7 +21,8 @@ pub(crate) struct Kind {
     pub(crate) made: Made,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
+    Kind { name: "factor", made: Made::Model },
     Kind { name: "prune", made: Made::Model },
     Kind { name: "gate", made: Made::Model },
     Kind { name: "sparsify", made: Made::Model },

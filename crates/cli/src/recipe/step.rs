@@ -3,8 +3,9 @@
 use super::flags;
 use super::kind::{self, Made};
 use super::{Recipe, Table, invalid};
+use crate::app::{self, Finished};
 use crate::args::Cli;
-use clap::FromArgMatches;
+use crate::console::Console;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tensor_core::text::near;
@@ -49,6 +50,19 @@ pub(crate) struct Call {
     pub(crate) arguments: Vec<OsString>,
     /// What it will write.
     pub(crate) output: PathBuf,
+}
+
+impl Call {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub(crate) fn run(&self, console: &Console) -> Result<Finished> {
+        // Steps were read before the first one ran.
+        let (matches, cli) =
+            Cli::read(&self.arguments).map_err(|error| Error::internal(error.to_string()))?;
+        app::execute(cli.task(), &matches, &self.arguments, console)
+    }
 }
 
 impl Step {
@@ -96,9 +110,8 @@ impl Step {
             threads: None,
         };
         let call = self.call(&place)?;
-        let matches = Cli::parser().try_get_matches_from(&call.arguments);
-        let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-        let cli = parsed.map_err(|error| flags::refusal(&error, &self.title()))?;
+        let read = Cli::read(&call.arguments);
+        let (_, cli) = read.map_err(|error| flags::refusal(&error, &self.title()))?;
         cli.task().check().map_err(|error| {
             let message = format!("{}: {}", self.title(), error.message());
             Error::new(ErrorKind::Invalid, "E0012", message)

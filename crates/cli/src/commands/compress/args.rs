@@ -1,6 +1,6 @@
 //! Flags of `kerf compress`.
 
-use crate::args::{DataArgs, GoalArgs, Shared};
+use crate::args::{DataArgs, EvaluationArgs, GoalArgs, Shared};
 use crate::units;
 use clap::Args;
 use serde::Serialize;
@@ -25,12 +25,9 @@ pub(crate) struct CompressArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) data: DataArgs,
-    /// Samples to judge trials on [default: a fifth of the samples, 1000 at most, held out]
-    #[arg(long, value_name = "PATH", group = "evaluation", help_heading = "Data options")]
-    pub(super) eval_data: Option<PathBuf>,
-    /// Class numbers of these samples, where they are apart
-    #[arg(long, value_name = "PATH", requires = "eval_data", help_heading = "Data options")]
-    pub(super) eval_labels: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) evaluation: EvaluationArgs,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) goal: GoalArgs,

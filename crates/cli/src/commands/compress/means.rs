@@ -14,8 +14,8 @@ const HELD_OUT: usize = 1000;
 /// Fewest samples of which some are held out: below, each is needed for calibration.
 const FEW: usize = 20;
 
-/// Fewest samples to train on.
-const TRAINED: usize = 1000;
+/// Fewest samples to train on: a pass over fewer is a step or two.
+const TRAINED: usize = 256;
 
 /// Passes where there is no limit of time.
 const EPOCHS: u32 = 2;
@@ -42,7 +42,14 @@ impl Flags {
     /// # Errors
     /// When the samples cannot be read.
     pub(super) fn of(args: &CompressArgs, graph: &Graph, cx: &Context) -> Result<(Self, usize)> {
-        let set = args.data.open(graph, args.shared.seed)?;
+        let all = args.data.open_all(graph)?;
+        if args.data.labels_are_given() && !all.has_labels() {
+            let message = "the samples have no labels to train by";
+            return Err(Error::new(ErrorKind::Invalid, "E0207", message).hint(
+                "name them with `--labels PATH`, use one sub-folder per class, or train with the original \
+                 as the only teacher, by `--train`",
+            ));
+        }
         let mut data = flags_of::<JudgedArgs>(&cx.given);
         let mut calibration = Table::new();
         for key in ["samples", "batch"] {
@@ -50,8 +57,11 @@ impl Flags {
                 calibration.insert(key.into(), value);
             }
         }
-        let mut count = set.len();
-        if args.eval_data.is_none() && !data.contains_key("hold_out") {
+        if args.data.has_own_labels() {
+            data.remove("labels");
+        }
+        let mut count = all.len() - args.data.held_out_count(&all)?.unwrap_or(0);
+        if args.evaluation.eval_data.is_none() && !data.contains_key("hold_out") {
             if count >= FEW {
                 let held_out = (count / 5).min(HELD_OUT);
                 cx.console.note(&format!(

@@ -14,7 +14,7 @@ use super::{Context, Outcome, Task, Verdict};
 use crate::args::Shared;
 use crate::input;
 use crate::output::{self, Target};
-use crate::resume;
+use crate::{resume, written};
 use search::Search;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ impl Task for CompressArgs {
             return search::plan(self, &output, &folder, cx);
         }
         output::check(Target::Folder(&folder), &[&self.model])?;
-        let force = self.force || search::wrote(&folder, &output);
+        let force = self.force || written::is_own(Some(&folder), &output);
         output::check(Target::File { path: &output, force }, &[&self.model])?;
         resume::remember(&folder, cx.arguments)?;
         let mut search = Search::open(self, &output, &folder, cx)?;

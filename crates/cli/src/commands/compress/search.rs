@@ -7,11 +7,8 @@ use super::means::{self, Flags};
 use super::propose::{self, Means};
 use super::trial::Trial;
 use super::variant::Variant;
-use crate::app;
-use crate::args::Cli;
-use crate::input;
 use crate::recipe::{Place, Recipe, Table};
-use clap::FromArgMatches;
+use crate::{input, written};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,16 +58,6 @@ pub(super) fn plan(
         text,
         json!({ "dry_run": true, "first": variant, "steps": first.result["steps"] }),
     ))
-}
-
-/// Did the run in the folder write this output?
-pub(super) fn wrote(folder: &Path, output: &Path) -> bool {
-    fs::read_to_string(note(folder))
-        .is_ok_and(|known| input::sha256(output).is_ok_and(|hash| hash == known))
-}
-
-fn note(folder: &Path) -> PathBuf {
-    folder.join("output.sha256")
 }
 
 fn pipeline<'a>(
@@ -198,11 +185,8 @@ impl<'a> Search<'a> {
         let steps = recipe.steps()?;
         let step = steps.first().ok_or_else(|| Error::internal("a pilot without a step"))?;
         let call = step.call(&place)?;
-        let matches = Cli::parser().try_get_matches_from(&call.arguments);
-        let parsed = matches.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
-        let (matches, cli) = parsed.map_err(|error| Error::internal(error.to_string()))?;
         let start = Instant::now();
-        app::execute(cli.task(), &matches, &call.arguments, self.cx.console)?;
+        call.run(self.cx.console)?;
         let seconds = start.elapsed().as_secs_f64();
         let pass = seconds * self.samples as f64 / PILOT as f64;
         self.journal.append(&json!({ "seconds_per_epoch": pass }))?;
@@ -252,8 +236,7 @@ impl<'a> Search<'a> {
         let made = folder.join("model.onnx");
         let bytes = fs::read(&made).map_err(|error| Error::io(&made, &error))?;
         // First the note: what is written next is ours.
-        let hash = best.sha256.clone().unwrap_or_default();
-        write_whole(&note(self.folder), |part| fs::write(part, hash))?;
+        written::remember(self.folder, &made)?;
         write_whole(self.output, |part| fs::write(part, bytes))?;
         let pipeline =
             pipeline(self.args, &self.flags, &best.variant, self.output.to_owned(), folder);
@@ -273,8 +256,9 @@ fn identity(args: &CompressArgs, flags: &Flags) -> Result<Map<String, Value>> {
     identity.insert("version".into(), env!("CARGO_PKG_VERSION").into());
     identity.insert("model".into(), input::sha256(&args.model)?.into());
     identity.insert("data".into(), input::fingerprint(args.data.path())?.into());
-    let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
+    let eval_data = args.evaluation.eval_data.as_deref().map(input::fingerprint).transpose()?;
     identity.insert("eval_data".into(), json!(eval_data));
+    identity.insert("preparation".into(), args.data.preparation()?);
     identity.insert("flags".into(), json!([flags.data, flags.calibration, flags.goal]));
     let effort = json!([args.trains(), args.epochs, args.time, args.trials]);
     identity.insert("effort".into(), effort);

@@ -30,9 +30,9 @@ pub(super) fn report(
         };
         table.row([
             trial.variant.name(),
-            share(measured.map(|m| float(m.file_bytes))),
-            share(measured.and_then(|m| m.latency_us)),
-            share(measured.map(|m| float(m.macs))),
+            share(measured.map(|m| float(m.weighed.file_bytes))),
+            share(measured.and_then(|m| m.weighed.latency_us)),
+            share(measured.map(|m| float(m.weighed.macs))),
             measured.map_or("-".to_owned(), |_| format!("{:.2}", 100.0 * trial.lost())),
             format!("{:.1}", trial.seconds),
             goals.to_owned(),

@@ -2,7 +2,7 @@
 
 use super::super::run::Measured;
 use super::variant::Variant;
-use crate::args::GoalArgs;
+use crate::args::{GoalArgs, Limit};
 use serde::{Deserialize, Serialize};
 
 /// A trial that has ended, as its line in the journal.
@@ -19,44 +19,25 @@ pub(super) struct Trial {
     pub(super) sha256: Option<String>,
 }
 
-/// Shares of what is allowed: 1 is just enough, more is too much. Absent where nothing is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Excess {
-    pub(super) size: Option<f64>,
-    pub(super) latency: Option<f64>,
-    pub(super) macs: Option<f64>,
-}
-
-impl Excess {
-    /// Of what was measured. A latency that could not be measured is not met.
-    pub(super) fn of(goal: &GoalArgs, measured: &Measured) -> Self {
-        let share = |(before, after): (f64, f64), kept: Option<f64>, most: Option<f64>| {
-            let allowed = [kept.map(|kept| kept * before), most].into_iter().flatten();
-            allowed.map(|allowed| after / allowed).reduce(f64::max)
-        };
-        let float = |(before, after): (u64, u64)| (before as f64, after as f64);
-        let most = goal.max_size.map(|bytes| bytes as f64);
-        let latency = match measured.latency_us {
-            Some(times) => share(times, goal.latency, goal.max_latency),
-            None => goal.is_timed().then_some(f64::INFINITY),
-        };
-        Self {
-            size: share(float(measured.file_bytes), goal.size, most),
-            latency,
-            macs: share(float(measured.macs), goal.macs, None),
-        }
-    }
-
-    /// The largest; 0 where nothing is asked.
-    pub(super) fn worst(&self) -> f64 {
-        [self.size, self.latency, self.macs].into_iter().flatten().fold(0.0, f64::max)
-    }
-}
-
 impl Trial {
-    /// How much of what is allowed it takes.
-    pub(super) fn excess(&self, goal: &GoalArgs) -> Option<Excess> {
-        self.measured.as_ref().map(|measured| Excess::of(goal, measured))
+    /// What it takes of each resource that there is a goal for; `None` where it could not be made.
+    pub(super) fn limits(&self, goal: &GoalArgs) -> Option<Vec<Limit>> {
+        self.measured.as_ref().map(|measured| goal.limits(&measured.weighed))
+    }
+
+    /// The limit that it is worst at; `None` where there is none.
+    pub(super) fn worst(&self, goal: &GoalArgs) -> Option<Limit> {
+        let limits = self.limits(goal)?.into_iter();
+        limits.max_by(|a, b| a.excess().total_cmp(&b.excess()))
+    }
+
+    /// The share of what is allowed, of the resource that it is worst at; 0 where nothing is asked,
+    /// infinite where it could not be made.
+    pub(super) fn excess(&self, goal: &GoalArgs) -> f64 {
+        match &self.measured {
+            Some(_) => self.worst(goal).map_or(0.0, |limit| limit.excess()),
+            None => f64::INFINITY,
+        }
     }
 
     /// Was every goal met?
@@ -76,17 +57,16 @@ impl Trial {
     fn weight(&self) -> f64 {
         let Some(measured) = &self.measured else { return f64::INFINITY };
         let ratio = |(before, after): (f64, f64)| after / before.max(f64::MIN_POSITIVE);
-        let (before, after) = measured.file_bytes;
-        ratio((before as f64, after as f64)) * measured.latency_us.map_or(1.0, ratio)
+        let (before, after) = measured.weighed.file_bytes;
+        ratio((before as f64, after as f64)) * measured.weighed.latency_us.map_or(1.0, ratio)
     }
 
     /// Is it a better result than another one?
     pub(super) fn beats(&self, other: &Self, goal: &GoalArgs) -> bool {
         let rank = |trial: &Self| -> [f64; 3] {
             let met = if trial.meets() { 0.0 } else { 1.0 };
-            let excess = trial.excess(goal).map_or(f64::INFINITY, |excess| excess.worst());
             match goal.is_resource() {
-                true => [met, excess.max(1.0), trial.lost()],
+                true => [met, trial.excess(goal).max(1.0), trial.lost()],
                 false if trial.meets() => [met, trial.weight(), trial.lost()],
                 false => [met, trial.lost(), trial.weight()],
             }

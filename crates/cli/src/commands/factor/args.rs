@@ -1,7 +1,7 @@
 //! Flags of `kerf factor`.
 
-use super::super::proof::ProofArgs;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, SamplingArgs, Shared, TimeArgs};
+use super::super::one_shot::OneShotArgs;
+use crate::args::{BudgetArgs, TimeArgs};
 use clap::Args;
 use lasso_prune::{Budget, FactorParams};
 use serde::Serialize;
@@ -10,12 +10,6 @@ use tensor_core::{Error, ErrorKind, Result};
 /// Arguments of `kerf factor`.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct FactorArgs {
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) files: ModelArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) data: DataArgs,
     #[command(flatten)]
     #[serde(flatten)]
     budget: BudgetArgs,
@@ -27,13 +21,10 @@ pub(crate) struct FactorArgs {
     kinds: KindArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) proof: ProofArgs,
+    pub(super) common: OneShotArgs,
     /// Do not measure latency
     #[arg(long, help_heading = "Proof")]
     pub(super) no_bench: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) shared: Shared,
 }
 
 /// Into what convolutions are factorized.
@@ -46,9 +37,6 @@ struct KindArgs {
     /// Convolutions become one of fewer outputs and a `1 x 1` one [default: with --spatial]
     #[arg(long)]
     channel: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    sampling: SamplingArgs,
 }
 
 impl FactorArgs {
@@ -70,15 +58,16 @@ impl FactorArgs {
     /// # Errors
     /// As [`budget`](Self::budget).
     pub(super) fn params(&self) -> Result<FactorParams> {
-        let KindArgs { spatial, channel, .. } = self.kinds;
+        let KindArgs { spatial, channel } = self.kinds;
+        let common = &self.common;
         let defaults = FactorParams::default();
         Ok(FactorParams {
             budget: self.budget()?,
             spatial: spatial || !channel,
             channel: channel || !spatial,
-            positions: self.kinds.sampling.positions(),
-            seed: self.shared.seed,
-            memory: self.kinds.sampling.memory(),
+            positions: common.sampling.positions(),
+            seed: common.shared.seed,
+            memory: common.sampling.memory(),
             ..defaults
         })
     }

@@ -4,9 +4,11 @@ mod front;
 mod plot;
 
 use super::model::{Model, file_name};
-use super::proof::{Judge, ProofArgs};
+use super::proof::Judge;
 use super::{Context, Outcome, Task, engine, samples};
-use crate::args::{DataArgs, HardwareArgs, OnUnsupported, RoundTo, SamplingArgs, Shared};
+use crate::args::{
+    DataArgs, EvaluationArgs, HardwareArgs, OnUnsupported, RoundTo, SamplingArgs, Shared,
+};
 use crate::output::Target;
 use crate::units;
 use clap::{Args, ValueEnum};
@@ -50,7 +52,7 @@ pub(crate) struct ParetoArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    proof: ProofArgs,
+    evaluation: EvaluationArgs,
     #[command(flatten)]
     #[serde(flatten)]
     shared: Shared,
@@ -88,7 +90,12 @@ impl Task for ParetoArgs {
         let graph = &model.graph;
         let set = samples::calibration(&self.data, &self.shared, graph, cx)?;
         let batch = samples::batch(&self.data, &model)?;
-        let judge = Judge { data: &self.data, proof: &self.proof, shared: &self.shared };
+        let judge = Judge {
+            data: &self.data,
+            evaluation: &self.evaluation,
+            asserts_drop: false,
+            shared: &self.shared,
+        };
         let judged = judge.samples(graph, &set, cx.console)?;
         let batches = samples::arrays(graph, &set, batch, &cx.progress)?;
         let engine = engine::foreign(Choice::Auto, cx.console)?;

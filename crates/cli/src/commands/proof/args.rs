@@ -3,7 +3,6 @@
 use crate::units;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// What is proved about the result.
 #[derive(Debug, Args, Serialize)]
@@ -15,12 +14,6 @@ pub(crate) struct ProofArgs {
     /// Largest difference between the engines, relative to the output range
     #[arg(long, value_name = "RATIO", default_value_t = 1e-3)]
     pub(crate) tolerance: f64,
-    /// Samples to evaluate on [default: 128 of the calibration samples; all with `--assert-max-drop`]
-    #[arg(long, value_name = "PATH", group = "evaluation")]
-    pub(crate) eval_data: Option<PathBuf>,
-    /// Class numbers of the evaluation samples, where they are apart
-    #[arg(long, value_name = "PATH", requires = "eval_data")]
-    pub(crate) eval_labels: Option<PathBuf>,
     /// Exit 1 when top-1 accuracy drops by more points than this, such as `0.5%`
     #[arg(long, value_name = "POINTS", value_parser = units::parse_percentage)]
     pub(crate) assert_max_drop: Option<f64>,

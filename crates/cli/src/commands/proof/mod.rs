@@ -9,7 +9,7 @@ use super::latency::{self, Plan, Timed};
 use super::layerwise::{self, Layerwise};
 use super::model::{file_name, unknown};
 use super::{Context, samples};
-use crate::args::{DataArgs, ModelArgs, Shared};
+use crate::args::{DataArgs, EvaluationArgs, ModelArgs, Shared};
 use crate::console::Console;
 use crate::report::{self, Change, Sizes, Weight};
 use serde::Serialize;
@@ -69,7 +69,9 @@ struct Evaluation {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge<'a> {
     pub(super) data: &'a DataArgs,
-    pub(super) proof: &'a ProofArgs,
+    pub(super) evaluation: &'a EvaluationArgs,
+    /// Must samples have labels, to assert a drop of accuracy?
+    pub(super) asserts_drop: bool,
     pub(super) shared: &'a Shared,
 }
 
@@ -81,20 +83,22 @@ impl Judge<'_> {
         calibration: &Dataset,
         console: &Console,
     ) -> Result<Dataset> {
-        let apart = match &self.proof.eval_data {
-            Some(path) => Some(self.data.open_path(path, self.proof.eval_labels.clone(), graph)?),
+        let apart = match &self.evaluation.eval_data {
+            Some(path) => {
+                Some(self.data.open_path(path, self.evaluation.eval_labels.clone(), graph)?)
+            }
             None => self.data.open_held_out(graph, self.shared.seed)?,
         };
         let set = match apart {
             Some(set) => self.data.whole_batches(set, graph, console)?,
             // A drop to be asserted is worth every sample there is.
-            None if self.proof.assert_max_drop.is_some() => calibration.clone(),
+            None if self.asserts_drop => calibration.clone(),
             None => {
                 let batch = self.data.batch(graph);
                 calibration.subset(JUDGED.next_multiple_of(batch), self.shared.seed)
             }
         };
-        if self.proof.assert_max_drop.is_some() && !set.has_labels() {
+        if self.asserts_drop && !set.has_labels() {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 "E0207",
@@ -109,6 +113,7 @@ impl Judge<'_> {
 /// What is to be proved.
 pub(super) struct Subject<'a> {
     pub(super) judge: Judge<'a>,
+    pub(super) proof: &'a ProofArgs,
     pub(super) files: &'a ModelArgs,
     /// The result in memory; its file is the output of `files`.
     pub(super) made: &'a Graph,
@@ -137,7 +142,7 @@ pub(super) fn prove(
              implemented",
             counted(unknown, "node")
         ));
-    } else if !subject.judge.proof.no_verify {
+    } else if !subject.proof.no_verify {
         let written = subject.written(engine, cx);
         let written = match written {
             Err(error) if is_refusal(&error) && subject.refuses_original(engine) => {
@@ -178,7 +183,7 @@ pub(super) fn prove(
         done => done?,
     };
     let mut proof = Proof { written: written_file, activations, evaluation, latency, failures };
-    proof.judge(subject.judge.proof);
+    proof.judge(subject.proof);
     Ok(proof)
 }
 
@@ -232,7 +237,7 @@ impl Subject<'_> {
     ) -> Result<Evaluation> {
         let batches = samples::labelled(self.set, self.batch, "evaluate", &cx.progress);
         let comparison = compare::compare(before, after, batches)?;
-        let data = self.judge.proof.eval_data.as_deref().unwrap_or(self.judge.data.path());
+        let data = self.judge.evaluation.eval_data.as_deref().unwrap_or(self.judge.data.path());
         Ok(Evaluation { engine, data: data.display().to_string(), comparison })
     }
 }

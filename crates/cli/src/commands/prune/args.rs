@@ -1,8 +1,8 @@
 //! Flags of `kerf prune`.
 
-use super::super::proof::ProofArgs;
+use super::super::one_shot::OneShotArgs;
 use super::widths::WidthsArg;
-use crate::args::{BudgetArgs, DataArgs, ModelArgs, RoundTo, SamplingArgs, Shared, TimeArgs};
+use crate::args::{BudgetArgs, RoundTo, TimeArgs};
 use clap::{Args, ValueEnum};
 use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::Serialize;
@@ -11,12 +11,6 @@ use tensor_core::{Error, ErrorKind, Result};
 /// Arguments of `kerf prune`.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct PruneArgs {
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) files: ModelArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) data: DataArgs,
     #[command(flatten)]
     #[serde(flatten)]
     budget: BudgetArgs,
@@ -28,13 +22,10 @@ pub(crate) struct PruneArgs {
     method: MethodArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) proof: ProofArgs,
+    pub(super) common: OneShotArgs,
     /// Do not measure latency
     #[arg(long, help_heading = "Proof")]
     pub(super) no_bench: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) shared: Shared,
 }
 
 /// How channels are chosen.
@@ -65,9 +56,6 @@ struct MethodArgs {
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    sampling: SamplingArgs,
 }
 
 /// What happens to residual streams.
@@ -120,10 +108,10 @@ impl PruneArgs {
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
             },
-            positions: self.method.sampling.positions(),
+            positions: self.common.sampling.positions(),
             exclude: self.method.freeze.clone(),
-            seed: self.shared.seed,
-            memory: self.method.sampling.memory(),
+            seed: self.common.shared.seed,
+            memory: self.common.sampling.memory(),
         };
         Ok((params, budget))
     }

@@ -8,31 +8,27 @@ mod widths;
 pub(crate) use args::PruneArgs;
 pub(super) use plan::exceeded;
 
-use super::model::{Model, file_name};
-use super::proof::{self, Judge, Subject};
-use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
+use super::one_shot::{Job, Made};
+use super::{Context, Outcome, Settings, Task};
 use crate::args::{OnUnsupported, Shared, describe_budget};
-use crate::input;
 use crate::output::Target;
 use crate::report;
+use lasso_prune::{plan, prune};
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
-use tensor_core::measure::{self, Choice};
-use tensor_core::text::counted;
-use tensor_core::{Result, onnx};
+use tensor_core::Result;
 
 impl Task for PruneArgs {
     fn shared(&self) -> &Shared {
-        &self.shared
+        &self.common.shared
     }
 
     fn model(&self) -> Option<&Path> {
-        Some(&self.files.model)
+        Some(&self.common.files.model)
     }
 
     fn outputs(&self) -> Vec<Target<'_>> {
-        vec![self.files.target()]
+        vec![self.common.files.target()]
     }
 
     fn plans(&self) -> bool {
@@ -46,78 +42,36 @@ impl Task for PruneArgs {
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let (params, budget) = self.params()?;
         let params = params.check()?;
+        let mut job = Job::begin(&self.common, OnUnsupported::Error, cx)?;
         let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
-        let search = engine::Search::start(Choice::Auto);
-        let model = Model::load(&self.files.model, &self.shared)?;
-        model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
-        let set = samples::calibration(&self.data, &self.shared, &model.graph, cx)?;
-        let heading = format!(
-            "Goal  {goal}   method {}   data {} ({})\n",
-            self.method(),
-            self.data.path().display(),
-            counted(set.len(), "sample")
-        );
-        let batch = samples::batch(&self.data, &model)?;
-        cx.console.detail(&format!("batches of {}", counted(batch, "sample")));
-        let shapes = self.shared.shapes();
-        if self.shared.dry_run {
-            let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
-            let planned = lasso_prune::plan(&model.graph, &shapes, batches, &params, &cx.progress)?;
-            return Ok(plan::outcome(&self.files.model, &model.graph, &heading, &planned));
+        let heading = format!("Goal  {goal}   method {}   {}", self.method(), job.data());
+        if self.common.shared.dry_run {
+            let batches = job.batches()?;
+            let graph = &job.model.graph;
+            let planned = plan(graph, &job.shapes, batches, &params, &cx.progress)?;
+            let heading = format!("{heading}\n");
+            return Ok(plan::outcome(&self.common.files.model, graph, &heading, &planned));
         }
-        onnx::check_target(&model.graph, &self.files.output)?;
-        let judge = Judge { data: &self.data, proof: &self.proof, shared: &self.shared };
-        let judged = judge.samples(&model.graph, &set, cx.console)?;
-        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
-        // An engine that was named and cannot be had should be known before the work, not after.
-        measure::check_named()?;
-        let start = Instant::now();
-        let pruned = lasso_prune::prune(&model.graph, &shapes, batches, &params, &cx.progress)?;
-        cx.console.note(&format!("pruned in {:.2} s", start.elapsed().as_secs_f64()));
-        let engine = search.end(cx.console)?;
-        let mut graph = pruned.graph;
-        let settings = self.settings();
-        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
-        let before = (self.files.model.as_path(), &model.graph);
-        let after = (self.files.output.as_path(), &graph);
-        let (sizes, uncounted) = report::change(before, after, &shapes)?;
-        let subject = Subject {
-            judge,
-            files: &self.files,
-            made: &graph,
-            set: &judged,
-            batch,
+        let judged = job.judged()?;
+        let batches = job.batches()?;
+        let pruned = prune(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+        let predicted = &pruned.report.time;
+        let made = Made {
+            graph: pruned.graph,
             word: "pruned",
+            settings: &self.settings(),
+            is_timed: !self.no_bench,
+            missed: &|sizes| exceeded(budget.as_ref()?, sizes, predicted.as_ref()),
         };
-        let missed = budget
-            .as_ref()
-            .and_then(|budget| plan::exceeded(budget, &sizes, pruned.report.time.as_ref()));
-        let timed = (!self.no_bench).then_some(&sizes);
-        let proof = proof::prove(&subject, &*engine, timed, missed.into_iter().collect(), cx)?;
-        let time = pruned.report.time.clone().map(|time| time::Time::new(time, proof.latency()));
+        let proved = job.prove(made, &judged)?;
+        let time = predicted.clone().map(|time| time::Time::new(time, proved.proof.latency()));
         if let Some(doubt) = time.as_ref().and_then(time::Time::doubt) {
             cx.console.warn(&doubt);
         }
-        let text = format!(
-            "{} -> {}\n{heading}\n{}\n{}{}\n{}\nreplay  {}\n",
-            file_name(&self.files.model),
-            self.files.output.display(),
-            report::layers(&pruned.report),
-            report::sizes(&sizes, &uncounted),
-            time.as_ref().map_or_else(String::new, time::Time::text),
-            proof.text(&sizes, "pruned"),
-            cx.replay,
-        );
-        let result = json!({
-            "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
-            "recipe": recipe,
-            "sizes": sizes,
-            "uncounted": uncounted,
-            "time": time,
-            "pruning": pruned.report,
-            "proof": proof,
-        });
-        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
-        Ok(Outcome { text, result, verdict, hint: None })
+        let behind =
+            ("time", time.as_ref().map_or_else(String::new, time::Time::text), json!(time));
+        let text = report::layers(&pruned.report);
+        let did = ("pruning", json!(pruned.report));
+        proved.outcome(&self.common, (&heading, &text), did, Some(behind), cx)
     }
 }

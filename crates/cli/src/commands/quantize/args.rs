@@ -1,7 +1,6 @@
 //! Flags of `kerf quantize`.
 
-use super::super::proof::ProofArgs;
-use crate::args::{DataArgs, ModelArgs, SamplingArgs, Shared};
+use super::super::one_shot::OneShotArgs;
 use crate::flags;
 use clap::{Args, ValueEnum};
 use quant_mixed::clip::ClipChoice;
@@ -16,22 +15,13 @@ use tensor_core::{Error, ErrorKind, Result};
 pub(crate) struct QuantizeArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) files: ModelArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) data: DataArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
     method: MethodArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) proof: ProofArgs,
-    /// Do not time the result
+    pub(super) common: OneShotArgs,
+    /// Do not measure latency
     #[arg(long, help_heading = "Proof")]
     pub(super) no_bench: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) shared: Shared,
 }
 
 /// Which numbers become integers, and how.
@@ -76,9 +66,6 @@ struct MethodArgs {
     /// responses of both networks)
     #[arg(long, value_name = "NAME", default_value = "empirical", value_parser = flags::read::<BiasCorrection>)]
     bias_correction: BiasCorrection,
-    #[command(flatten)]
-    #[serde(flatten)]
-    sampling: SamplingArgs,
 }
 
 /// `--weight-quantizer`.
@@ -130,9 +117,9 @@ impl QuantizeArgs {
             rounding: method.rounding,
             equalize: !method.no_equalize,
             bias_correction: method.bias_correction,
-            positions: method.sampling.positions(),
-            seed: self.shared.seed,
-            memory: method.sampling.memory(),
+            positions: self.common.sampling.positions(),
+            seed: self.common.shared.seed,
+            memory: self.common.sampling.memory(),
         })
     }
 }

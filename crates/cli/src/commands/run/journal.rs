@@ -6,9 +6,7 @@ use crate::recipe::Step;
 use crate::{input, units};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::fs;
 use std::path::{Path, PathBuf};
-use tensor_core::files::write_whole;
 use tensor_core::journal::Journal;
 use tensor_core::{Error, Result};
 
@@ -52,7 +50,6 @@ impl Done {
 pub(super) struct Log {
     journal: Journal,
     done: Vec<Done>,
-    folder: PathBuf,
 }
 
 impl Log {
@@ -69,7 +66,7 @@ impl Log {
             })
         };
         let done = entries.into_iter().map(read).collect::<Result<_>>()?;
-        Ok(Self { journal, done, folder: pipeline.folder.clone() })
+        Ok(Self { journal, done })
     }
 
     /// What the journal says of a step, if what it made is still there.
@@ -88,22 +85,6 @@ impl Log {
     /// A step has ended.
     pub(super) fn add(&mut self, done: &Done) -> Result<()> {
         self.journal.append(&json!(done))
-    }
-
-    /// Notes that the run wrote this file.
-    pub(super) fn remember(&self, output: &Path) -> Result<()> {
-        let hash = input::sha256(output)?;
-        write_whole(&self.note(), |part| fs::write(part, hash))
-    }
-
-    /// Is the file what this run wrote, unchanged?
-    pub(super) fn wrote(&self, output: &Path) -> bool {
-        fs::read_to_string(self.note())
-            .is_ok_and(|known| input::sha256(output).is_ok_and(|hash| hash == known))
-    }
-
-    fn note(&self) -> PathBuf {
-        self.folder.join("output.sha256")
     }
 }
 

@@ -3,12 +3,11 @@
 use super::super::{Context, Outcome, Verdict, provenance};
 use super::journal::{Done, Log};
 use super::judge::{self, Measured};
-use crate::app::{self, Finished};
-use crate::args::{Cli, Shared};
+use crate::app::Finished;
+use crate::args::Shared;
 use crate::output::{self, Target};
 use crate::recipe::{Call, Made, Place, Recipe, Step};
-use crate::{input, resume, shell};
-use clap::FromArgMatches;
+use crate::{input, resume, shell, written};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +73,7 @@ impl Pipeline<'_> {
         let judging = judge::Judging::of(&self.recipe)?;
         let mut log = Log::open(self, &steps)?;
         resume::remember(&self.folder, cx.arguments)?;
-        let force = self.force || log.wrote(&self.output);
+        let force = self.force || written::is_own(Some(&self.folder), &self.output);
         output::check(Target::File { path: &self.output, force }, &[&self.model])?;
         let text = self.text()?;
         write_whole(&self.folder.join("recipe.toml"), |part| fs::write(part, text))?;
@@ -98,7 +97,7 @@ impl Pipeline<'_> {
                 return Ok(Ran { outcome: self.stopped(step, &chain), measured: None });
             }
         }
-        self.finish(&chain, &judging, &mut log, cx)
+        self.finish(&chain, &judging, cx)
     }
 
     fn chain(&self) -> Chain {
@@ -124,14 +123,9 @@ impl Pipeline<'_> {
     fn perform(&self, step: &Step, call: &Call, cx: &Context) -> Result<Done> {
         let folder = self.folder.join(&step.name);
         fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
-        let matches = Cli::parser().try_get_matches_from(&call.arguments);
-        let parsed = matches.and_then(|m| Cli::from_arg_matches(&m).map(|cli| (m, cli)));
-        // The arguments were checked before the first step.
-        let (matches, cli) = parsed.map_err(|error| Error::internal(error.to_string()))?;
         let start = Instant::now();
         let Finished { document, text, verdict, .. } =
-            app::execute(cli.task(), &matches, &call.arguments, cx.console)
-                .map_err(|error| self.within(step, error, cx))?;
+            call.run(cx.console).map_err(|error| self.within(step, error, cx))?;
         let seconds = start.elapsed().as_secs_f64();
         write_whole(&folder.join("report.json"), |part| fs::write(part, document))?;
         write_whole(&folder.join("report.txt"), |part| fs::write(part, text))?;
@@ -157,18 +151,12 @@ impl Pipeline<'_> {
     }
 
     /// Writes the last model to its place and judges it.
-    fn finish(
-        &self,
-        chain: &Chain,
-        judging: &judge::Judging,
-        log: &mut Log,
-        cx: &Context,
-    ) -> Result<Ran> {
+    fn finish(&self, chain: &Chain, judging: &judge::Judging, cx: &Context) -> Result<Ran> {
         let mut graph = onnx::read(&chain.model)?;
         let recipe = self.recipe_value()?;
         provenance::stamp(&mut graph, &recipe, &input::sha256(&self.model)?, self.recipe.seed);
         onnx::write(&graph, &self.output)?;
-        log.remember(&self.output)?;
+        written::remember(&self.folder, &self.output)?;
         let judged = judging.judge((&self.model, &self.output), self.shared, cx)?;
         let text = format!(
             "{} -> {}\n\n{}\n{}\nreplay  {}\n",

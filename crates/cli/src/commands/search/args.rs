@@ -1,6 +1,6 @@
 //! Flags of `kerf search`.
 
-use crate::args::{DataArgs, HardwareArgs, Shared};
+use crate::args::{DataArgs, HardwareArgs, Shared, parse_pin};
 use crate::{flags, units};
 use clap::Args;
 use quant_mixed::search::ddpg::{Constraint, DdpgParams};
@@ -69,12 +69,12 @@ pub(crate) struct SearchArgs {
     /// Most bits
     #[arg(long, value_name = "BITS", default_value_t = 8, help_heading = "Method")]
     max_bits: u32,
-    /// Bits of all activations, instead of searching them [default: 8 for a budget of size]
+    /// Bits of all activations, instead of searching them [default: --max-bits for a budget of size]
     #[arg(long, value_name = "BITS", help_heading = "Method")]
     activations: Option<u32>,
     /// Give layers bits of their own, such as `/conv1/Conv=8`; `*` matches any text (repeatable)
     #[arg(long, value_name = "LAYER=BITS", value_parser = parse_pin, help_heading = "Method")]
-    pin: Vec<(String, u32)>,
+    pin: Vec<(String, u8)>,
     /// Search the first and the last layer too, which have 8 bits otherwise
     #[arg(long, help_heading = "Method")]
     no_pin_ends: bool,
@@ -143,7 +143,7 @@ impl SearchArgs {
             max_bits: self.max_bits,
             activations: self.activations.or(free),
             pin_ends: !self.no_pin_ends,
-            pins: self.pin.clone(),
+            pins: self.pin.iter().map(|(name, bits)| (name.clone(), u32::from(*bits))).collect(),
         }
     }
 
@@ -155,25 +155,5 @@ impl SearchArgs {
             seed: self.shared.seed,
             ..DdpgParams::default()
         }
-    }
-}
-
-/// Reads `NAME=8`; the name may hold `=` itself.
-fn parse_pin(text: &str) -> std::result::Result<(String, u32), String> {
-    let pin = text
-        .rsplit_once('=')
-        .and_then(|(name, bits)| Some((name.trim().to_owned(), bits.trim().parse().ok()?)));
-    pin.filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| "expected a layer and its bits, such as `/conv1/Conv=8`".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pins_name_a_layer_and_bits() {
-        assert_eq!(parse_pin("a=b=3"), Ok(("a=b".to_owned(), 3)));
-        assert!(parse_pin("a").is_err() && parse_pin("=3").is_err());
     }
 }

@@ -97,6 +97,9 @@ fn held_out(args: &SearchArgs, graph: &Graph, shuffled: &Dataset) -> Result<Data
         let set = args.data.open_path(path, args.eval_labels.clone(), graph)?;
         return Ok(set.shuffled(args.shared.seed).first(most));
     }
+    if let Some(set) = args.data.open_held_out(graph, args.shared.seed)? {
+        return Ok(set.first(most));
+    }
     let rest = shuffled.without_first(args.calibration as usize).first(most);
     if rest.is_empty() {
         return Err(Error::invalid("no samples are left to judge allocations")

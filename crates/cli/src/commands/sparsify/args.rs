@@ -1,7 +1,6 @@
 //! Flags of `kerf sparsify`.
 
-use super::super::proof::ProofArgs;
-use crate::args::{DataArgs, ModelArgs, SamplingArgs, Shared};
+use super::super::one_shot::OneShotArgs;
 use crate::flags;
 use crate::units;
 use clap::Args;
@@ -15,19 +14,10 @@ use tensor_core::{Error, ErrorKind, Result};
 pub(crate) struct SparsifyArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) files: ModelArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) data: DataArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
     method: MethodArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) proof: ProofArgs,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) shared: Shared,
+    pub(super) common: OneShotArgs,
 }
 
 /// Which weights become zero.
@@ -56,9 +46,6 @@ struct MethodArgs {
     /// `--pattern rows` what makes the outputs
     #[arg(long)]
     all_layers: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    sampling: SamplingArgs,
 }
 
 impl SparsifyArgs {
@@ -73,9 +60,9 @@ impl SparsifyArgs {
             spread: method.distribution,
             dense: method.dense.clone(),
             all: method.all_layers,
-            positions: method.sampling.positions(),
-            seed: self.shared.seed,
-            memory: method.sampling.memory(),
+            positions: self.common.sampling.positions(),
+            seed: self.common.shared.seed,
+            memory: self.common.sampling.memory(),
             ..SparsifyParams::default()
         })
     }
@@ -85,7 +72,7 @@ impl SparsifyArgs {
 ///
 /// # Errors
 /// `E0010` when neither says it; `E0431` when they differ.
-pub(crate) fn sparsity(given: Option<f64>, pattern: Pattern) -> Result<f64> {
+fn sparsity(given: Option<f64>, pattern: Pattern) -> Result<f64> {
     match (given, pattern.own_sparsity()) {
         (Some(given), Some(own)) if (given - own).abs() > 1e-9 => {
             let message = format!(

@@ -4,87 +4,51 @@ mod args;
 
 pub(crate) use args::SparsifyArgs;
 
-use super::model::{Model, file_name};
-use super::proof::{self, Judge, Subject};
-use super::{Context, Outcome, Settings, Task, Verdict, engine, provenance, samples};
+use super::one_shot::{Job, Made};
+use super::{Context, Outcome, Settings, Task};
 use crate::args::{OnUnsupported, Shared};
-use crate::input;
 use crate::output::Target;
 use crate::report;
 use magnitude_schedule::model::sparsify;
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
-use tensor_core::measure::{self, Choice};
-use tensor_core::text::counted;
-use tensor_core::{Result, onnx};
+use tensor_core::Result;
 
 impl Task for SparsifyArgs {
     fn shared(&self) -> &Shared {
-        &self.shared
+        &self.common.shared
     }
 
     fn model(&self) -> Option<&Path> {
-        Some(&self.files.model)
+        Some(&self.common.files.model)
     }
 
     fn outputs(&self) -> Vec<Target<'_>> {
-        vec![self.files.target()]
+        vec![self.common.files.target()]
+    }
+
+    fn check(&self) -> Result<()> {
+        self.params().map(|_| ())
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let params = self.params()?.check()?;
-        let search = engine::Search::start(Choice::Auto);
-        let model = Model::load(&self.files.model, &self.shared)?;
-        model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
-        onnx::check_target(&model.graph, &self.files.output)?;
-        let set = samples::calibration(&self.data, &self.shared, &model.graph, cx)?;
-        let judge = Judge { data: &self.data, proof: &self.proof, shared: &self.shared };
-        let judged = judge.samples(&model.graph, &set, cx.console)?;
-        let batch = samples::batch(&self.data, &model)?;
-        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
-        // An engine that was named and cannot be had should be known before the work, not after.
-        measure::check_named()?;
-        let start = Instant::now();
-        let shapes = self.shared.shapes();
-        let made = sparsify(&model.graph, &shapes, batches, &params, &cx.progress)?;
-        cx.console.note(&format!("sparsified in {:.2} s", start.elapsed().as_secs_f64()));
-        let engine = search.end(cx.console)?;
-        let mut graph = made.graph;
-        let settings = self.settings();
-        let recipe = provenance::write(&mut graph, &self.files, &settings, self.shared.seed)?;
-        let before = (self.files.model.as_path(), &model.graph);
-        let after = (self.files.output.as_path(), &graph);
-        let (sizes, uncounted) = report::change(before, after, &shapes)?;
-        let subject = Subject {
-            judge,
-            files: &self.files,
-            made: &graph,
-            set: &judged,
-            batch,
+        let mut job = Job::begin(&self.common, OnUnsupported::Error, cx)?;
+        let judged = job.judged()?;
+        let heading = job.data();
+        let batches = job.batches()?;
+        let made = sparsify(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+        let report = made.report;
+        let made = Made {
+            graph: made.graph,
             word: "sparsified",
+            settings: &self.settings(),
+            // Runtimes multiply by zeros as by other numbers.
+            is_timed: false,
+            missed: &|_| None,
         };
-        let proof = proof::prove(&subject, &*engine, None, Vec::new(), cx)?;
-        let text = format!(
-            "{} -> {}\ndata {} ({})\n\n{}\n{}\n{}\nreplay  {}\n",
-            file_name(&self.files.model),
-            self.files.output.display(),
-            self.data.path().display(),
-            counted(set.len(), "sample"),
-            report::sparsity(&made.report),
-            report::sizes(&sizes, &uncounted),
-            proof.text(&sizes, subject.word),
-            cx.replay,
-        );
-        let result = json!({
-            "output": { "path": self.files.output, "sha256": input::sha256(&self.files.output)? },
-            "recipe": recipe,
-            "sizes": sizes,
-            "uncounted": uncounted,
-            "sparsity": made.report,
-            "proof": proof,
-        });
-        let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
-        Ok(Outcome { text, result, verdict, hint: None })
+        let proved = job.prove(made, &judged)?;
+        let text = report::sparsity(&report);
+        proved.outcome(&self.common, (&heading, &text), ("sparsity", json!(report)), None, cx)
     }
 }

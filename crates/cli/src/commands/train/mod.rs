@@ -7,7 +7,6 @@ mod precision;
 mod quantization;
 mod sparse;
 mod text;
-mod written;
 
 pub(crate) use args::TrainArgs;
 
@@ -18,7 +17,7 @@ use super::{Context, Outcome, Settings, Task, Verdict, provenance, samples};
 use crate::args::Shared;
 use crate::output::Target;
 use crate::units;
-use crate::{input, report};
+use crate::{input, report, written};
 use quantization::Checked;
 use serde_json::{Value, json};
 use std::path::Path;

@@ -3,7 +3,7 @@
 use super::super::engine;
 use super::super::layerwise::{self, Layerwise};
 use super::super::{Context, samples};
-use crate::args::Shared;
+use crate::args::{Shared, parse_pin};
 use crate::{flags, input, units};
 use clap::Args;
 use quant_mixed::model::{QuantizeParams, layer_keys};
@@ -65,15 +65,6 @@ impl FromStr for MethodArg {
     fn from_str(text: &str) -> Result<Self> {
         method(text).map(|method| Self(method.name))
     }
-}
-
-/// Reads `NAME=8`; the name may hold `=` itself.
-fn parse_pin(text: &str) -> std::result::Result<(String, u8), String> {
-    let pin = text
-        .rsplit_once('=')
-        .and_then(|(name, bits)| Some((name.trim().to_owned(), bits.trim().parse().ok()?)));
-    pin.filter(|(name, bits)| !name.is_empty() && (1..=8).contains(bits))
-        .ok_or_else(|| "expected a layer and 1 to 8 bits, such as `/conv1/Conv=8`".to_owned())
 }
 
 impl QuantizationArgs {
@@ -247,15 +238,4 @@ pub(super) fn text(report: &QatReport, checked: Option<&Checked>) -> String {
         text.push_str(&checked.activations.text());
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pins_name_a_layer_and_bits() {
-        assert_eq!(parse_pin("a=b=3"), Ok(("a=b".to_owned(), 3)));
-        assert!(parse_pin("a").is_err() && parse_pin("=3").is_err() && parse_pin("a=9").is_err());
-    }
 }

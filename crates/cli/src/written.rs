@@ -8,13 +8,13 @@ use tensor_core::Result;
 use tensor_core::files::write_whole;
 
 /// Notes that a run wrote this file.
-pub(super) fn remember(folder: &Path, output: &Path) -> Result<()> {
+pub(crate) fn remember(folder: &Path, output: &Path) -> Result<()> {
     let hash = input::sha256(output)?;
     write_whole(&note(folder), |part| fs::write(part, hash))
 }
 
 /// Is the file what the run in the folder wrote, unchanged?
-pub(super) fn is_own(folder: Option<&Path>, output: &Path) -> bool {
+pub(crate) fn is_own(folder: Option<&Path>, output: &Path) -> bool {
     let known = folder.and_then(|folder| fs::read_to_string(note(folder)).ok());
     known.is_some_and(|known| input::sha256(output).is_ok_and(|hash| hash == known))
 }
