@@ -55,6 +55,24 @@ fn a_plan_says_the_bits_of_each_layer() {
     assert_eq!((&last["weight_bits"], &last["storage"]), (&4.into(), &"int4".into()));
     assert_eq!(layers[0]["weight_bits"], 8);
     assert_eq!(document["result"]["quantization"]["opset"], serde_json::json!([17, 21]));
+
+    // What the plan leaves out is said; a pin replaces what it says.
+    let pinned =
+        quantize(&output, &["--force", "--plan", plan, "--pin", "*layers.0/*=5", "--json"]);
+    let pinned = pinned.success();
+    assert!(pinned.stderr.contains("says nothing about 19 layers"), "{}", pinned.stderr);
+    let bits = |key: &str| {
+        let layers = &pinned.json()["result"]["quantization"]["layers"];
+        let named = layers.as_array().unwrap().iter().find(|layer| layer["key"] == key).cloned();
+        named.unwrap()["weight_bits"].clone()
+    };
+    assert_eq!((bits("/fc/Gemm"), bits("/layers/layers.0/conv1/Conv")), (4.into(), 5.into()));
+    let wrong = quantize(&output, &["--force", "--pin", "/layer9*=5"]).exits(2);
+    assert!(
+        wrong.stderr.contains("E0502") && wrong.stderr.contains("/layer9*"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[test]

@@ -80,6 +80,32 @@ fn a_plan_is_within_its_budget_and_sensitivities_are_measured_once() {
     assert!(!folder.path().join("none.toml").exists());
 }
 
+/// What a search counts without a device is what the files differ by.
+#[test]
+fn bytes_are_those_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["cost", "show", VGG, "--hardware", "size-onnx", "--bits", "8,3", "--json"];
+    let totals = kerf(&flags).success().json()["result"]["totals"].clone();
+    let sizes = ["8", "3"].map(|bits| {
+        let model = folder.path().join(format!("w{bits}.onnx")).display().to_string();
+        let quantize = ["quantize", VGG, "-o", &model, "--data", TRAIN, "--preprocess", PREPROCESS];
+        let few = ["--samples", "16", "--no-bench", "--weights", bits, "--rounding", "nearest"];
+        kerf(&[&quantize[..], &few].concat()).success();
+        fs::metadata(&model).unwrap().len() as f64
+    });
+    for at in [0, 1] {
+        let predicted = totals[at].as_f64().unwrap();
+        // Nodes and names.
+        assert!((predicted..predicted + 16_384.0).contains(&sizes[at]), "{sizes:?} of {totals}");
+    }
+    // Three bits are stored in four: fewer than half of the bytes is out of reach.
+    let none = search(folder.path(), "none.toml", &["--size", "45%", "--no-pin-ends"]).exits(1);
+    assert!(none.stdout.contains("E0552"), "{}", none.stdout);
+    let flags = ["--size", "60%", "--no-pin-ends"];
+    let found = search(folder.path(), "plan.toml", &flags).success().json();
+    assert_eq!(found["result"]["device"], "size-onnx");
+}
+
 #[test]
 fn an_interrupted_agent_ends_as_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,6 +121,25 @@ fn an_interrupted_agent_ends_as_one_that_was_not() {
     assert_eq!(read("part/journal.jsonl"), read("whole/journal.jsonl"));
     assert_eq!(read("part.toml"), read("whole.toml"));
     assert_eq!(read("whole/journal.jsonl").lines().count(), 5);
+}
+
+/// Two bits lose most of what a short training gives back.
+#[test]
+fn episodes_can_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = ["--hardware", "size", "--size", "30%", "--method", "ddpg", "--episodes", "1"];
+    let untrained = search(folder.path(), "plain.toml", &few).success();
+    let trains = [&few[..], &["--episode-steps", "12", "--run"]].concat();
+    let run = folder.path().join("run").display().to_string();
+    let trained = search(folder.path(), "trained.toml", &[&trains[..], &[&run]].concat());
+    assert_eq!(trained.success().json()["result"]["bits"], untrained.json()["result"]["bits"]);
+    let journal = fs::read_to_string(folder.path().join("run/journal.jsonl")).unwrap();
+    let episode: serde_json::Value = serde_json::from_str(journal.lines().last().unwrap()).unwrap();
+    let plain = untrained.json()["result"]["score"]["right"].as_u64().unwrap();
+    assert!(episode["score"]["right"].as_u64().unwrap() > plain, "{episode} {plain}");
+    let exact = ["--hardware", "size", "--size", "30%", "--episode-steps", "2"];
+    let refused = search(folder.path(), "none.toml", &exact).exits(2);
+    assert!(refused.stdout.contains("E0010"), "{}", refused.stdout);
 }
 
 /// From a table that is measured here to a quantized model.

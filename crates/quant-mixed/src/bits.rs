@@ -76,6 +76,12 @@ impl Assignment {
         Ok(())
     }
 
+    /// Those of `keys` that have no bits of their own.
+    pub fn unnamed<'a>(&self, keys: &'a [String]) -> Vec<&'a str> {
+        let others = keys.iter().filter(|key| !self.layers.contains_key(*key));
+        others.map(String::as_str).collect()
+    }
+
     /// Bits of a layer.
     pub fn of(&self, key: &str) -> LayerBits {
         self.layers.get(key).copied().unwrap_or(self.others)

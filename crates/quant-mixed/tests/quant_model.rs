@@ -306,6 +306,43 @@ fn integers_and_names_follow_the_conventions() {
     assert_eq!(names(&made), names(&graph));
 }
 
+/// Two layers of one weight before a wide one.
+#[test]
+fn what_is_not_done_as_asked_is_said() {
+    let mut graph = Graph::default();
+    graph.opsets.insert(String::new(), 17);
+    let [x, w, y, ry, z, flat, wide, scores] =
+        ["x", "w", "y", "ry", "z", "flat", "wide", "scores"].map(|name| graph.value(name));
+    graph.inputs.push(x);
+    graph.outputs.push(scores);
+    let numbers = |count: usize| (0..count).map(|i| ((i * i * 7 + i * 3 + 1) % 23) as f32 - 11.0);
+    graph.set_initializer(
+        w,
+        Constant::from_f32s(&[1, 1, 3, 3], &numbers(9).collect::<Vec<_>>()).unwrap(),
+    );
+    let columns = 69 * 69;
+    let values: Vec<f32> = numbers(2 * columns).collect();
+    graph.set_initializer(wide, Constant::from_f32s(&[columns, 2], &values).unwrap());
+    graph.nodes.push(Node::new("first", "Conv", &[x, w], &[y]));
+    graph.nodes.push(Node::new("relu", "Relu", &[y], &[ry]));
+    graph.nodes.push(Node::new("second", "Conv", &[ry, w], &[z]));
+    graph.nodes.push(Node::new("flatten", "Flatten", &[z], &[flat]));
+    graph.nodes.push(Node::new("last", "MatMul", &[flat, wide], &[scores]));
+    let shapes = BTreeMap::from([("x".to_owned(), vec![4, 1, 73, 73])]);
+    let params = QuantizeParams::default().check().unwrap();
+    let batches = vec![vec![images(4, 73, 1)]];
+    let made = quantize(&graph, &shapes, &batches, &params, &Silent).unwrap();
+    let report = &made.report;
+    assert_eq!(report.copied.len(), 1);
+    assert_eq!(report.copied[0].layers, ["first", "second"]);
+    let keys: Vec<&str> = report.rounded_to_nearest.iter().map(|left| &*left.key).collect();
+    assert_eq!(keys, ["last"]);
+    assert!(report.rounded_to_nearest[0].reason.contains("4761 inputs"), "{report:?}");
+    let nearest = QuantizeParams { rounding: Rounding::Nearest, ..QuantizeParams::default() };
+    let made = quantize(&graph, &shapes, &batches, &nearest.check().unwrap(), &Silent).unwrap();
+    assert!(made.report.rounded_to_nearest.is_empty());
+}
+
 #[test]
 fn wrong_requests_are_named() {
     let graph = resnet20();

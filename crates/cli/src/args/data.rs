@@ -168,6 +168,11 @@ impl DataArgs {
         }
     }
 
+    /// Are samples kept apart?
+    pub(crate) fn is_held_out(&self) -> bool {
+        self.hold_out.is_some()
+    }
+
     /// How many samples `--hold-out` keeps apart, if it was given.
     pub(crate) fn held_out_count(&self, set: &Dataset) -> Result<Option<usize>> {
         let Some(count) = self.hold_out.map(|count| count as usize) else { return Ok(None) };

@@ -20,6 +20,14 @@ pub(crate) struct HardwareArgs {
 }
 
 impl HardwareArgs {
+    /// The device, or one that needs no figures where none was named.
+    pub(crate) fn open_or(&self, preset: &str) -> Result<Box<dyn Hardware>> {
+        match (&self.hardware, &self.cost) {
+            (None, None) => hardware::find(preset),
+            _ => self.open(),
+        }
+    }
+
     /// The device.
     pub(crate) fn open(&self) -> Result<Box<dyn Hardware>> {
         match (&self.hardware, &self.cost) {

@@ -21,7 +21,7 @@ pub(crate) use evaluation::EvaluationArgs;
 pub(crate) use goal::{GoalArgs, Limit, Spent, Weighed};
 pub(crate) use hardware::HardwareArgs;
 pub(crate) use model::ModelArgs;
-pub(crate) use pin::parse_pin;
+pub(crate) use pin::{parse_pin, warn_of_unnamed};
 pub(crate) use rise::RiseArgs;
 pub(crate) use round_to::RoundTo;
 pub(crate) use sampling::SamplingArgs;

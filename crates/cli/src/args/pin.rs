@@ -1,4 +1,22 @@
-//! Bits of single layers: `NAME=8`.
+//! Bits of single layers: `NAME=8`, or a plan.
+
+use crate::console::Console;
+use quant_mixed::Assignment;
+use std::path::Path;
+use tensor_core::text::counted;
+
+/// Says which layers a plan leaves out, as they get bits that nobody chose for them.
+pub(crate) fn warn_of_unnamed(bits: &Assignment, keys: &[String], plan: &Path, console: &Console) {
+    let unnamed = bits.unnamed(keys);
+    if let Some(first) = unnamed.first() {
+        let bits = bits.others.weights;
+        console.warn(&format!(
+            "{} says nothing about {}, such as `{first}`: {bits} bits",
+            plan.display(),
+            counted(unnamed.len(), "layer")
+        ));
+    }
+}
 
 /// Reads a layer and its bits; the name may hold `=` itself.
 ///

@@ -1,7 +1,8 @@
 //! What quantizing did to each layer.
 
 use crate::table::Table;
-use quant_mixed::model::QuantizeReport;
+use quant_mixed::model::{Copied, Left, QuantizeReport};
+use std::collections::BTreeMap;
 use tensor_core::text::counted;
 
 /// Layers that the table shows, the worst first.
@@ -47,9 +48,19 @@ pub(crate) fn quantization(report: &QuantizeReport) -> String {
     for left in &report.left {
         text.push_str(&format!("float  {} ({}): {}\n", left.key, left.op, left.reason));
     }
-    for layer in &report.without_blocks {
-        let (key, op, reason) = (&layer.key, &layer.op, &layer.reason);
-        text.push_str(&format!("a scale per channel  {key} ({op}): {reason}\n"));
+    for (what, layers) in [
+        ("a scale per channel", &report.without_blocks),
+        ("rounded to the nearest", &report.rounded_to_nearest),
+    ] {
+        for Left { key, op, reason } in layers {
+            text.push_str(&format!("{what}  {key} ({op}): {reason}\n"));
+        }
+    }
+    for Copied { weight, layers } in &report.copied {
+        let layers = layers.join(", ");
+        text.push_str(&format!(
+            "copied  `{weight}`, as each of its layers has integers: {layers}\n"
+        ));
     }
     if report.folded_batch_norms > 0 {
         let nodes = counted(report.folded_batch_norms, "BatchNormalization node");
@@ -58,9 +69,12 @@ pub(crate) fn quantization(report: &QuantizeReport) -> String {
     if !report.equalized.is_empty() || !report.not_equalized.is_empty() {
         let pairs = counted(report.equalized.len(), "pair");
         text.push_str(&format!("equalized {pairs} of layers"));
-        if !report.not_equalized.is_empty() {
-            let skipped = report.not_equalized.len();
-            text.push_str(&format!("; behind {skipped} others a clip bounds all channels alike"));
+        let mut reasons = BTreeMap::<&str, usize>::new();
+        for skipped in &report.not_equalized {
+            *reasons.entry(&skipped.reason).or_default() += 1;
+        }
+        for (reason, count) in reasons {
+            text.push_str(&format!("; not behind {}: {reason}", counted(count, "layer")));
         }
         text.push('\n');
     }

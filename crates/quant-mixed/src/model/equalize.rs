@@ -51,10 +51,15 @@ pub(super) fn equalize(graph: &Graph, layers: &[Layer]) -> Result<Equalization> 
     let (mut pairs, mut skipped) = (Vec::new(), Vec::new());
     for (first, layer) in layers.iter().enumerate() {
         match follower(graph, &index, layers, layer) {
-            Ok(second) if weights[second].inputs() == layer.outputs() && layer.has_bias => {
+            Ok(second) if weights[second].inputs() != layer.outputs() => {}
+            // A bias that cannot be scaled is one that is computed or shared out by broadcasting.
+            Ok(second) if layer.has_bias || graph.node(layer.node).input(2).is_none() => {
                 pairs.push((first, second));
             }
-            Ok(_) => {}
+            Ok(_) => skipped.push(NotEqualized {
+                before: layer.key.clone(),
+                reason: "its bias is not one constant for each output".to_owned(),
+            }),
             Err(None) => {}
             Err(Some(reason)) => {
                 skipped.push(NotEqualized { before: layer.key.clone(), reason: reason.to_owned() })
@@ -217,6 +222,11 @@ mod tests {
 
     /// Three convolutions, the second depthwise, with a rectifier and another operator between.
     fn network(second: &str) -> Graph {
+        biased(second, true)
+    }
+
+    /// The same, with biases or without.
+    fn biased(second: &str, has_bias: bool) -> Graph {
         let mut graph = Graph::default();
         graph.opsets.insert(String::new(), 17);
         let [x, a, ra, b, rb, c] = ["x", "a", "ra", "b", "rb", "c"].map(|name| graph.value(name));
@@ -231,7 +241,8 @@ mod tests {
             graph.set_initializer(w, Constant::from_f32s(dims, &values).unwrap());
             let biases: Vec<f32> = (0..dims[0]).map(|i| i as f32 - 1.0).collect();
             graph.set_initializer(bias, Constant::from_f32s(&[dims[0]], &biases).unwrap());
-            Node::new(name, "Conv", &[from, w, bias], &[to])
+            let inputs = [from, w, bias];
+            Node::new(name, "Conv", &inputs[..2 + usize::from(has_bias)], &[to])
         };
         let first = layer("first", &[3, 2, 1, 1], x, a);
         let mut depthwise = layer("depthwise", &[3, 1, 3, 3], ra, b);
@@ -259,8 +270,13 @@ mod tests {
 
     #[test]
     fn ranges_become_equal_and_the_function_stays() {
-        let graph = network("Relu");
-        let made = equalized(&graph);
+        for has_bias in [true, false] {
+            check(&biased("Relu", has_bias));
+        }
+    }
+
+    fn check(graph: &Graph) {
+        let made = equalized(graph);
         assert_eq!(made.pairs.len(), 2);
         let x: Vec<f32> = (0..50).map(|i| (i * 13 % 17) as f32 / 8.0 - 1.0).collect();
         let run = |graph: &Graph| {
@@ -268,7 +284,7 @@ mod tests {
             let inputs = [(graph.inputs[0], Array::float(x))];
             Session::new(graph).unwrap().run(&inputs).unwrap()[0].to_f32s().unwrap()
         };
-        let (before, after) = (run(&graph), run(&made.graph));
+        let (before, after) = (run(graph), run(&made.graph));
         let most = before.iter().map(|v| v.abs()).fold(0.0, f32::max);
         for (a, b) in before.iter().zip(&after) {
             assert!((a - b).abs() <= 1e-5 * most, "{a} and {b}");

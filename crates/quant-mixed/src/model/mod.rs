@@ -40,7 +40,7 @@ pub use layers::{Layer, Left, layer_keys};
 pub use params::{BiasCorrection, QuantizeParams, Rounding, ValidQuantizeParams};
 pub use prepared::{Prepared, RangeParams};
 pub use quantize::{Quantized, quantize};
-pub use report::{QuantizeReport, QuantizedLayer};
+pub use report::{Copied, QuantizeReport, QuantizedLayer};
 #[cfg(feature = "train")]
 pub(crate) use trainable::{Learned, ScaleKey, Site, Trainable};
 pub use weights::{QuantizedWeight, WeightQuantizer};

@@ -74,7 +74,7 @@ pub struct Prepared {
     pub folded_batch_norms: usize,
     /// Calibration samples.
     pub samples: usize,
-    pub(super) shapes: BTreeMap<String, Vec<usize>>,
+    pub(crate) shapes: BTreeMap<String, Vec<usize>>,
     pub(super) sites: Sites,
     /// One for each class of values with one scale.
     pub(super) histograms: Vec<Histogram>,

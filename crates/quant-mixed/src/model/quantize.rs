@@ -6,7 +6,7 @@ use super::layers::{Left, find_layers};
 use super::measure::{Kept, measure};
 use super::params::{QuantizeParams, ValidQuantizeParams};
 use super::prepared::Prepared;
-use super::report::{QuantizeReport, QuantizedLayer};
+use super::report::{Copied, QuantizeReport, QuantizedLayer};
 use super::rounding::{Rounded, round_weights};
 use super::weights::lacks_blocks;
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ pub fn quantize(
         weight_quantizer: params.ranges.weight_quantizer,
         side_bytes: rounded.weights.iter().map(|weight| weight.side_bytes()).sum(),
         without_blocks: without_blocks(&prepared),
+        rounded_to_nearest: rounded_to_nearest(&prepared, &rounded),
+        copied: copied(graph, &prepared),
         effective_bits: mean(|layer| layer.weight_bits),
         stored_bits: mean(|layer| if layer.storage.ends_with('4') { 4 } else { 8 }),
         weights: count,
@@ -118,6 +120,29 @@ pub(super) fn start(
     let mut rounded = round_weights(&prepared, batches, params, progress)?;
     bias::correct(&prepared, batches, &mut rounded, params, progress)?;
     Ok(Started { prepared, rounded, equalization, calibration_seconds })
+}
+
+fn rounded_to_nearest(prepared: &Prepared, rounded: &Rounded) -> Vec<Left> {
+    let found = rounded.nearest.iter().map(|(number, reason)| {
+        let layer = &prepared.layers[*number];
+        let op = prepared.graph.node(layer.node).op.clone();
+        Left { key: layer.key.clone(), op, reason: reason.clone() }
+    });
+    found.collect()
+}
+
+/// Weights that more than one layer reads in the graph as it was given: folding and equalizing give
+/// each layer a weight of its own.
+fn copied(graph: &Graph, prepared: &Prepared) -> Vec<Copied> {
+    let mut readers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for id in graph.node_ids() {
+        let key = graph.key(id);
+        if let (Some(weight), Some(_)) = (graph.node(id).input(1), prepared.layer(key)) {
+            readers.entry(graph.name(weight)).or_default().push(key.to_owned());
+        }
+    }
+    let shared = readers.into_iter().filter(|(_, layers)| layers.len() > 1);
+    shared.map(|(weight, layers)| Copied { weight: weight.to_owned(), layers }).collect()
 }
 
 /// Layers without blocks, where blocks were asked for.

@@ -35,6 +35,15 @@ pub struct QuantizedLayer {
     pub accumulated_sqnr_db: Option<f64>,
 }
 
+/// A weight of which each reader has a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Its name.
+    pub weight: String,
+    /// The layers that read it.
+    pub layers: Vec<String>,
+}
+
 /// What was done to a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QuantizeReport {
@@ -54,6 +63,10 @@ pub struct QuantizeReport {
     pub side_bytes: usize,
     /// Layers that have a scale per channel though blocks were asked for.
     pub without_blocks: Vec<Left>,
+    /// Layers whose weights were rounded to the nearest though more was asked for.
+    pub rounded_to_nearest: Vec<Left>,
+    /// Weights that several layers read; each layer has integers of its own.
+    pub copied: Vec<Copied>,
     /// The quantized layers, in execution order.
     pub layers: Vec<QuantizedLayer>,
     /// Layers that stay float.

@@ -34,6 +34,8 @@ pub(super) struct Rounded {
     pub(super) biases: Vec<Vec<f32>>,
     /// Layers whose bias has taken up the mean of its error already.
     pub(super) is_shifted: Vec<bool>,
+    /// Layers that were rounded to the nearest though more was asked for, with the reason.
+    pub(super) nearest: Vec<(usize, String)>,
 }
 
 impl Rounded {
@@ -62,7 +64,7 @@ pub(super) fn round_weights(
     };
     let biases = prepared.layers.iter().map(bias).collect::<Result<_>>()?;
     let is_shifted = vec![false; prepared.layers.len()];
-    let mut rounded = Rounded { weights: Vec::new(), biases, is_shifted };
+    let mut rounded = Rounded { weights: Vec::new(), biases, is_shifted, nearest: Vec::new() };
     if params.rounding == Rounding::Nearest {
         for (number, layer) in prepared.layers.iter().enumerate() {
             rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
@@ -75,11 +77,21 @@ pub(super) fn round_weights(
     progress.stage("round", prepared.layers.len());
     for (number, layer) in prepared.layers.iter().enumerate() {
         progress::check(progress)?;
-        let map = linear_map(prepared, layer)?;
-        let Some(map) = map.filter(|map| map.shape().columns() <= MAX_COLUMNS) else {
-            rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
-            progress.item(&layer.key);
-            continue;
+        let map = match linear_map(prepared, layer)? {
+            Some(map) if map.shape().columns() <= MAX_COLUMNS => map,
+            other => {
+                let reason = match other {
+                    Some(map) => {
+                        let columns = map.shape().columns();
+                        format!("{columns} inputs of an output are more than {MAX_COLUMNS}")
+                    }
+                    None => "its response is no linear map of its input".to_owned(),
+                };
+                rounded.nearest.push((number, reason));
+                rounded.weights.push(prepared.nearest_weight(number, bits(layer))?);
+                progress.item(&layer.key);
+                continue;
+            }
         };
         let place = Place {
             node: layer.node,
@@ -100,7 +112,7 @@ pub(super) fn round_weights(
             Sampling { positions: params.positions, seed: params.seed, keep_rows: false };
         let facts = &prepared.facts;
         let collected = collect(&place, facts, &mut from, Some(&mut to), sampling, progress)?;
-        let (weight, shift) = round_layer(
+        let RoundedLayer { weight, shift, is_nearest } = round_layer(
             prepared,
             layer,
             &*map,
@@ -108,6 +120,10 @@ pub(super) fn round_weights(
             bits(layer),
             params.rounding,
         )?;
+        if is_nearest {
+            let reason = "the second moments of its inputs cannot be inverted";
+            rounded.nearest.push((number, reason.to_owned()));
+        }
         if layer.takes_bias && corrects {
             let bias = rounded.biases[number].iter_mut().zip(shift);
             bias.for_each(|(bias, shift)| *bias += shift as f32);
@@ -131,7 +147,16 @@ pub(super) fn linear_map(prepared: &Prepared, layer: &Layer) -> Result<Option<Bo
     operator.linear(&cx, &Inputs::new(facts.collect())).map_err(|error| cx.locate(error))
 }
 
-/// Rounds one layer; gives the shift of each bias too.
+/// A layer with rounded weights.
+struct RoundedLayer {
+    weight: QuantizedWeight,
+    /// What each bias has to take up.
+    shift: Vec<f64>,
+    /// Was a group of outputs rounded to the nearest?
+    is_nearest: bool,
+}
+
+/// Rounds one layer.
 fn round_layer(
     prepared: &Prepared,
     layer: &Layer,
@@ -139,7 +164,7 @@ fn round_layer(
     statistics: Vec<[Statistics; 2]>,
     bits: u8,
     rounding: Rounding,
-) -> Result<(QuantizedWeight, Vec<f64>)> {
+) -> Result<RoundedLayer> {
     let weight = prepared.weight(layer)?;
     let quantizer = prepared.weight_grids(layer, &weight, bits)?;
     let shape = map.shape();
@@ -147,7 +172,8 @@ fn round_layer(
     let rows = map.rows_of_weight(&weight);
     let nearest = Nearest::new(&quantizer, layer, map)?;
     let mut integers = Vec::with_capacity(rows.len());
-    let mut shifts = Vec::with_capacity(shape.outputs);
+    let mut shift = Vec::with_capacity(shape.outputs);
+    let mut is_nearest = false;
     for (group, halves) in statistics.into_iter().enumerate() {
         let moments = Second::new(halves)?;
         let rows = &rows[group * p * n..][..p * n];
@@ -158,6 +184,7 @@ fn round_layer(
             }
             _ => optimal::round(moments.gram.as_ref(), rows, &nearest),
         };
+        is_nearest |= found.is_none();
         let found = found
             .unwrap_or_else(|| rows.iter().enumerate().map(|(i, &w)| nearest.code(i, w)).collect());
         for (o, (row, found)) in rows.chunks_exact(p).zip(found.chunks_exact(p)).enumerate() {
@@ -165,14 +192,14 @@ fn round_layer(
             let lost = lost.map(|(j, ((&w, &q), mean))| {
                 (f64::from(w) - f64::from(nearest.number(o * p + j, q))) * mean
             });
-            shifts.push(lost.sum());
+            shift.push(lost.sum());
         }
         integers.extend(found);
     }
     let floats: Vec<f32> = integers.iter().map(|&q| q as f32).collect();
     // Integers of 8 bits pass through floats unchanged.
     let integers = map.weight_of_rows(&floats).into_iter().map(|q| q as i32).collect();
-    Ok((QuantizedWeight { bits, quantizer, integers }, shifts))
+    Ok(RoundedLayer { weight: QuantizedWeight { bits, quantizer, integers }, shift, is_nearest })
 }
 
 /// Second moments of the inputs about their means, and the means.

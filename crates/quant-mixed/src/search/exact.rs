@@ -54,7 +54,7 @@ struct State {
 pub fn solve(problem: &Problem, sensitivities: &Sensitivities) -> Solution {
     let items: Vec<Vec<Item>> =
         (0..problem.len()).map(|layer| front(problem, sensitivities, layer)).collect();
-    let budget = problem.budget() * (1.0 + 1e-12);
+    let budget = problem.budget() * (1.0 + 1e-12) - problem.fixed();
     let (price, mut best) = relax(&items, budget);
     fill(&items, budget, &mut best);
     let mut known = loss(&items, &best);

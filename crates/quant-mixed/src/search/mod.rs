@@ -25,7 +25,7 @@
 //! let layers = hardware::layers(&graph, &facts)?;
 //! let device = hardware::find("bismo-edge")?;
 //! let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.6) };
-//! let problem = Problem::new(&layers, &*device, budget, &SpaceParams::default())?;
+//! let problem = Problem::new(&layers, &[], &*device, budget, &SpaceParams::default())?;
 //! // Here each bit halves the error; `Sensitivities::measure` finds out.
 //! let halving = |bits: u32| 0.25_f64.powi(bits as i32);
 //! let sensitivities = Sensitivities::of(layers.len(), |_, bits| (halving(bits), halving(bits)));
@@ -41,6 +41,8 @@ pub mod greedy;
 pub mod hessian;
 mod problem;
 mod sensitivity;
+#[cfg(feature = "train")]
+mod short_training;
 mod simulator;
 pub mod trim;
 pub mod uniform;
@@ -48,6 +50,8 @@ pub mod uniform;
 pub use budget::{Budget, Limit, Resource};
 pub use problem::{Bits, Choice, Problem, SpaceParams};
 pub use sensitivity::{LayerSensitivity, Sensitivities};
+#[cfg(feature = "train")]
+pub use short_training::ShortTraining;
 pub use simulator::{Samples, Score, Simulator};
 
 use tensor_core::text::near;

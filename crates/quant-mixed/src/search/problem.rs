@@ -3,7 +3,7 @@
 use super::{Budget, Limit};
 use crate::plan::{MAX_BITS, MIN_BITS, Plan, PlanLayer};
 use serde::{Deserialize, Serialize};
-use tensor_core::cost::hardware::{Hardware, Layer, LayerShape};
+use tensor_core::cost::hardware::{FLOAT_BITS, Hardware, Layer, LayerShape};
 use tensor_core::text::{matches, near};
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -97,6 +97,9 @@ struct Place {
 #[derive(Debug, Clone)]
 pub struct Problem {
     places: Vec<Place>,
+    /// What layers cost that stay float.
+    fixed: f64,
+    unpriced: Vec<String>,
     limits: Budget,
     budget: f64,
     full: f64,
@@ -106,7 +109,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Asks a device for all costs.
+    /// Asks a device for all costs. Layers that stay float cost what 32-bit floats cost, whatever is
+    /// chosen for the others; those for which the device has no such figure are
+    /// [`unpriced`](Self::unpriced).
     ///
     /// # Errors
     /// `E0557` for wrong parameters, `E0551` for a pin that no layer has; `E0559` when the device has no
@@ -114,6 +119,7 @@ impl Problem {
     /// more than the budget: the message names what is attainable; what the device says.
     pub fn new(
         layers: &[Layer],
+        floats: &[Layer],
         device: &dyn Hardware,
         limits: Budget,
         params: &SpaceParams,
@@ -133,7 +139,14 @@ impl Problem {
             })
         };
         let mut places = Vec::new();
-        let mut full = 0.0;
+        let (mut fixed, mut unpriced) = (0.0, Vec::new());
+        for layer in floats {
+            match figure(layer, Bits::both(FLOAT_BITS)) {
+                Ok(cost) => fixed += cost,
+                Err(_) => unpriced.push(layer.name.clone()),
+            }
+        }
+        let mut full = fixed;
         for (layer, pin) in layers.iter().zip(pins) {
             full += figure(layer, Bits::both(MAX_BITS))?;
             let mut choices = Vec::new();
@@ -153,6 +166,8 @@ impl Problem {
         };
         let problem = Self {
             places,
+            fixed,
+            unpriced,
             limits,
             budget,
             full,
@@ -167,7 +182,7 @@ impl Problem {
     fn check_attainable(&self) -> Result<()> {
         let ends = |pick: fn(f64, f64) -> f64, from: f64| -> f64 {
             let end = |place: &Place| place.choices.iter().map(|c| c.cost).fold(from, pick);
-            self.places.iter().map(end).sum()
+            self.fixed + self.places.iter().map(end).sum::<f64>()
         };
         let (low, high) = (ends(f64::min, f64::INFINITY), ends(f64::max, 0.0));
         if self.is_within(low) {
@@ -259,7 +274,17 @@ impl Problem {
         self.budget
     }
 
-    /// What 8 bits everywhere cost.
+    /// What of it layers take that stay float.
+    pub fn fixed(&self) -> f64 {
+        self.fixed
+    }
+
+    /// Layers that stay float and cost nothing here, as the device has no figures for floats.
+    pub fn unpriced(&self) -> &[String] {
+        &self.unpriced
+    }
+
+    /// What 8 bits in every layer that can have them cost.
     pub fn full(&self) -> f64 {
         self.full
     }
@@ -277,7 +302,8 @@ impl Problem {
 
     /// What an allocation costs; infinite when a layer has bits that it may not have.
     pub fn cost(&self, bits: &[Bits]) -> f64 {
-        bits.iter().enumerate().map(|(layer, &bits)| self.layer_cost(layer, bits)).sum()
+        let layers = bits.iter().enumerate().map(|(layer, &bits)| self.layer_cost(layer, bits));
+        self.fixed + layers.sum::<f64>()
     }
 
     /// The choice with the most bits, for each layer.

@@ -102,6 +102,17 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// `E0500` for bits outside of 1 to 8.
     pub fn graph(&self, bits: &[Bits]) -> Result<Graph> {
+        self.prepared.simulate(&self.assignment(bits))
+    }
+
+    /// The model that is given bits.
+    #[cfg(feature = "train")]
+    pub(super) fn prepared(&self) -> &Prepared {
+        self.prepared
+    }
+
+    /// These bits by layer.
+    pub(super) fn assignment(&self, bits: &[Bits]) -> Assignment {
         let narrow = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
         let mut assignment = Assignment::uniform(MAX_BITS as u8, MAX_BITS as u8);
         for (name, bits) in self.names.iter().zip(bits) {
@@ -109,7 +120,7 @@ impl<'a> Simulator<'a> {
                 LayerBits { weights: narrow(bits.weights), activations: narrow(bits.activations) };
             assignment.layers.insert(name.clone(), bits);
         }
-        self.prepared.simulate(&assignment)
+        assignment
     }
 
     /// Mean Kullback-Leibler divergence of the outputs with these bits from those of the float model, in
@@ -135,8 +146,15 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// As [`graph`](Self::graph); `E0207` without labels.
     pub fn score(&self, bits: &[Bits]) -> Result<Score> {
-        let logs = self.logs(&self.graph(bits)?, usize::MAX)?;
-        self.count(&logs)
+        self.score_graph(&self.graph(bits)?)
+    }
+
+    /// Right answers of a model with the inputs and outputs of this one.
+    ///
+    /// # Errors
+    /// `E0207` without labels.
+    pub fn score_graph(&self, graph: &Graph) -> Result<Score> {
+        self.count(&self.logs(graph, usize::MAX)?)
     }
 
     /// Right answers of the float model.

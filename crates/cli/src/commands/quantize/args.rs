@@ -1,10 +1,15 @@
 //! Flags of `kerf quantize`.
 
+use super::super::model::Model;
 use super::super::one_shot::OneShotArgs;
+use crate::args::{parse_pin, warn_of_unnamed};
+use crate::console::Console;
 use crate::flags;
 use clap::{Args, ValueEnum};
 use quant_mixed::clip::ClipChoice;
-use quant_mixed::model::{BiasCorrection, QuantizeParams, RangeParams, Rounding, WeightQuantizer};
+use quant_mixed::model::{
+    BiasCorrection, QuantizeParams, RangeParams, Rounding, WeightQuantizer, layer_keys,
+};
 use quant_mixed::{Assignment, LayerBits, Plan};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -41,9 +46,14 @@ struct MethodArgs {
     /// Give each N inputs of an output a scale of their own; activations stay float
     #[arg(long, value_name = "N", conflicts_with = "per_tensor", value_parser = clap::value_parser!(u32).range(2..=65536))]
     block_size: Option<u32>,
-    /// Bits layer by layer; what no layer reads has those of `--activations`
+    /// Bits layer by layer, as `kerf search` writes them; layers that it does not name have 8, and what no
+    /// layer reads has those of `--activations`
     #[arg(long, value_name = "FILE", conflicts_with = "weights")]
     plan: Option<PathBuf>,
+    /// Give layers bits of their own, weights and inputs alike, such as `/conv1/Conv=8`; `*` matches any text
+    /// (repeatable)
+    #[arg(long, value_name = "LAYER=BITS", value_parser = parse_pin)]
+    pin: Vec<(String, u8)>,
     /// Layers or weights that stay float; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
@@ -79,7 +89,29 @@ enum QuantizerArg {
 }
 
 impl QuantizeArgs {
-    /// The parameters.
+    /// Gives layers of this model the bits of `--pin`; those that a plan does not name are named.
+    ///
+    /// # Errors
+    /// `E0502` when a pin matches no layer.
+    pub(super) fn pin(
+        &self,
+        bits: &mut Assignment,
+        model: &Model,
+        console: &Console,
+    ) -> Result<()> {
+        let method = &self.method;
+        if method.plan.is_none() && method.pin.is_empty() {
+            return Ok(());
+        }
+        let keys = layer_keys(&model.graph, &self.common.shared.shapes(), &method.exclude)?;
+        bits.pin(&keys, false, &method.pin)?;
+        if let Some(path) = &method.plan {
+            warn_of_unnamed(bits, &keys, path, console);
+        }
+        Ok(())
+    }
+
+    /// The parameters, without pins.
     ///
     /// # Errors
     /// When the plan cannot be read.

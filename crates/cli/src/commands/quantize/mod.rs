@@ -28,8 +28,10 @@ impl Task for QuantizeArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
-        let params = self.params()?.check()?;
+        let mut params = self.params()?;
         let mut job = Job::begin(&self.common, OnUnsupported::Skip, cx)?;
+        self.pin(&mut params.bits, &job.model, cx.console)?;
+        let params = params.check()?;
         let judged = job.judged()?;
         let heading = job.data();
         let batches = job.batches()?;

@@ -63,6 +63,10 @@ pub(crate) struct SearchArgs {
     /// How ddpg keeps to the budget: trim (afterwards, as HAQ) or bound (at each choice, as AMC)
     #[arg(long, value_name = "NAME", default_value = "trim", value_parser = flags::read::<Constraint>, help_heading = "Method")]
     constraint: Constraint,
+    /// Train each allocation that ddpg tries for N steps before it is judged, on the samples of `--data` that
+    /// neither calibrate nor judge (HAQ: an epoch)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Method")]
+    pub(super) episode_steps: Option<u64>,
     /// Fewest bits
     #[arg(long, value_name = "BITS", default_value_t = 2, help_heading = "Method")]
     min_bits: u32,
@@ -110,10 +114,10 @@ struct BudgetArgs {
     /// Energy of a run at most, such as `3mJ` or `900uJ`
     #[arg(long, value_name = "ENERGY", value_parser = units::parse_energy)]
     max_energy: Option<f64>,
-    /// Share of the bytes of weights at 8 bits to keep
+    /// Share of the bytes at 8 bits to keep; those of the ONNX file, unless a device says otherwise
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     size: Option<f64>,
-    /// Bytes of weights at most, such as `1MiB`
+    /// Bytes of all layers at most, such as `1MiB`
     #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
     max_size: Option<u64>,
 }

@@ -92,6 +92,7 @@ impl SearchArgs {
             result: json!({
                 "device": problem.device(), "budget": problem.limits(), "method": self.method,
                 "budget_amount": problem.budget(), "full": problem.full(), "cost": cost,
+                "fixed": problem.fixed(), "unpriced": problem.unpriced(),
                 "cost_share": share, "bits": bits, "divergence": divergence,
                 "float": scores.map(|(float, _)| float), "score": scores.map(|(_, score)| score),
                 "interpolated": problem.is_interpolated(), "seconds": seconds,

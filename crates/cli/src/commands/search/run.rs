@@ -6,8 +6,8 @@ use crate::commands::{Context, samples};
 use crate::input;
 use quant_mixed::model::{Prepared, RangeParams};
 use quant_mixed::search::{
-    self, Bits, LayerSensitivity, Problem, Samples, Score, Sensitivities, Simulator, View, ddpg,
-    hessian,
+    self, Bits, LayerSensitivity, Problem, Resource, Samples, Score, Sensitivities, ShortTraining,
+    Simulator, View, ddpg, hessian,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -17,7 +17,10 @@ use tensor_core::data::Dataset;
 use tensor_core::journal::{Identity, Journal};
 use tensor_core::measure::compare::LabelledBatch;
 use tensor_core::text::counted;
-use tensor_core::{Error, Graph, Result, onnx};
+use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
+
+/// What counts bytes where no device was named: what becomes of the file.
+const FILE_SIZE: &str = "size-onnx";
 
 /// Samples, gradients and vectors of a trace: enough for the order of layers.
 const TRACE_BATCH: usize = 32;
@@ -26,9 +29,18 @@ const TRACE_DRAWS: usize = 8;
 /// Loads, searches, judges.
 pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let method = search::solver(&args.method)?;
+    if args.episode_steps.is_some() && !matches!(method.view, View::Accuracy) {
+        let message = format!("`--method {}` has no episodes to train in", method.name);
+        return Err(Error::new(ErrorKind::Invalid, "E0010", message)
+            .hint("leave out `--episode-steps`, or take `--method ddpg`"));
+    }
     let graph = onnx::read(&args.model)?;
     let shapes = args.shared.shapes();
-    let device = args.device.open()?;
+    let budget = args.budget()?;
+    let device = match budget.resource {
+        Resource::Size => args.device.open_or(FILE_SIZE)?,
+        Resource::Latency | Resource::Energy => args.device.open()?,
+    };
     let data = args.data.open(&graph, args.shared.seed)?;
     let shuffled = data.shuffled(args.shared.seed);
     let calibration = shuffled.first(args.calibration as usize);
@@ -37,9 +49,11 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let batches = samples::arrays(&graph, &calibration, size, &cx.progress)?;
     let params = RangeParams::default();
     let prepared = Prepared::new(&graph, &shapes, &batches, &params, &cx.progress)?;
-    let layers = layers(&prepared, cx)?;
-    let budget = args.budget()?;
-    let problem = Problem::new(&layers, &*device, budget, &args.space(budget))?;
+    let all = hardware::layers(&prepared.graph, &prepared.facts)?;
+    let (layers, floats): (Vec<Layer>, Vec<Layer>) =
+        all.into_iter().partition(|layer| prepared.layer(&layer.name).is_some());
+    let problem = Problem::new(&layers, &floats, &*device, budget, &args.space(budget))?;
+    tell_of_floats(&problem, floats.len(), cx);
     if problem.is_interpolated() {
         cx.console.warn("some costs lie between those of other channel counts");
     }
@@ -65,7 +79,22 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             }
             found.bits
         }
-        (View::Accuracy, Some(float)) => episodes(args, &problem, &simulator, float, cx)?,
+        (View::Accuracy, Some(float)) => {
+            let trained = args.episode_steps.map(|steps| (steps, training(args, &shuffled)));
+            let mut score = |bits: &[Bits]| match &trained {
+                Some((steps, data)) => ShortTraining {
+                    simulator: &simulator,
+                    calibration: &batches,
+                    data,
+                    steps: *steps,
+                    batch: size,
+                    seed: args.shared.seed,
+                }
+                .score(bits),
+                None => simulator.score(bits),
+            };
+            episodes(args, &problem, &mut score, float, cx)?
+        }
         (View::Accuracy, None) => return Err(Error::internal("a search without labels")),
     };
     let seconds = begin.elapsed().as_secs_f64();
@@ -75,19 +104,24 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     Ok(Found { bits, scores, divergence, seconds, problem })
 }
 
-/// Layers that can be quantized; others are named.
-fn layers(prepared: &Prepared, cx: &Context) -> Result<Vec<Layer>> {
-    let all = hardware::layers(&prepared.graph, &prepared.facts)?;
-    let (layers, left): (Vec<Layer>, Vec<Layer>) =
-        all.into_iter().partition(|layer| prepared.layer(&layer.name).is_some());
-    if let Some(first) = left.first() {
+/// Says what layers cost that cannot be quantized.
+fn tell_of_floats(problem: &Problem, floats: usize, cx: &Context) {
+    if let Some(first) = problem.unpriced().first() {
         cx.console.warn(&format!(
-            "{} cannot be quantized and cost nothing here, such as `{}`",
-            counted(left.len(), "layer"),
-            first.name
+            "{} cannot be quantized, and `{}` has no figures for floats: they cost nothing here, such as \
+             `{first}`",
+            counted(problem.unpriced().len(), "layer"),
+            problem.device()
         ));
     }
-    Ok(layers)
+    let priced = floats - problem.unpriced().len();
+    if priced > 0 {
+        cx.console.note(&format!(
+            "{} cannot be quantized and cost {} of the budget",
+            counted(priced, "layer"),
+            problem.limits().resource.show(problem.fixed())
+        ));
+    }
 }
 
 /// Samples that judge allocations: those of `--eval-data`, or those that do not calibrate.
@@ -109,6 +143,15 @@ fn held_out(args: &SearchArgs, graph: &Graph, shuffled: &Dataset) -> Result<Data
             ));
     }
     Ok(rest)
+}
+
+/// Samples that neither calibrate nor judge; those that calibrate where no others are left.
+fn training(args: &SearchArgs, shuffled: &Dataset) -> Dataset {
+    let calibration = args.calibration as usize;
+    let is_apart = args.eval_data.is_some() || args.data.is_held_out();
+    let judging = if is_apart { 0 } else { args.eval_samples as usize };
+    let rest = shuffled.without_first(calibration + judging);
+    if rest.is_empty() { shuffled.first(calibration) } else { rest }
 }
 
 fn judged(graph: &Graph, set: &Dataset, size: usize, cx: &Context) -> Result<Vec<Samples>> {
@@ -222,23 +265,20 @@ fn batch_len(batches: &[Vec<tensor_core::run::Array>]) -> usize {
 fn episodes(
     args: &SearchArgs,
     problem: &Problem,
-    simulator: &Simulator,
+    score: &mut dyn FnMut(&[Bits]) -> Result<Score>,
     float: Score,
     cx: &Context,
 ) -> Result<Vec<Bits>> {
     let params = args.ddpg();
-    let mut score = |bits: &[Bits]| simulator.score(bits);
     let Some(folder) = &args.run else {
         let mut ignore = |_: &ddpg::Episode| Ok(());
-        let found =
-            ddpg::search(problem, &params, float, &[], &mut score, &mut ignore, &cx.progress)?;
+        let found = ddpg::search(problem, &params, float, &[], score, &mut ignore, &cx.progress)?;
         return Ok(found.bits);
     };
     let (mut journal, entries) = Journal::open(folder, "search", &identity(args, problem, float)?)?;
     let known = entries.iter().map(read_score).collect::<Result<Vec<Score>>>()?;
     let mut write = |episode: &ddpg::Episode| journal.append(&json!(episode));
-    let found =
-        ddpg::search(problem, &params, float, &known, &mut score, &mut write, &cx.progress)?;
+    let found = ddpg::search(problem, &params, float, &known, score, &mut write, &cx.progress)?;
     Ok(found.bits)
 }
 
@@ -260,6 +300,7 @@ fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identi
     let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
     add("eval_data", json!(eval_data));
     add("samples", json!([args.calibration, args.eval_samples]));
+    add("episode_steps", json!(args.episode_steps));
     add("preparation", args.data.preparation()?);
     add("shapes", json!(args.shared.shapes()));
     add("float", json!(float));

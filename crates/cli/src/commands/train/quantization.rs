@@ -3,7 +3,7 @@
 use super::super::engine;
 use super::super::layerwise::{self, Layerwise};
 use super::super::{Context, samples};
-use crate::args::{Shared, parse_pin};
+use crate::args::{Shared, parse_pin, warn_of_unnamed};
 use crate::{flags, input, units};
 use clap::Args;
 use quant_mixed::model::{QuantizeParams, layer_keys};
@@ -103,7 +103,7 @@ impl QuantizationArgs {
     }
 
     /// Bits by layer.
-    fn bits(&self, graph: &Graph, shared: &Shared) -> Result<Assignment> {
+    fn bits(&self, graph: &Graph, (shared, cx): (&Shared, &Context)) -> Result<Assignment> {
         let keys = layer_keys(graph, &shared.shapes(), &[])?;
         let mut bits = match &self.quantize_plan {
             Some(path) => {
@@ -122,6 +122,9 @@ impl QuantizationArgs {
         };
         let ends = self.quantize_plan.is_none() && !self.no_pin_ends;
         bits.pin(&keys, ends, &self.pin)?;
+        if let Some(path) = &self.quantize_plan {
+            warn_of_unnamed(&bits, &keys, path, cx.console);
+        }
         Ok(bits)
     }
 
@@ -137,7 +140,7 @@ impl QuantizationArgs {
             return Ok(None);
         }
         let graph = prepare(graph);
-        let bits = self.bits(&graph, shared)?;
+        let bits = self.bits(&graph, (shared, cx))?;
         // The order of a folder is that of its classes.
         let few = set.subset((self.quantize_samples as usize).next_multiple_of(batch), shared.seed);
         let batches = samples::arrays(&graph, &few, batch, &cx.progress)?;

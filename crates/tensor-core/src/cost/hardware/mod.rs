@@ -39,7 +39,8 @@ pub struct LayerCost {
     pub latency_us: Option<f64>,
     /// Microjoules for one batch, where the device has a model of energy.
     pub energy_uj: Option<f64>,
-    /// Bytes of the weights as stored, without biases and scales.
+    /// Bytes of the weights as the device stores them: in bits without gaps and without biases and
+    /// scales, unless the model says otherwise.
     pub bytes: f64,
     /// The figures lie between those of other channel counts.
     pub interpolated: bool,
@@ -81,8 +82,14 @@ pub struct Model {
 }
 
 /// All models.
-pub const MODELS: &[Model] =
-    &[bit_fusion::MODEL, bit_serial::EDGE, bit_serial::CLOUD, roofline::MODEL, size::MODEL];
+pub const MODELS: &[Model] = &[
+    bit_fusion::MODEL,
+    bit_serial::EDGE,
+    bit_serial::CLOUD,
+    roofline::MODEL,
+    size::BITS,
+    size::ONNX,
+];
 
 /// The device of that name, with figures behind it: `NAME` or `NAME:FIGURE=VALUE,...`.
 ///

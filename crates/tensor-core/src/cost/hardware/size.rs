@@ -1,20 +1,34 @@
-//! Nothing but the size of the weights.
+//! Nothing but size.
 
-use super::{Figures, Hardware, LayerCost, LayerShape, Model, check_bits, weight_bytes};
+use super::{
+    FLOAT_BITS, Figures, Hardware, LayerCost, LayerShape, Model, check_bits, weight_bytes,
+};
 use crate::Result;
 
-pub(super) const MODEL: Model = Model {
+/// Bits without gaps, as HAQ counts them.
+pub(super) const BITS: Model = Model {
     name: "size",
-    summary: "Bytes of the weights only",
+    summary: "Bytes of the weights only, in bits without gaps (as HAQ counts)",
     figures: &[],
-    make: |_: &Figures| Ok(Box::new(Size)),
+    make: |_: &Figures| Ok(Box::new(Size { name: BITS.name, bytes: weight_bytes })),
 };
 
-struct Size;
+/// Bytes of an ONNX file, which has no integers of 1 to 3 or of 5 to 7 bits.
+pub(super) const ONNX: Model = Model {
+    name: "size-onnx",
+    summary: "Bytes in an ONNX file: weights in 4 or 8 bits, with scales and biases",
+    figures: &[],
+    make: |_: &Figures| Ok(Box::new(Size { name: ONNX.name, bytes: onnx_bytes })),
+};
+
+struct Size {
+    name: &'static str,
+    bytes: fn(&LayerShape, u32) -> f64,
+}
 
 impl Hardware for Size {
     fn name(&self) -> String {
-        MODEL.name.to_owned()
+        self.name.to_owned()
     }
 
     fn batch(&self) -> usize {
@@ -28,6 +42,19 @@ impl Hardware for Size {
         activation_bits: u32,
     ) -> Result<LayerCost> {
         check_bits(weight_bits, activation_bits)?;
-        Ok(LayerCost { bytes: weight_bytes(layer, weight_bits), ..LayerCost::default() })
+        Ok(LayerCost { bytes: (self.bytes)(layer, weight_bits), ..LayerCost::default() })
     }
+}
+
+/// Each output has a bias and, beside integers, the scales of its weights and of its bias and the zero
+/// point of its weights.
+fn onnx_bytes(layer: &LayerShape, weight_bits: u32) -> f64 {
+    let stored = match weight_bits {
+        FLOAT_BITS => FLOAT_BITS,
+        1..=4 => 4,
+        _ => 8,
+    };
+    let bias = 4.0;
+    let grid = if stored == FLOAT_BITS { 0.0 } else { 8.0 + f64::from(stored) / 8.0 };
+    weight_bytes(layer, stored) + layer.cout as f64 * (bias + grid)
 }
