@@ -5,7 +5,8 @@ use crate::step::{run_cargo, say};
 use crate::{kerf, section};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the models and photographs are.
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 128)]
     images: usize,
 }
+
+/// Where our reports go.
+const REPORT: &str = "target/int8_report";
 
 /// What ONNX Runtime's tools offer: name, calibration method and granularity.
 const THEIRS: [(&str, &str, &str); 3] = [
@@ -56,12 +60,22 @@ struct Case {
     labels: bool,
 }
 
+/// What a file took to make.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Seconds of all cores.
+    cpu_seconds: f64,
+    /// Largest resident memory.
+    peak_megabytes: f64,
+    /// Seconds in which ranges were found, on one thread.
+    calibration_seconds: f64,
+}
+
 /// What is known of one quantized file.
 struct Row {
     name: String,
     file: String,
-    /// Seconds of all cores, and resident megabytes.
-    cost: (f64, f64),
+    cost: Cost,
     agreement: f64,
     sqnr: f64,
     accuracy: Option<f64>,
@@ -72,14 +86,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let mut text = format!(
         "Written by `cargo xtask int8`: {} calibration images, no labels. CPU s and memory: of ONNX Runtime's\n\
-         `quantize_static` in its process, of the whole `kerf quantize` in ours. Agreement: same class as the float\n\
-         model. SQNR: of the outputs. Latency: one thread, batch 1, each file against that of ONNX Runtime's MinMax per\n\
+         `quantize_static` in its process, of the whole `kerf quantize` in ours. Ranges: seconds that it takes to run the\n\
+         data and to find the ranges of activations, on one thread; ours do so before all else. Agreement: same class\n\
+         as the float model. SQNR: of the outputs. Latency: one thread, batch 1, each file against that of ONNX Runtime's MinMax per\n\
          channel in the same run, interleaved.\n",
         options.images
     );
     for case in cases(options)? {
         text.push_str(&format!(
-            "\n{}:\n\n| | top-1 | agreement | SQNR | CPU s | memory | latency |\n|---|---|---|---|---|---|---|\n",
+            "\n{}:\n\n| | top-1 | agreement | SQNR | ranges | CPU s | memory | latency |\n|---|---|---|---|---|---|---|---|\n",
             case.name
         ));
         let rows = rows(options, &case)?;
@@ -87,12 +102,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let latency = latency(&rows[0].file, &row.file)?;
             let accuracy = row.accuracy.map_or("-".to_owned(), |a| format!("{:.2}", 100.0 * a));
             let line = format!(
-                "| {} | {accuracy} | {:.2} % | {:.1} dB | {:.1} | {:.0} MB | {latency} |",
+                "| {} | {accuracy} | {:.2} % | {:.1} dB | {:.2} | {:.1} | {:.0} MB | {latency} |",
                 row.name,
                 100.0 * row.agreement,
                 row.sqnr,
-                row.cost.0,
-                row.cost.1,
+                row.cost.calibration_seconds,
+                row.cost.cpu_seconds,
+                row.cost.peak_megabytes,
             );
             say(&line);
             text.push_str(&line);
@@ -140,7 +156,8 @@ fn rows(options: &Options, case: &Case) -> Result<Vec<Row>> {
         let mut command = Command::new(&options.python);
         command.args(["benches/python/quantize.py", "ort"]).arg(&case.model);
         command.arg(&case.calibration).args([*method, *granularity, &file, &images]);
-        let cost = cost(command.args([case.mean, case.std]))?;
+        let found = found(command.args([case.mean, case.std]))?;
+        let cost = cost(&found, &found["calibration_seconds"])?;
         rows.push(judged(case, name, file, cost)?);
     }
     for (i, (name, flags)) in OURS.iter().enumerate() {
@@ -150,25 +167,36 @@ fn rows(options: &Options, case: &Case) -> Result<Vec<Row>> {
         command.arg(&case.model).args(["-o", &file, "--force", "--no-verify", "--no-bench"]);
         command.arg("--data").arg(&case.calibration).args(["--samples", &images]);
         command.args(["--mean", case.mean, "--std", case.std]).args(*flags);
-        let cost = cost(&mut command)?;
+        command.args(["--threads", "1", "--report", REPORT]);
+        let found = found(&mut command)?;
+        let report = fs::read_to_string(Path::new(REPORT).join("report.json"))?;
+        let report: Value = serde_json::from_str(&report)?;
+        let cost = cost(&found, &report["result"]["quantization"]["calibration_seconds"])?;
         rows.push(judged(case, name, file, cost)?);
     }
     Ok(rows)
 }
 
-/// CPU seconds and megabytes that the script prints.
-fn cost(command: &mut Command) -> Result<(f64, f64)> {
+/// What the script prints.
+fn found(command: &mut Command) -> Result<Value> {
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let found: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn cost(found: &Value, calibration: &Value) -> Result<Cost> {
     let number = |key: &str| found[key].as_f64().with_context(|| format!("no {key}"));
-    Ok((number("cpu_seconds")?, number("peak_megabytes")?))
+    Ok(Cost {
+        cpu_seconds: number("cpu_seconds")?,
+        peak_megabytes: number("peak_megabytes")?,
+        calibration_seconds: calibration.as_f64().context("no calibration_seconds")?,
+    })
 }
 
 /// Compares a file with the float model.
-fn judged(case: &Case, name: &str, file: String, cost: (f64, f64)) -> Result<Row> {
+fn judged(case: &Case, name: &str, file: String, cost: Cost) -> Result<Row> {
     let mut command = kerf::command(&["verify"]);
     command.arg(&case.model).arg(&file).args(["--tolerance", "1e9", "--json"]);
     command.arg("--data").arg(&case.evaluation).args(["--mean", case.mean, "--std", case.std]);

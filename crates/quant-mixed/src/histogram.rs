@@ -60,18 +60,24 @@ impl Histogram {
             let inverse = inverse as f32;
             // Equal neighbours would wait for each other's counts.
             let mut lanes = vec![[0_u32; LANES]; self.counts.len()];
-            for (block, values) in values.chunks(LANES).enumerate() {
+            let mut bins = [0_u32; BLOCK];
+            for (block, values) in values.chunks(BLOCK).enumerate() {
                 // Counts of 32 bits are moved before they can overflow.
-                if block % (1 << 30) == 0 && block > 0 {
+                if block % (1 << 24) == 0 && block > 0 {
                     self.take(&mut lanes);
                 }
-                for (lane, &value) in values.iter().enumerate() {
-                    zeros += u64::from(value == 0.0);
-                    let scaled = value * inverse;
-                    let whole = scaled as i32;
-                    let floor = whole - i32::from((whole as f32) > scaled);
-                    if let Some(counts) = lanes.get_mut((floor - self.first) as usize) {
-                        counts[lane] += 1;
+                zeros += u64::from(place(values, inverse, self.first, &mut bins));
+                let (groups, rest) = bins[..values.len()].as_chunks::<LANES>();
+                for group in groups {
+                    for (lane, &bin) in group.iter().enumerate() {
+                        if let Some(counts) = lanes.get_mut(bin as usize) {
+                            counts[lane] += 1;
+                        }
+                    }
+                }
+                for &bin in rest {
+                    if let Some([count, ..]) = lanes.get_mut(bin as usize) {
+                        *count += 1;
                     }
                 }
             }
@@ -163,17 +169,39 @@ impl Histogram {
 /// Values that are counted side by side.
 const LANES: usize = 4;
 
+/// Values that are placed before they are counted: vector instructions place, and cannot count.
+const BLOCK: usize = 256;
+
+/// Finds the bins of values, counted from the first, and how many values are zero.
+fn place(values: &[f32], inverse: f32, first: i32, bins: &mut [u32; BLOCK]) -> u32 {
+    /// 1.5 * 2^23: the lowest bits of a sum with a smaller number are that number, rounded.
+    const WHOLE: f32 = 12_582_912.0;
+    let origin = WHOLE.to_bits().wrapping_add_signed(first);
+    let mut zeros = 0;
+    for (bin, &value) in bins.iter_mut().zip(values) {
+        let scaled = value * inverse;
+        let nearest = (scaled + WHOLE) - WHOLE;
+        let floor = if nearest > scaled { nearest - 1.0 } else { nearest };
+        *bin = (floor + WHOLE).to_bits().wrapping_sub(origin);
+        zeros += u32::from(value == 0.0);
+    }
+    zeros
+}
+
 /// Smallest and largest of some values and zero; `None` when one is not finite.
 fn extent(values: &[f32]) -> Option<(f32, f32)> {
     const INFINITE: u32 = f32::INFINITY.to_bits();
     let (mut min, mut max, mut bits) = ([0.0_f32; 16], [0.0_f32; 16], [0_u32; 16]);
-    for values in values.chunks(16) {
-        for (lane, &value) in values.iter().enumerate() {
-            min[lane] = if value < min[lane] { value } else { min[lane] };
-            max[lane] = if value > max[lane] { value } else { max[lane] };
-            bits[lane] = bits[lane].max(value.to_bits() & !(1 << 31));
-        }
+    let mut take = |lane: usize, value: f32| {
+        min[lane] = if value < min[lane] { value } else { min[lane] };
+        max[lane] = if value > max[lane] { value } else { max[lane] };
+        bits[lane] = bits[lane].max(value.to_bits() & !(1 << 31));
+    };
+    let (groups, rest) = values.as_chunks::<16>();
+    for group in groups {
+        group.iter().enumerate().for_each(|(lane, &value)| take(lane, value));
     }
+    rest.iter().for_each(|&value| take(0, value));
     let is_finite = bits.iter().all(|&bits| bits < INFINITE);
     is_finite.then(|| (min.into_iter().fold(0.0, f32::min), max.into_iter().fold(0.0, f32::max)))
 }

@@ -17,8 +17,38 @@ const CANDIDATES: i32 = 100;
 /// Rounds over both ends, each with the other held.
 const ROUNDS: usize = 2;
 
+/// Values and how many of each, side by side for vector instructions.
+struct Points {
+    values: Vec<f32>,
+    counts: Vec<f64>,
+    zeros: f64,
+}
+
+impl Points {
+    fn new(of: &Distribution) -> Self {
+        let (values, counts) = of.points().iter().map(|&(x, n)| (x, n as f64)).unzip();
+        Self { values, counts, zeros: of.zeros() as f64 }
+    }
+
+    /// The sum of a function of the values, each as often as it is there; in lanes, so that a term does
+    /// not wait for the one before it.
+    fn sum(&self, of: impl Fn(f32) -> f64) -> f64 {
+        let mut lanes = [0.0; LANES];
+        for (values, counts) in self.values.chunks(LANES).zip(self.counts.chunks(LANES)) {
+            for ((lane, &x), count) in lanes.iter_mut().zip(values).zip(counts) {
+                *lane += of(x) * count;
+            }
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// Terms that are summed side by side.
+const LANES: usize = 8;
+
 fn range(values: &Distribution, target: Target, _: f64) -> (f32, f32) {
     let ends = whole(values, target);
+    let values = &Points::new(values);
     if target.symmetric {
         let clip = best(|share| error(values, Affine::symmetric(target.bits, ends.1 * share)));
         return (-ends.1 * clip, ends.1 * clip);
@@ -52,25 +82,24 @@ fn best(error: impl Fn(f32) -> f64) -> f32 {
 }
 
 /// Sum of squared errors; infinite where there is no such grid.
-fn error(values: &Distribution, grid: tensor_core::Result<Affine>) -> f64 {
+fn error(values: &Points, grid: tensor_core::Result<Affine>) -> f64 {
     let Ok(grid) = grid else { return f64::INFINITY };
     let inverse = grid.scale.recip();
     let (low, high) = grid.range();
     let of_zero = grid.nearest(0.0);
     if !inverse.is_normal() || of_zero != 0.0 {
         // A grid of one bit has no zero.
-        let others = values.points().iter();
-        let others = others.map(|&(x, n)| square(grid.nearest(x) - x) * n as f64);
-        return others.sum::<f64>() + square(of_zero) * values.zeros() as f64;
+        let others = values.sum(|x| square(grid.nearest(x) - x));
+        return others + square(of_zero) * values.zeros;
     }
-    let points = values.points().iter().map(|&(x, count)| {
-        let inside = x.clamp(low, high);
+    values.sum(|x| {
+        // Not `clamp`, which checks its bounds for each value.
+        let inside = x.max(low).min(high);
         // Ties and the last bit of the product make no difference to the sum.
         let steps = inside * inverse;
         let whole = (steps + WHOLE) - WHOLE;
-        square(whole * grid.scale - x) * count as f64
-    });
-    points.sum()
+        square(whole * grid.scale - x)
+    })
 }
 
 /// 1.5 * 2^23: sums with smaller numbers are whole.
