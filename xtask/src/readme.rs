@@ -1,23 +1,33 @@
-//! Runs the `kerf` commands that the README shows, exactly as it shows them.
+//! Runs the `kerf` commands that the README and the guides show, exactly as they show them.
 
 use crate::step::{say, succeed};
 use crate::workspace::cargo;
 use anyhow::{Result, bail};
 use std::fs;
+use std::path::PathBuf;
 
 /// What every shown command starts with.
 const KERF: &str = "cargo kerf ";
 
 pub(crate) fn run() -> Result<()> {
-    let commands = commands(&fs::read_to_string("README.md")?);
-    if commands.is_empty() {
-        bail!("README.md shows no `{KERF}` command");
-    }
-    for command in commands {
-        say(&format!("$ {command}"));
-        let mut cargo = cargo();
-        cargo.args(command.split_whitespace().skip(1));
-        succeed(&mut cargo)?;
+    // The guides work on with what the README's first command makes.
+    let mut pages = vec![PathBuf::from("README.md")];
+    let mut guides =
+        fs::read_dir("docs")?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    guides.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    guides.sort();
+    pages.extend(guides);
+    for (number, page) in pages.iter().enumerate() {
+        let commands = commands(&fs::read_to_string(page)?);
+        if commands.is_empty() && number == 0 {
+            bail!("{} shows no `{KERF}` command", page.display());
+        }
+        for command in commands {
+            say(&format!("$ {command}"));
+            let mut cargo = cargo();
+            cargo.args(command.split_whitespace().skip(1));
+            succeed(&mut cargo)?;
+        }
     }
     Ok(())
 }
