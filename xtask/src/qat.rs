@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// What is compared
     #[arg(long, value_delimiter = ',', default_value = "ptq,lsq,pact,fixed,adaround")]
     methods: Vec<String>,
+    /// Bits of weights and activations; each pair has a table of its own
+    #[arg(long, value_delimiter = ',', default_value = "w3a8,w2a8,w4a4")]
+    bits: Vec<String>,
     /// Runs per row
     #[arg(long, default_value_t = 2)]
     seeds: u64,
@@ -63,19 +66,23 @@ pub(crate) struct Options {
     precision: String,
 }
 
-/// Quantizes and trains, and writes the table after each row.
+/// Quantizes and trains, and writes a table after each row.
 pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let Options { seeds, samples, epochs, lr, precision, networks, methods, .. } = options;
-    let mut table = format!(
-        "Written by `cargo xtask qat --networks {} --methods {} --seeds {seeds} --samples {samples} --epochs {epochs} --lr {lr} \
-         --precision {precision}`.\n\n\
-         | network | float | bits | quantized | seeds | mean | spread | below float |\n\
-         |---|---|---|---|---|---|---|---|\n",
-        networks.join(","),
-        methods.join(",")
-    );
     for (weights, activations) in BITS {
+        let key = format!("w{weights}a{activations}");
+        if !options.bits.contains(&key) {
+            continue;
+        }
+        let mut table = format!(
+            "Written by `cargo xtask qat --networks {} --methods {} --bits {key} --seeds {seeds} --samples {samples} --epochs {epochs} --lr {lr} \
+             --precision {precision}`.\n\n\
+             | network | float | bits | quantized | seeds | mean | spread | below float |\n\
+             |---|---|---|---|---|---|---|---|\n",
+            networks.join(","),
+            methods.join(",")
+        );
         for network in networks {
             let model = options.models.join(format!("{network}_fmnist_bn.onnx"));
             let float = kerf::evaluate(&model.display().to_string(), &options.data)?;
@@ -94,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 say(&row);
                 table.push_str(&row);
                 table.push('\n');
-                section::write("benches/qat.md", "qat", &table)?;
+                section::write("benches/qat.md", &key, &table)?;
             }
         }
     }

@@ -38,9 +38,17 @@ fn draw(
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(0.0..100.0, low - room..high + room)?;
-    chart.configure_mesh().x_desc("kept, %").y_desc(format!("{}, %", quality.name)).draw()?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.12))
+        .x_desc("kept, %")
+        .y_desc(format!("{}, %", quality.name))
+        .draw()?;
     if let Some(original) = original {
         chart.draw_series(LineSeries::new([(0.0, original), (100.0, original)], BLACK.mix(0.4)))?;
+        let place = (1.0, original + 0.04 * (high - low + 2.0 * room));
+        chart.draw_series([Text::new("the original", place, ("sans-serif", 13))])?;
     }
     chart.draw_series(LineSeries::new(pairs.iter().copied(), &BLUE))?;
     chart.draw_series(pairs.iter().map(|&pair| Circle::new(pair, 4, BLUE.filled())))?;
