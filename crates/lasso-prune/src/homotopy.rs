@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::lasso_system::LassoSystem;
+use crate::model::PathStep;
 
 /// A channel whose part outside the span of the active ones holds less than this share of its
 /// energy is a combination of them and cannot enter.
@@ -43,6 +44,19 @@ pub struct Path {
 }
 
 impl Path {
+    /// Active channels behind each knot.
+    pub fn steps(&self) -> Vec<PathStep> {
+        let mut kept = 0_usize;
+        let step = |knot: &Knot| {
+            kept = match knot.event {
+                Event::Enter(_) => kept + 1,
+                Event::Leave(_) => kept.saturating_sub(1),
+            };
+            PathStep { penalty: knot.lambda, kept }
+        };
+        self.knots.iter().map(step).collect()
+    }
+
     /// Channels in the order of their first entry.
     pub fn entries(&self) -> Vec<usize> {
         let mut seen = BTreeSet::new();

@@ -9,6 +9,7 @@ use crate::elastic_net::ElasticNetSolver;
 use crate::exchange::exchange;
 use crate::homotopy::lasso_path;
 use crate::lasso_system::LassoSystem;
+use crate::model::PathStep;
 use crate::params::ValidSelection;
 use crate::penalty_search::{LassoSolver, search};
 use crate::problem::Task;
@@ -59,16 +60,26 @@ impl Selector for Lasso {
     }
 
     fn select(&self, task: &Task, keep: usize) -> Result<Vec<usize>> {
+        self.select_traced(task, keep).map(|(kept, _)| kept)
+    }
+
+    fn select_traced(&self, task: &Task, keep: usize) -> Result<(Vec<usize>, Vec<PathStep>)> {
         task.check_keep(keep)?;
         if keep == task.channels() {
-            return Ok((0..keep).collect());
+            return Ok(((0..keep).collect(), Vec::new()));
         }
         let system = LassoSystem::new(task);
+        let mut steps = Vec::new();
         let chosen = match self.solver {
-            None => lasso_path(&system, keep).active,
-            Some(solver) => search(solver(&system)?.as_mut(), &system, keep)?,
+            None => {
+                let path = lasso_path(&system, keep);
+                steps = path.steps();
+                path.active
+            }
+            Some(solver) => search(solver(&system)?.as_mut(), &system, keep, &mut steps)?,
         };
-        exchange(task, &fill(&system, chosen, keep), self.ridge, self.exchanges)
+        let kept = exchange(task, &fill(&system, chosen, keep), self.ridge, self.exchanges)?;
+        Ok((kept, steps))
     }
 }
 

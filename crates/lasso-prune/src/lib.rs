@@ -104,9 +104,9 @@ pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
-    Budget, FrozenReport, LayerReport, Limit, Plan, PlannedCost, PlannedSet, Predicted,
-    PredictedTime, PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial, SetReport,
-    Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
+    Budget, CurvePoint, FrozenReport, LayerReport, Limit, PathStep, Plan, PlannedCost, PlannedSet,
+    Predicted, PredictedTime, PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial,
+    SetReport, Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
 };
 pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use obs::{Elimination, eliminate};

@@ -4,6 +4,7 @@ use tensor_core::Result;
 
 use crate::baseline::descending;
 use crate::lasso_system::LassoSystem;
+use crate::model::PathStep;
 
 /// The penalty falls by this factor until enough channels are active.
 const DESCENT: f64 = 0.5;
@@ -26,11 +27,12 @@ pub(crate) trait LassoSolver {
 /// channels are, and the bracket is then halved on a logarithmic scale. Where the count jumps past
 /// `keep`, the solution just below the jump is cut to the channels with the largest
 /// `|beta_i| |Z_i|`, so that the count is never exceeded. Fewer than `keep` channels come back when
-/// no penalty activates more.
+/// no penalty activates more. Every penalty that was tried is added to `steps`.
 pub(crate) fn search(
     solver: &mut dyn LassoSolver,
     system: &LassoSystem,
     keep: usize,
+    steps: &mut Vec<PathStep>,
 ) -> Result<Vec<usize>> {
     let largest = system.linear.iter().fold(0.0, |max: f64, b| max.max(b.abs()));
     let mut beta = vec![0.0; system.channels()];
@@ -40,10 +42,12 @@ pub(crate) fn search(
         high = low;
         low *= DESCENT;
         beta = solver.solve(low)?;
+        steps.push(PathStep { penalty: low, kept: count(&beta) });
     }
     while count(&beta) > keep && high > low * (1.0 + BRACKET) {
         let middle = (low * high).sqrt();
         let trial = solver.solve(middle)?;
+        steps.push(PathStep { penalty: middle, kept: count(&trial) });
         if count(&trial) >= keep {
             low = middle;
             beta = trial;

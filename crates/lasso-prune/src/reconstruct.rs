@@ -114,14 +114,28 @@ impl<'a> System<'a> {
         if flat.iter().chain(&intercept).any(|v| !v.is_finite()) {
             return Err(singular());
         }
-        let total = self.problem.energy();
-        let relative_error = if total > 0.0 { error.max(0.0) / total } else { 0.0 };
+        let relative_error = self.relative(error);
         Ok(Reconstruction {
             columns: self.columns.clone(),
             weight: flat,
             intercept,
             relative_error,
         })
+    }
+
+    /// Squared error of the original weights with the best intercept, relative as
+    /// [`Reconstruction::relative_error`].
+    pub(crate) fn unfitted_error(&self) -> f64 {
+        let error = match &self.form {
+            Form::Normal { before, .. } => *before,
+            Form::Kernel { residual, .. } => energy(residual.as_ref()),
+        };
+        self.relative(error)
+    }
+
+    fn relative(&self, error: f64) -> f64 {
+        let total = self.problem.energy();
+        if total > 0.0 { error.max(0.0) / total } else { 0.0 }
     }
 }
 

@@ -4,6 +4,7 @@ use tensor_core::{Error, Result};
 
 use crate::baseline::{FirstK, MaxResponse};
 use crate::lasso::Lasso;
+use crate::model::PathStep;
 use crate::obs::Obs;
 use crate::params::ValidSelection;
 use crate::problem::Task;
@@ -32,6 +33,14 @@ pub trait Selector: Send + Sync {
         kept.truncate(keep);
         kept.sort_unstable();
         Ok(kept)
+    }
+
+    /// As [`select`](Self::select), with the penalties on the way there, for methods that have one.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn select_traced(&self, task: &Task, keep: usize) -> Result<(Vec<usize>, Vec<PathStep>)> {
+        Ok((self.select(task, keep)?, Vec::new()))
     }
 }
 

@@ -73,6 +73,35 @@ impl Journal {
     }
 }
 
+/// A journal as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// What kind of run it is.
+    pub kind: String,
+    /// What determines its result.
+    pub identity: Identity,
+    /// The finished units of work.
+    pub entries: Vec<Value>,
+}
+
+/// Reads the journal of a run folder without taking part in the run: nothing is locked or changed.
+/// `None` when the folder has none.
+///
+/// # Errors
+/// `E0404` when the journal is damaged, `E0003` when it cannot be read.
+pub fn read(folder: &Path) -> Result<Option<Record>> {
+    let path = folder.join("journal.jsonl");
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&path, &error)),
+    };
+    let (first, entries) = parse(&path, &text)?;
+    let kind = first["kind"].as_str().unwrap_or_default().to_owned();
+    let identity = first["identity"].as_object().cloned().unwrap_or_default();
+    Ok(Some(Record { kind, identity, entries }))
+}
+
 /// Locks a folder against other processes, until the file is closed or the process ends.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
@@ -180,6 +209,9 @@ mod tests {
         fs::write(&path, format!("{text}{{\"step\": 3")).expect("written");
         let busy = Journal::open(folder.path(), "train", &identity(1)).expect_err("locked");
         assert_eq!(busy.code(), "E0410");
+        let seen = read(folder.path()).expect("read").expect("a journal");
+        assert_eq!((seen.kind.as_str(), seen.entries.len()), ("train", 3));
+        assert_eq!(seen.identity, identity(1));
         drop(journal);
         let (mut journal, entries) =
             Journal::open(folder.path(), "train", &identity(1)).expect("opened again");

@@ -522,7 +522,7 @@ fn a_plugin_takes_part_and_folds_itself_away() {
     // with a rate that changes nothing.
     let still = Params { rate: 1e-30, weight_decay: 0.0, length: Length::Steps(1), ..params() };
     let plain = Run::new(&trained.graph, still).train().unwrap();
-    let loss = |trained: &Trained| trained.report.kept.unwrap().evaluation.unwrap().loss;
+    let loss = |trained: &Trained| trained.report.kept.as_ref().unwrap().evaluation.unwrap().loss;
     assert!((loss(&trained) - loss(&plain)).abs() < 1e-5, "{} {}", loss(&trained), loss(&plain));
 }
 

@@ -18,6 +18,8 @@ pub struct Distiller {
     graphs: Vec<Graph>,
     teachers: Vec<Teacher>,
     features: Vec<Feature>,
+    /// What the last loss was the sum of.
+    terms: Vec<(String, Tensor)>,
 }
 
 /// A pair of values under comparison.
@@ -72,7 +74,7 @@ impl Distiller {
         let weight = params.logits.weight.unwrap_or(method.weight);
         let soft_weight = (1.0 - params.hard_weight) * weight;
         let (graphs, teachers, features) = (teachers, Vec::new(), Vec::new());
-        Ok(Self { params, loss, soft_weight, graphs, teachers, features })
+        Ok(Self { params, loss, soft_weight, graphs, teachers, features, terms: Vec::new() })
     }
 
     /// Can it not do without labels, whatever their weight?
@@ -220,15 +222,22 @@ impl Plugin for Distiller {
         let teacher = Ensemble { mean, weights }.logits(&logits, self.loss.temperature())?;
         let soft = self.loss.loss(step.scores, &teacher, labels.as_ref()).map_err(refused)?;
         let mut total = (soft * self.soft_weight)?;
+        self.terms = vec![(self.params.logits.name.clone(), total.clone())];
         for feature in &self.features {
             let (teacher, index) = feature.place;
             let value = values.get(teacher).and_then(|values| values.get(index));
             let value = value.ok_or_else(|| Error::internal("a feature is missing"))?;
             let term = feature.loss.loss(step.value(&feature.student)?, value);
             let term = term.map_err(|error| feature.refused(error))?;
-            total = (total + (term * feature.weight)?)?;
+            let term = (term * feature.weight)?;
+            self.terms.push((format!("feature {}", feature.student), term.clone()));
+            total = (total + term)?;
         }
         Ok(Some(total))
+    }
+
+    fn take_terms(&mut self) -> Vec<(String, Tensor)> {
+        std::mem::take(&mut self.terms)
     }
 
     fn variables(&self) -> Vec<Extra> {

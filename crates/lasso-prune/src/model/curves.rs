@@ -5,6 +5,7 @@ use super::params::Widths;
 use super::problems::{LayerProblems, weight_rows};
 use super::prune::FEW_SAMPLES;
 use super::refit::weight_edits;
+use super::report::CurvePoint;
 use super::scope::Scope;
 use super::sets::Set;
 use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
@@ -28,6 +29,15 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
+    /// Its values at about so many widths, the first and the last among them, none at width 0.
+    pub(crate) fn points(&self, count: usize) -> Vec<CurvePoint> {
+        let widths = self.error.len().saturating_sub(1);
+        let step = widths.div_ceil(count).max(1);
+        let at = |kept: usize| Some(CurvePoint { kept, error: *self.error.get(kept)? });
+        let inner = (1..widths).filter(|kept| kept % step == 0 || *kept == 1);
+        inner.chain((widths > 0).then_some(widths)).filter_map(at).collect()
+    }
+
     /// Weighed error of a width, above that of the full width.
     pub(crate) fn penalty(&self, width: usize) -> f64 {
         let full = self.error.last().copied().unwrap_or(0.0);

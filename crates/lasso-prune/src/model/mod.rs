@@ -27,7 +27,7 @@ pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
 pub use report::{
-    FrozenReport, LayerReport, Predicted, PredictedTime, PruneReport, RoundingReport,
-    RoundingTrial, SetReport,
+    CurvePoint, FrozenReport, LayerReport, PathStep, Predicted, PredictedTime, PruneReport,
+    RoundingReport, RoundingTrial, SetReport,
 };
 pub use study::Study;

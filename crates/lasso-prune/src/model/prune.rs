@@ -6,7 +6,7 @@ use super::cut::cut;
 use super::params::{ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
 use super::refit::{Read, refit};
-use super::report::{FrozenReport, LayerReport, PruneReport, SetReport};
+use super::report::{CURVE_POINTS, FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
 use std::collections::BTreeMap;
@@ -125,8 +125,10 @@ pub(crate) fn prune_with(
             "the cut model differs from the masked one by {mask_difference:.1e} of the output range"
         )));
     }
-    let set_reports =
-        sets.iter().zip(&kept).map(|(set, kept)| set_report(&scope, set, kept.len())).collect();
+    let report_of = |(at, (set, kept)): (usize, (&Set, &Vec<usize>))| {
+        set_report(&scope, set, kept.len(), curves.get(at))
+    };
+    let set_reports = sets.iter().zip(&kept).enumerate().map(report_of).collect();
     let report = PruneReport {
         method: params.selection.method().name.to_owned(),
         round_to: planned.round_to,
@@ -179,7 +181,7 @@ pub(crate) fn needed_curves(
     }
 }
 
-fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {
+fn set_report(scope: &Scope, set: &Set, after: usize, curve: Option<&Curve>) -> SetReport {
     SetReport {
         id: set.id.clone(),
         name: set.name.clone(),
@@ -187,6 +189,7 @@ fn set_report(scope: &Scope, set: &Set, after: usize) -> SetReport {
         before: set.classes.len(),
         after,
         readers: scope.reader_keys(set),
+        curve: curve.map(|curve| curve.points(CURVE_POINTS)).unwrap_or_default(),
     }
 }
 

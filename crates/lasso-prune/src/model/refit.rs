@@ -2,10 +2,11 @@
 
 use super::layers::Layer;
 use super::problems::{LayerProblems, weight_rows};
-use super::report::LayerReport;
+use super::report::{LayerReport, PathStep};
 use super::sets::Set;
 use crate::params::{SelectionParams, ValidSelection};
-use crate::{Problem, Reconstruction, Task, best_ridge, reconstruct};
+use crate::reconstruct::System;
+use crate::{Problem, Reconstruction, Task, best_ridge};
 use tensor_core::Result;
 use tensor_core::calibrate::Statistics;
 use tensor_core::graph::{Constant, Graph, Index};
@@ -38,7 +39,7 @@ pub(crate) fn refit(
     let index = Index::new(graph);
     let weights = weight_rows(graph, &index, layer)?;
     let problems = LayerProblems::new(statistics, &weights)?;
-    let kept = choose(layer, &problems, reads, selection)?;
+    let Choice { kept, path } = choose(layer, &problems, reads, selection)?;
     let fit = Fit::new(layer, &problems, reads, selection.ridge())?;
     let (ridge, held_out_error) = fit.best_ridge(&kept)?;
     let is_cut = reads.iter().zip(&kept).any(|(read, kept)| kept.len() < read.set.classes.len());
@@ -48,14 +49,14 @@ pub(crate) fn refit(
         }
         let params = SelectionParams::new().method(name).ridge(selection.ridge()).check()?;
         let anew: Vec<Read> = reads.iter().map(|read| Read { kept: None, ..*read }).collect();
-        let kept = choose(layer, &problems, &anew, &params)?;
-        Ok(Some(fit.error(&fit.solve(&kept, ridge)?)))
+        let kept = choose(layer, &problems, &anew, &params)?.kept;
+        Ok(Some(fit.error(&fit.solve(&kept, ridge)?.0)))
     };
     let (solved, (first_k, max_response)) = rayon::join(
         || fit.solve(&kept, ridge),
         || rayon::join(|| baseline("first-k"), || baseline("max-response")),
     );
-    let solved = solved?;
+    let (solved, unfitted_error) = solved?;
     let removed: usize =
         reads.iter().zip(&kept).map(|(read, kept)| positions(layer, read.set, kept)).sum();
     let report = LayerReport {
@@ -65,9 +66,11 @@ pub(crate) fn refit(
         channels_after: layer.map.shape().channels - removed,
         rows: problems.all.first().map_or(0, Problem::rows),
         error: fit.error(&solved),
+        unfitted_error,
         held_out_error,
         first_k_error: first_k?,
         max_response_error: max_response?,
+        path,
     };
     let edits = weight_edits(graph, &index, layer, &solved)?;
     Ok(Refitted { kept, edits, report })
@@ -81,24 +84,34 @@ fn positions(layer: &Layer, set: &Set, kept: &[usize]) -> usize {
     layer.classes.iter().filter(|class| removed(class)).count()
 }
 
+/// Channels that stay.
+struct Choice {
+    /// By set, ascending.
+    kept: Vec<Vec<usize>>,
+    /// The penalties that chose them, where there are any.
+    path: Vec<PathStep>,
+}
+
 fn choose(
     layer: &Layer,
     problems: &LayerProblems,
     reads: &[Read],
     selection: &ValidSelection,
-) -> Result<Vec<Vec<usize>>> {
-    reads
-        .iter()
-        .map(|read| match &read.kept {
-            Some(kept) => Ok(kept.clone()),
-            None if read.width == read.set.classes.len() => Ok((0..read.width).collect()),
-            None => {
-                let task = Task::new(problems.of(layer, &read.set.classes)?.all)?
-                    .with_producer_norms(read.set.producer_norms.clone())?;
-                Ok(read.set.completed(selection.selector().select(&task, read.width)?))
-            }
-        })
-        .collect()
+) -> Result<Choice> {
+    let mut path = Vec::new();
+    let mut of = |read: &Read| match &read.kept {
+        Some(kept) => Ok(kept.clone()),
+        None if read.width == read.set.classes.len() => Ok((0..read.width).collect()),
+        None => {
+            let task = Task::new(problems.of(layer, &read.set.classes)?.all)?
+                .with_producer_norms(read.set.producer_norms.clone())?;
+            let (kept, steps) = selection.selector().select_traced(&task, read.width)?;
+            path.extend(steps);
+            Ok(read.set.completed(kept))
+        }
+    };
+    let kept = reads.iter().map(&mut of).collect::<Result<_>>()?;
+    Ok(Choice { kept, path })
 }
 
 /// The least-squares problems of a layer, one per convolution group.
@@ -128,9 +141,16 @@ impl Fit {
         best_ridge(&self.problems.halves, &self.joint(kept), self.ridge)
     }
 
-    fn solve(&self, kept: &[Vec<usize>], ridge: f64) -> Result<Vec<Reconstruction>> {
+    /// The new weights of all groups, and the relative error of the original ones.
+    fn solve(&self, kept: &[Vec<usize>], ridge: f64) -> Result<(Vec<Reconstruction>, f64)> {
         let joint = self.joint(kept);
-        self.problems.all.iter().map(|problem| reconstruct(problem, &joint, ridge)).collect()
+        let (mut solved, mut unfitted) = (Vec::new(), Vec::new());
+        for problem in &self.problems.all {
+            let system = System::new(problem, &joint)?;
+            solved.push(system.solve(ridge)?);
+            unfitted.push(system.unfitted_error());
+        }
+        Ok((solved, self.weighed(unfitted)))
     }
 
     /// Kept channels of all sets as places in the joint list.
@@ -141,8 +161,13 @@ impl Fit {
 
     /// Relative error over all groups.
     fn error(&self, solved: &[Reconstruction]) -> f64 {
+        self.weighed(solved.iter().map(|solved| solved.relative_error))
+    }
+
+    /// Mean of relative errors over all groups.
+    fn weighed(&self, errors: impl IntoIterator<Item = f64>) -> f64 {
         let total: f64 = self.energies.iter().sum();
-        let errors = solved.iter().zip(&self.energies).map(|(s, e)| s.relative_error * e);
+        let errors = errors.into_iter().zip(&self.energies).map(|(error, e)| error * e);
         if total > 0.0 { errors.sum::<f64>() / total } else { 0.0 }
     }
 }

@@ -100,6 +100,30 @@ pub struct SetReport {
     pub after: usize,
     /// Keys of the layers that read it.
     pub readers: Vec<String>,
+    /// Held-out error of the readers by channels kept, of about [`CURVE_POINTS`] widths, ascending;
+    /// empty where widths do not come from error curves.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// Widths that a reported curve is thinned to.
+pub(crate) const CURVE_POINTS: usize = 16;
+
+/// One width of an error curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// Channels kept.
+    pub kept: usize,
+    /// Held-out error, relative to the energy of the readers' responses.
+    pub error: f64,
+}
+
+/// One penalty on the way to a number of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathStep {
+    /// The weight of the LASSO's penalty.
+    pub penalty: f64,
+    /// Channels that are active with it.
+    pub kept: usize,
 }
 
 /// One refitted layer. Errors are squared errors relative to the centred energy of the original
@@ -118,6 +142,8 @@ pub struct LayerReport {
     pub rows: usize,
     /// Error of the chosen channels.
     pub error: f64,
+    /// Error of the chosen channels with the weights as they were, before least squares.
+    pub unfitted_error: f64,
     /// Error of the chosen channels on held-out rows: fitted on half of the samples, judged on the
     /// other half.
     pub held_out_error: f64,
@@ -125,6 +151,9 @@ pub struct LayerReport {
     pub first_k_error: Option<f64>,
     /// Error when the channels with the largest filters are kept.
     pub max_response_error: Option<f64>,
+    /// The penalties of the LASSO that chose the channels, in the order of the search; empty for other
+    /// methods, and where a layer before chose.
+    pub path: Vec<PathStep>,
 }
 
 /// A group that was left alone.

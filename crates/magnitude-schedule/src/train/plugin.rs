@@ -7,6 +7,7 @@ use crate::distribution::split;
 use crate::mask::values;
 use crate::{Distribution, LayerWeight, Layout, Mask, Schedule, masks, masks_of_counts};
 use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tensor_core::graph::{Graph, Index};
 use tensor_core::rewrite::Edit;
@@ -60,6 +61,17 @@ impl Layer {
 }
 
 impl Sparsifier {
+    /// The share of zeros that the schedule wants at some hundred steps of a run of that length; empty
+    /// before [`outline`](Plugin::outline) and where zeros are only kept.
+    pub fn curve(&self, steps: u64) -> Vec<(u64, f64)> {
+        /// Steps that show the shape of a schedule.
+        const SHOWN: u64 = 100;
+        let every = steps.div_ceil(SHOWN).max(1);
+        let shown = (0..=steps).filter(|step| step % every == 0 || *step == steps);
+        let schedule = self.schedule.as_ref();
+        schedule.map(|s| shown.map(|step| (step, s.sparsity(step))).collect()).unwrap_or_default()
+    }
+
     /// With these parameters.
     ///
     /// # Errors
@@ -276,6 +288,14 @@ impl Plugin for Sparsifier {
 
     fn take_resets(&mut self) -> Vec<(String, Tensor)> {
         std::mem::take(&mut self.resets)
+    }
+
+    fn note(&self) -> Option<Value> {
+        let pruned = || self.layers.iter().filter(|layer| layer.is_pruned);
+        let weights: usize = pruned().map(|layer| layer.mask.keep().len()).sum();
+        let zeros: usize = pruned().map(|layer| layer.mask.zeros()).sum();
+        let sparsity = zeros as f64 / weights.max(1) as f64;
+        (weights > 0).then(|| json!({ "sparsity": sparsity }))
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {

@@ -44,6 +44,22 @@ pub struct QuantizedActivation {
     pub scale: f32,
     /// Smallest and largest number.
     pub range: (f32, f32),
+    /// What the calibration saw; absent after training, which moves the values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+}
+
+/// How the values of an activation are distributed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Seen {
+    /// Smallest and largest value, zero included.
+    pub range: (f32, f32),
+    /// Share of the values beyond what can be represented.
+    pub outside: f64,
+    /// Share of the values that are exactly zero, which are in no bin.
+    pub zeros: f64,
+    /// Counts in equal intervals of the range seen.
+    pub bins: Vec<u64>,
 }
 
 /// Largest magnitude of a bias: the nearest `f32` below 2^31.
@@ -213,6 +229,7 @@ impl Builder<'_> {
             bits,
             scale: grid.scale,
             range: (low, high),
+            seen: None,
         });
         Ok(())
     }

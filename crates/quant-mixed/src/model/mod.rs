@@ -32,9 +32,9 @@ mod sites;
 mod trainable;
 mod weights;
 
-pub use build::QuantizedActivation;
 #[cfg(feature = "train")]
 pub(crate) use build::{Built, stored_bias};
+pub use build::{QuantizedActivation, Seen};
 pub use equalize::{Equalized, NotEqualized};
 pub use layers::{Layer, Left, layer_keys};
 pub use params::{BiasCorrection, QuantizeParams, Rounding, ValidQuantizeParams};

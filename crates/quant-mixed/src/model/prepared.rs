@@ -1,6 +1,6 @@
 //! A model with what is known about its activations: all that is needed to quantize it to any bits.
 
-use super::build::{Numbers, build};
+use super::build::{Numbers, Seen, build};
 use super::calibrate::calibrate;
 use super::layers::{Layer, Left, find_layers};
 use super::sites::{Sites, find_sites};
@@ -216,6 +216,25 @@ impl Prepared {
         let values = Distribution::from(&self.histograms[class]);
         let (low, high) = self.params.clip.range(&values, Target { bits, symmetric: false });
         Affine::asymmetric(bits, low, high)
+    }
+
+    /// How the values of an activation are distributed, by its name, beside a range that is
+    /// represented.
+    pub(super) fn seen(&self, value: &str, (low, high): (f32, f32)) -> Option<Seen> {
+        /// Intervals that a report shows.
+        const BINS: usize = 24;
+        let histogram = &self.histograms[self.sites.class(self.graph.find(value)?)?];
+        let range = histogram.range();
+        let width = f64::from(range.1) - f64::from(range.0);
+        let total = histogram.total().max(1) as f64;
+        let (mut bins, mut outside) = (vec![0; BINS], 0);
+        for (at, count) in histogram.points() {
+            let share = (f64::from(at) - f64::from(range.0)) / width.max(f64::MIN_POSITIVE);
+            bins[((share * BINS as f64) as usize).min(BINS - 1)] += count;
+            outside += if (low..=high).contains(&at) { 0 } else { count };
+        }
+        let zeros = histogram.zeros() as f64 / total;
+        Some(Seen { range, outside: outside as f64 / total, zeros, bins })
     }
 
     /// Bits of a class of activations: enough for every layer that reads it, and those of the others

@@ -58,6 +58,10 @@ pub fn quantize(
         let sum: f64 = layers.iter().map(|l| f64::from(bits(l)) * l.weights as f64).sum();
         sum / count.max(1) as f64
     };
+    let mut activations = built.activations;
+    for activation in &mut activations {
+        activation.seen = prepared.seen(&activation.value, activation.range);
+    }
     let report = QuantizeReport {
         rounding: params.rounding,
         bias_correction: params.bias_correction,
@@ -74,7 +78,7 @@ pub fn quantize(
         weights: count,
         layers,
         left: prepared.left.clone(),
-        activations: built.activations,
+        activations,
         equalized: equalization.pairs,
         not_equalized: equalization.skipped,
         folded_batch_norms: prepared.folded_batch_norms,

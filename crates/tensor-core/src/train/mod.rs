@@ -51,7 +51,7 @@ pub use plugin::{Extra, Mode, Moment, Outline, Plugin, Step};
 #[cfg(feature = "train")]
 pub use reduced::reduced_layers;
 #[cfg(feature = "train")]
-pub use run::{Job, Planned, Point, Report, Trained, plan, train};
+pub use run::{Job, Planned, Point, Rate, Report, Trained, plan, train};
 pub use schedule::Schedule;
 pub use scores::scores;
 

@@ -90,6 +90,12 @@ pub trait Plugin: Any {
         Ok(None)
     }
 
+    /// What the term of the last [`loss`](Self::loss) was the sum of, by name, each as it counts there;
+    /// nothing where it has no parts.
+    fn take_terms(&mut self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
     /// Does [`gradient`](Self::gradient) want to see this step?
     fn wants_gradients(&self, _at: Moment) -> bool {
         false

@@ -15,12 +15,16 @@ use crate::{Error, Graph, Result, rewrite};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The checkpoint that a run goes on from, and the one with the highest accuracy.
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
+
+/// What a checkpoint calls the sum of a term of the loss, before its name.
+const TERM: &str = "run/term/";
 
 /// Batches from which restored normalizations have their first statistics.
 const STATISTICS: u64 = 32;
@@ -71,6 +75,17 @@ pub struct Planned {
     pub frozen: Vec<String>,
     /// Layers that have a BatchNormalization during the run, see [`Params::restore_norms`].
     pub restored_norms: Vec<String>,
+    /// The learning rate at some hundred steps, the first and the last among them.
+    pub rates: Vec<Rate>,
+}
+
+/// The learning rate of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rate {
+    /// The step, from 0.
+    pub step: u64,
+    /// Its rate.
+    pub rate: f64,
 }
 
 /// How a run went.
@@ -91,7 +106,7 @@ pub struct Report {
 }
 
 /// What is known after some steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Optimizer steps done.
     pub step: u64,
@@ -101,14 +116,19 @@ pub struct Point {
     pub train_accuracy: Option<f64>,
     /// On the held-out data.
     pub evaluation: Option<Score>,
+    /// What the training loss is the sum of, where it has several terms: their weighted means since the
+    /// point before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
 }
 
 /// Sums since the last point.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Sums {
     steps: f64,
     loss: f64,
     correct: f64,
+    terms: BTreeMap<String, f64>,
 }
 
 /// Trains a model.
@@ -211,7 +231,18 @@ impl<'a> Run<'a> {
             trained_values: trained.map(|parameter| parameter.var.elem_count()).sum(),
             frozen: frozen.map(|parameter| parameter.name.clone()).collect(),
             restored_norms: self.restored.layers().to_vec(),
+            rates: self.rates(),
         }
+    }
+
+    fn rates(&self) -> Vec<Rate> {
+        /// Steps that show the shape of a schedule.
+        const SHOWN: u64 = 100;
+        let (steps, params) = (self.feed.plan.steps, self.trainer.params);
+        let every = steps.div_ceil(SHOWN).max(1);
+        let shown = (0..steps).filter(|step| step % every == 0 || step + 1 == steps);
+        let factor = |step| params.schedule.factor(step, steps, params.warmup());
+        shown.map(|step| Rate { step, rate: params.rate * factor(step) }).collect()
     }
 
     /// Finds out what would fail later: the graph runs, its output has classes, labels are classes.
@@ -295,6 +326,9 @@ impl<'a> Run<'a> {
             self.sums.steps += 1.0;
             self.sums.loss += measured.loss;
             self.sums.correct += measured.correct as f64;
+            for (name, value) in measured.terms {
+                *self.sums.terms.entry(name).or_default() += value;
+            }
             self.progress.advance(1, &format!("loss {:.4}", measured.loss));
             let every = self.trainer.params.checkpoint_every;
             if every.is_some_and(|every| self.done.is_multiple_of(every)) {
@@ -327,9 +361,12 @@ impl<'a> Run<'a> {
             )));
         }
         let seen = (self.sums.steps * self.feed.plan.batch as f64).max(1.0);
+        let steps = self.sums.steps.max(1.0);
+        let terms = self.sums.terms.iter();
+        let terms = terms.map(|(name, sum)| (name.clone(), rounded(sum / steps))).collect();
         let point = Point {
             step: self.done,
-            train_loss: rounded(self.sums.loss / self.sums.steps.max(1.0)),
+            train_loss: rounded(self.sums.loss / steps),
             train_accuracy: self
                 .feed
                 .data
@@ -340,10 +377,11 @@ impl<'a> Run<'a> {
                 accuracy: rounded(score.accuracy),
                 ..score
             }),
+            terms,
         };
         self.sums = Sums::default();
-        self.points.push(point);
         self.progress.note(&self.line(&point));
+        self.points.push(point.clone());
         if let Some(journal) = &mut self.journal {
             let mut entry = json!(point);
             entry["samples_per_second"] =
@@ -414,6 +452,9 @@ impl<'a> Run<'a> {
         snapshot.insert("run/steps".to_owned(), Tensor::new(&steps, &Device::Cpu)?);
         let sums = [self.sums.steps, self.sums.loss, self.sums.correct];
         snapshot.insert("run/sums".to_owned(), Tensor::new(&sums, &Device::Cpu)?);
+        for (name, sum) in &self.sums.terms {
+            snapshot.insert(format!("{TERM}{name}"), Tensor::new(&[*sum], &Device::Cpu)?);
+        }
         if let Some(best) = &self.best {
             let values = [best.accuracy, best.step as f64];
             snapshot.insert("run/best".to_owned(), Tensor::new(&values, &Device::Cpu)?);
@@ -440,7 +481,12 @@ impl<'a> Run<'a> {
         if self.done > self.feed.plan.steps {
             return Err(damaged());
         }
-        self.sums = Sums { steps: *steps, loss: *loss, correct: *correct };
+        let term = |(name, tensor): (&String, &Tensor)| {
+            let sum = tensor.to_vec1::<f64>().ok()?.first().copied()?;
+            Some((name.strip_prefix(TERM)?.to_owned(), sum))
+        };
+        let terms = snapshot.iter().filter_map(term).collect();
+        self.sums = Sums { steps: *steps, loss: *loss, correct: *correct, terms };
         let best = snapshot.get("run/best").and_then(|t| t.to_vec1::<f64>().ok());
         if let Some([accuracy, step]) = best.as_deref() {
             self.best = Some(Best { accuracy: *accuracy, step: *step as u64, weights: None });
@@ -453,11 +499,11 @@ impl<'a> Run<'a> {
     /// The trained graph, with what plug-ins learned folded in.
     fn finish(mut self, resumed_from: Option<u64>) -> Result<Trained> {
         let speed = speed(self.feed.plan, self.done - self.from, self.started);
-        let mut kept = self.points.last().copied();
+        let mut kept = self.points.last().cloned();
         if self.trainer.params.keep == Keep::Best
             && let Some(best) = self.best.take()
         {
-            kept = self.points.iter().find(|point| point.step == best.step).copied();
+            kept = self.points.iter().find(|point| point.step == best.step).cloned();
             let snapshot = match (best.weights, &self.folder) {
                 (Some(weights), _) => Some(weights),
                 (None, Some(folder)) => checkpoint::read(&folder.join(BEST))?,

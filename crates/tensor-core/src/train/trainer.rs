@@ -13,9 +13,11 @@ use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a step measured.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Measured {
     pub(super) loss: f64,
+    /// What it is the sum of; empty where it has one term.
+    pub(super) terms: Vec<(String, f64)>,
     /// Correct samples, counted in training mode; 0 without labels.
     pub(super) correct: usize,
 }
@@ -163,9 +165,10 @@ impl<'a> Trainer<'a> {
         let scores = as_matrix(&scores.tensor, samples.unwrap_or_default())?;
         let labels = batch.labels.as_deref();
         let step = Step { at, inputs: &inputs, scores: &scores, labels, values: &values };
-        let loss = self.loss(&step)?;
+        let (loss, terms) = self.loss(&step)?;
         let measured = Measured {
             loss: f64::from(loss.to_scalar::<f32>()?),
+            terms,
             correct: labels.map_or(Ok(0), |labels| correct(&scores, labels))?,
         };
         if !measured.loss.is_finite() {
@@ -192,14 +195,27 @@ impl<'a> Trainer<'a> {
         Ok(measured)
     }
 
-    fn loss(&mut self, step: &Step) -> Result<Tensor> {
+    /// The loss, and what it is the sum of by name where that is more than one term.
+    fn loss(&mut self, step: &Step) -> Result<(Tensor, Vec<(String, f64)>)> {
         let mut terms = Vec::new();
+        let mut named = Vec::new();
         if let Some(labels) = step.labels.filter(|_| self.label_weight != 0.0) {
             let loss = cross_entropy(step.scores, labels, self.params.label_smoothing)?;
-            terms.push(if self.label_weight == 1.0 { loss } else { (loss * self.label_weight)? });
+            let loss = if self.label_weight == 1.0 { loss } else { (loss * self.label_weight)? };
+            named.push(("labels".to_owned(), loss.clone()));
+            terms.push(loss);
         }
         for plugin in self.plugins.iter_mut() {
-            terms.extend(plugin.loss(step)?);
+            let Some(loss) = plugin.loss(step)? else { continue };
+            match plugin.take_terms() {
+                own if own.is_empty() => named.push((plugin.name().to_owned(), loss.clone())),
+                own => named.extend(own),
+            }
+            terms.push(loss);
+        }
+        let mut values = Vec::new();
+        for (name, term) in named.iter().filter(|_| named.len() > 1) {
+            values.push((name.clone(), f64::from(term.to_scalar::<f32>()?)));
         }
         let mut terms = terms.into_iter();
         let first = terms.next().ok_or_else(|| {
@@ -207,7 +223,8 @@ impl<'a> Trainer<'a> {
                 .code_is("E0207")
                 .hint("give `labels`")
         })?;
-        terms.try_fold(first, |sum, term| Ok((sum + term)?))
+        let loss: Result<Tensor> = terms.try_fold(first, |sum, term| Ok((sum + term)?));
+        Ok((loss?, values))
     }
 
     /// Updates the variables along the gradients of the loss.
