@@ -140,9 +140,7 @@ pub(crate) fn execute(
         false => task.run(&cx)?,
     };
     drop(cx);
-    let mut document = Map::new();
-    document.insert("schema".into(), json!(format!("kerf.{name}/1")));
-    document.insert("tool".into(), tool());
+    let mut document = head(name);
     for (name, identity) in ["input", "against"].into_iter().zip(identities) {
         document.insert(name.into(), identity);
     }
@@ -155,13 +153,44 @@ pub(crate) fn execute(
     document.insert("warnings".into(), json!(console.warnings()));
     document.insert("result".into(), outcome.result);
     let document = document_text(&Value::Object(document));
+    let own = task.run_folder().map(Path::to_owned).or(outcome.folder);
+    if let Some(folder) = own.filter(|folder| !shared.dry_run && report != Some(folder)) {
+        write_report(&folder, &document)?;
+    }
     if let Some(folder) = report {
-        let path = folder.join("report.json");
-        files::write_whole(&path, |part| std::fs::write(part, &document))?;
+        let path = write_report(folder, &document)?;
         console.note(&format!("report: {}", path.display()));
     }
-    let text = printable(&outcome.text);
+    let text = if outcome.is_painted { outcome.text } else { printable(&outcome.text) };
     Ok(Finished { document, text, verdict: outcome.verdict, hint: outcome.hint })
+}
+
+/// How every document begins.
+fn head(command: &str) -> Map<String, Value> {
+    let mut document = Map::new();
+    document.insert("schema".into(), json!(format!("kerf.{command}/1")));
+    document.insert("tool".into(), tool());
+    document
+}
+
+/// The document of a recipe that was run as a part of something else.
+pub(crate) fn recipe_document(model: &Path, command: &str, outcome: &Outcome) -> Result<String> {
+    let mut document = head("run");
+    document.insert("input".into(), identity(model)?);
+    document.insert("command".into(), json!(command));
+    document.insert("verdict".into(), json!(outcome.verdict.word()));
+    document.insert("result".into(), outcome.result.clone());
+    Ok(document_text(&Value::Object(document)))
+}
+
+/// Keeps a document where `kerf report` finds it.
+///
+/// # Errors
+/// `E0003` when it cannot be written.
+pub(crate) fn write_report(folder: &Path, document: &str) -> Result<PathBuf> {
+    let path = folder.join("report.json");
+    files::write_whole(&path, |part| std::fs::write(part, document))?;
+    Ok(path)
 }
 
 /// Path and hash of an input.

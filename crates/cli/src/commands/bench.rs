@@ -97,12 +97,10 @@ impl Task for BenchArgs {
             text.push_str(&format!("goal  speed-up of at least {least:.2}x: {word}\n"));
         }
         let macs: Vec<u64> = weights.iter().map(|weight| weight.macs).collect();
-        Ok(Outcome {
-            text,
-            result: json!({ "latency": reports, "macs": macs }),
-            verdict: if met { Verdict::Pass } else { Verdict::Fail },
-            hint: self.hint(&reports, &weights, cx)?,
-        })
+        let result = json!({ "latency": reports, "macs": macs });
+        let verdict = if met { Verdict::Pass } else { Verdict::Fail };
+        let hint = self.hint(&reports, &weights, cx)?;
+        Ok(Outcome { hint, ..Outcome::new(text, result, verdict) })
     }
 }
 

@@ -51,20 +51,18 @@ impl Task for CheckArgs {
             counted(errors, "error"),
             counted(warnings, "warning")
         ));
-        Ok(Outcome {
-            text,
-            result: json!({
-                "nodes": graph.nodes.len(),
-                "errors": errors,
-                "warnings": warnings,
-                "lints": lints,
-            }),
-            verdict: if errors == 0 { Verdict::Pass } else { Verdict::Fail },
-            hint: lints
-                .iter()
-                .find(|lint| lint.level < Level::Note)
-                .map(|lint| format!("`kerf explain {}`", lint.code)),
-        })
+        let result = json!({
+            "nodes": graph.nodes.len(),
+            "errors": errors,
+            "warnings": warnings,
+            "lints": lints,
+        });
+        let verdict = if errors == 0 { Verdict::Pass } else { Verdict::Fail };
+        let hint = lints
+            .iter()
+            .find(|lint| lint.level < Level::Note)
+            .map(|lint| format!("`kerf explain {}`", lint.code));
+        Ok(Outcome { hint, ..Outcome::new(text, result, verdict) })
     }
 }
 

@@ -74,11 +74,8 @@ impl Task for EvalArgs {
             let word = if met { "met" } else { "not met" };
             text.push_str(&format!("goal   top-1 at least {}: {word}\n", units::percent(least)));
         }
-        Ok(Outcome {
-            text,
-            result: json!({ "engine": loaded.engine, "accuracy": score }),
-            verdict: if met { Verdict::Pass } else { Verdict::Fail },
-            hint: None,
-        })
+        let result = json!({ "engine": loaded.engine, "accuracy": score });
+        let verdict = if met { Verdict::Pass } else { Verdict::Fail };
+        Ok(Outcome::new(text, result, verdict))
     }
 }

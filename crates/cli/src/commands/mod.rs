@@ -14,6 +14,7 @@ mod inspect;
 mod latency;
 mod layerwise;
 mod model;
+mod network;
 mod new;
 mod one_shot;
 mod pack;
@@ -22,6 +23,7 @@ mod proof;
 mod provenance;
 mod prune;
 mod quantize;
+mod report;
 mod resume;
 mod run;
 mod samples;
@@ -42,7 +44,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tensor_core::Result;
 
 /// What was asked for.
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Go on with an interrupted run
     Resume(resume::ResumeArgs),
+    /// What a run did, as one HTML page: goals, layers, errors, costs
+    Report(report::ReportArgs),
     /// Are two models close enough?
     Verify(Box<verify::VerifyArgs>),
     /// Is it actually faster here?
@@ -124,6 +128,7 @@ impl Command {
             Self::Compress(args) => &**args,
             Self::Run(args) => args,
             Self::Resume(args) => args,
+            Self::Report(args) => args,
             Self::Verify(args) => &**args,
             Self::Bench(args) => args,
             Self::Pack(args) => args,
@@ -131,6 +136,7 @@ impl Command {
             Self::New(args) => args,
             Self::Schedule(args) => args,
             Self::Explain(args) => args,
+            Self::Completions(args) => args,
         }
     }
 }
@@ -236,11 +242,25 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     /// What to do next.
     pub(crate) hint: Option<String>,
+    /// A run folder that is to hold the document, beside the one that the flags name.
+    pub(crate) folder: Option<PathBuf>,
+    /// Has the text colours, and nothing of a model that could steer a terminal?
+    pub(crate) is_painted: bool,
 }
 
 impl Outcome {
     /// An answer without a goal.
     pub(crate) fn answer(text: String, result: Value) -> Self {
-        Self { text, result, verdict: Verdict::Pass, hint: None }
+        Self::new(text, result, Verdict::Pass)
+    }
+
+    /// What was found, and whether the goal was met.
+    pub(crate) fn new(text: String, result: Value, verdict: Verdict) -> Self {
+        Self { text, result, verdict, hint: None, folder: None, is_painted: false }
+    }
+
+    /// With a run folder that is to hold the document.
+    pub(crate) fn kept_in(self, folder: &Path) -> Self {
+        Self { folder: Some(folder.to_owned()), ..self }
     }
 }

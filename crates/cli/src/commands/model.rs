@@ -2,6 +2,7 @@
 
 use crate::args::{OnUnsupported, Shared};
 use crate::console::Console;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tensor_core::channels::{self, Channels, ClassId};
 use tensor_core::graph::Dim;
@@ -29,7 +30,12 @@ impl Model {
 
     /// Analyses a graph.
     pub(super) fn analyze(graph: Graph, shared: &Shared) -> Result<Self> {
-        let facts = run::infer(&graph, &shared.shapes())?;
+        Self::of(graph, &shared.shapes())
+    }
+
+    /// Analyses a graph for these input shapes.
+    pub(super) fn of(graph: Graph, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Self> {
+        let facts = run::infer(&graph, shapes)?;
         let channels = channels::analyze(&graph, &facts)?;
         let groups = channels.group_of_classes();
         Ok(Self { graph, facts, channels, groups })

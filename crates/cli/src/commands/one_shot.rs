@@ -183,6 +183,6 @@ impl Proved {
             cx.replay,
         );
         let verdict = if proof.failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
-        Ok(Outcome { text, result: Value::Object(result), verdict, hint: None })
+        Ok(Outcome::new(text, Value::Object(result), verdict))
     }
 }

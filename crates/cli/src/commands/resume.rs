@@ -49,6 +49,6 @@ impl Task for ResumeArgs {
         let done = app::execute(cli.task(), &matches, &arguments, cx.console)?;
         let result = serde_json::from_str(&done.document)
             .map_err(|error| Error::internal(error.to_string()))?;
-        Ok(Outcome { text: done.text, result, verdict: done.verdict, hint: None })
+        Ok(Outcome::new(done.text, result, done.verdict))
     }
 }

@@ -52,16 +52,14 @@ pub(super) fn time(
         text.push_str(&format!("goal  speed-up of at least {least:.2}x: {word}\n"));
     }
     let none = "no layer is sparse enough for the sparse kernels to be faster".to_owned();
-    Ok(Outcome {
-        text,
-        result: json!({
-            "latency": reports,
-            "macs": [weight.macs, multiplied.macs],
-            "sparse_layers": layers.iter().map(|layer| entry(graph, layer)).collect::<Vec<_>>(),
-        }),
-        verdict: if met { Verdict::Pass } else { Verdict::Fail },
-        hint: layers.is_empty().then_some(none),
-    })
+    let result = json!({
+        "latency": reports,
+        "macs": [weight.macs, multiplied.macs],
+        "sparse_layers": layers.iter().map(|layer| entry(graph, layer)).collect::<Vec<_>>(),
+    });
+    let verdict = if met { Verdict::Pass } else { Verdict::Fail };
+    let hint = layers.is_empty().then_some(none);
+    Ok(Outcome { hint, ..Outcome::new(text, result, verdict) })
 }
 
 /// Multiply-accumulates without those of zero weights that are left out, of `macs` in all.

@@ -102,7 +102,7 @@ impl Task for VerifyArgs {
             "failures": failures,
         });
         let verdict = if failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
-        Ok(Outcome { text, result, verdict, hint: None })
+        Ok(Outcome::new(text, result, verdict))
     }
 }
 

@@ -9,6 +9,7 @@ mod trial;
 mod variant;
 
 pub(crate) use args::CompressArgs;
+pub(super) use variant::name as variant_name;
 
 use super::{Context, Outcome, Task, Verdict};
 use crate::args::Shared;
@@ -61,7 +62,7 @@ impl Task for CompressArgs {
             "trials": search.trials(),
         });
         let text = text::report(self, &output, &folder, search.trials(), best, &cx.replay);
-        Ok(Outcome { text, result, verdict, hint: None })
+        Ok(Outcome::new(text, result, verdict).kept_in(&folder))
     }
 }
 

@@ -8,7 +8,7 @@ use super::propose::{self, Means};
 use super::trial::Trial;
 use super::variant::Variant;
 use crate::recipe::{Place, Recipe, Table};
-use crate::{input, written};
+use crate::{app, input, written};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -209,7 +209,13 @@ impl<'a> Search<'a> {
         };
         let seconds = start.elapsed().as_secs_f64();
         let (measured, error) = match ran {
-            Ok(ran) => (ran.measured, None),
+            Ok(ran) => {
+                let folder = self.place(&variant);
+                let command = format!("kerf run {}", folder.join("recipe.toml").display());
+                let document = app::recipe_document(&self.args.model, &command, &ran.outcome)?;
+                app::write_report(&folder, &document)?;
+                (ran.measured, None)
+            }
             Err(error) => (None, Some(error)),
         };
         let sha256 = measured.as_ref().map(|_| input::sha256(&output)).transpose()?;

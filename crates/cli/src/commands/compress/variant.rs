@@ -93,6 +93,11 @@ impl Variant {
     }
 }
 
+/// The name of a variant as a journal has it; `None` where it is none.
+pub(in crate::commands) fn name(variant: &serde_json::Value) -> Option<String> {
+    serde_json::from_value::<Variant>(variant.clone()).ok().map(|variant| variant.name())
+}
+
 impl Kept {
     /// The flag of `kerf prune`.
     fn flag(self) -> &'static str {

@@ -77,7 +77,7 @@ impl Task for RunArgs {
             Pipeline { recipe, model, output, force: self.force, folder, shared: &self.shared };
         match self.shared.dry_run {
             true => pipeline.plan(),
-            false => Ok(pipeline.run(cx)?.outcome),
+            false => Ok(pipeline.run(cx)?.outcome.kept_in(&pipeline.folder)),
         }
     }
 }

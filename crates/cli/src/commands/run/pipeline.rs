@@ -147,7 +147,7 @@ impl Pipeline<'_> {
             format!("{}\nnot met  {}: see {}\n", chain.table(), step.title(), report.display());
         let failures = [format!("{} did not reach its goals", step.title())];
         let result = json!({ "steps": chain.done, "failures": failures });
-        Outcome { text, result, verdict: Verdict::Fail, hint: None }
+        Outcome::new(text, result, Verdict::Fail)
     }
 
     /// Writes the last model to its place and judges it.
@@ -177,7 +177,7 @@ impl Pipeline<'_> {
         }
         let met = judged.measured.failures.is_empty();
         let verdict = if met { Verdict::Pass } else { Verdict::Fail };
-        let outcome = Outcome { text, result, verdict, hint: None };
+        let outcome = Outcome::new(text, result, verdict);
         Ok(Ran { outcome, measured: Some(judged.measured) })
     }
 

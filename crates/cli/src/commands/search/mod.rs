@@ -1,6 +1,7 @@
 //! `kerf search`: bits per layer under a budget.
 
 mod args;
+mod judged;
 mod run;
 
 pub(crate) use args::SearchArgs;
@@ -10,7 +11,8 @@ use crate::args::Shared;
 use crate::output::Target;
 use crate::table::Table;
 use crate::units;
-use quant_mixed::search::{Bits, Problem, Score};
+use judged::Judged;
+use quant_mixed::search::{Bits, Problem, Score, Sensitivities};
 use serde_json::json;
 use std::path::Path;
 use tensor_core::Result;
@@ -48,11 +50,15 @@ struct Found {
     /// Divergence of the outputs from the float model's.
     divergence: f64,
     seconds: f64,
+    /// What the solver went by, if it was measured layer by layer.
+    sensitivities: Option<Sensitivities>,
+    /// This one and others that were judged on the same samples.
+    judged: Vec<Judged>,
 }
 
 impl SearchArgs {
     fn outcome(&self, found: &Found) -> Outcome {
-        let Found { problem, bits, scores, divergence, seconds } = found;
+        let Found { problem, bits, scores, divergence, seconds, .. } = found;
         let resource = problem.limits().resource;
         let cost = problem.cost(bits);
         let mut table = Table::new(&["layer", ">weights", ">activations", &format!(">{resource}")]);
@@ -87,22 +93,21 @@ impl SearchArgs {
         }
         text.push_str(&format!("time  {seconds:.1} s\nwrote {}\n", self.output.display()));
         let fits = problem.is_within(cost);
-        Outcome {
-            text,
-            result: json!({
-                "device": problem.device(), "budget": problem.limits(), "method": self.method,
-                "budget_amount": problem.budget(), "full": problem.full(), "cost": cost,
-                "fixed": problem.fixed(), "unpriced": problem.unpriced(),
-                "cost_share": share, "bits": bits, "divergence": divergence,
-                "float": scores.map(|(float, _)| float), "score": scores.map(|(_, score)| score),
-                "interpolated": problem.is_interpolated(), "seconds": seconds,
-            }),
-            verdict: if fits { Verdict::Pass } else { Verdict::Fail },
-            hint: Some(format!(
-                "`kerf quantize {} --plan {}` makes the quantized model",
-                self.model.display(),
-                self.output.display()
-            )),
-        }
+        let layers: Vec<&str> = (0..problem.len()).map(|layer| problem.name(layer)).collect();
+        let result = json!({
+            "device": problem.device(), "budget": problem.limits(), "method": self.method,
+            "budget_amount": problem.budget(), "full": problem.full(), "cost": cost,
+            "fixed": problem.fixed(), "unpriced": problem.unpriced(), "cost_share": share, "layers": layers, "bits": bits, "divergence": divergence,
+            "float": scores.map(|(float, _)| float), "score": scores.map(|(_, score)| score),
+            "interpolated": problem.is_interpolated(), "seconds": seconds,
+            "sensitivities": found.sensitivities, "judged": found.judged,
+        });
+        let verdict = if fits { Verdict::Pass } else { Verdict::Fail };
+        let hint = format!(
+            "`kerf quantize {} --plan {}` makes the quantized model",
+            self.model.display(),
+            self.output.display()
+        );
+        Outcome { hint: Some(hint), ..Outcome::new(text, result, verdict) }
     }
 }

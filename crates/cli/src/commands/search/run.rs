@@ -1,7 +1,7 @@
 //! The work of `kerf search`.
 
-use super::Found;
 use super::args::{MeasureArg, SearchArgs};
+use super::{Found, judged};
 use crate::commands::{Context, samples};
 use crate::input;
 use quant_mixed::model::{Prepared, RangeParams};
@@ -68,6 +68,7 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             .hint("give `labels`, or `--method exact`"));
     }
     let begin = Instant::now();
+    let (mut measured, mut episodes) = (None, Vec::new());
     let bits = match (method.view, scores) {
         (View::Costs(solve), _) => solve(&problem)?,
         (View::Sensitivities(solve), _) => {
@@ -77,6 +78,7 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             if let Some(warning) = found.warning {
                 cx.console.warn(warning);
             }
+            measured = Some(sensitivities);
             found.bits
         }
         (View::Accuracy, Some(float)) => {
@@ -93,7 +95,9 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
                 .score(bits),
                 None => simulator.score(bits),
             };
-            episodes(args, &problem, &mut score, float, cx)?
+            let found = agent(args, &problem, &mut score, float, cx)?;
+            episodes = found.episodes;
+            found.bits
         }
         (View::Accuracy, None) => return Err(Error::internal("a search without labels")),
     };
@@ -101,7 +105,9 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let divergence = simulator.divergence(&bits)?;
     let scores = scores.map(|float| Ok::<_, Error>((float, simulator.score(&bits)?)));
     let scores = scores.transpose()?;
-    Ok(Found { bits, scores, divergence, seconds, problem })
+    let own = (scores.map(|(_, score)| score), divergence);
+    let judged = judged::all(&problem, &simulator, &episodes, (&args.method, &bits), own)?;
+    Ok(Found { bits, scores, divergence, seconds, problem, sensitivities: measured, judged })
 }
 
 /// Says what layers cost that cannot be quantized.
@@ -262,24 +268,22 @@ fn batch_len(batches: &[Vec<tensor_core::run::Array>]) -> usize {
 }
 
 /// The agent's search, which goes on with the episodes of its run folder.
-fn episodes(
+fn agent(
     args: &SearchArgs,
     problem: &Problem,
     score: &mut dyn FnMut(&[Bits]) -> Result<Score>,
     float: Score,
     cx: &Context,
-) -> Result<Vec<Bits>> {
+) -> Result<ddpg::Found> {
     let params = args.ddpg();
     let Some(folder) = &args.run else {
         let mut ignore = |_: &ddpg::Episode| Ok(());
-        let found = ddpg::search(problem, &params, float, &[], score, &mut ignore, &cx.progress)?;
-        return Ok(found.bits);
+        return ddpg::search(problem, &params, float, &[], score, &mut ignore, &cx.progress);
     };
     let (mut journal, entries) = Journal::open(folder, "search", &identity(args, problem, float)?)?;
     let known = entries.iter().map(read_score).collect::<Result<Vec<Score>>>()?;
     let mut write = |episode: &ddpg::Episode| journal.append(&json!(episode));
-    let found = ddpg::search(problem, &params, float, &known, score, &mut write, &cx.progress)?;
-    Ok(found.bits)
+    ddpg::search(problem, &params, float, &known, score, &mut write, &cx.progress)
 }
 
 fn read_score(entry: &Value) -> Result<Score> {

@@ -119,8 +119,8 @@ impl TrainArgs {
         }
         let Trained { graph: trained, report } = train::train(job)?;
         let mut failures = Vec::new();
-        let frozen = &report.planned.frozen;
-        let sparsity = self.sparse.report(&graph, &trained, frozen, &mut failures, cx.console)?;
+        let (graphs, run) = ((&graph, &trained), (&report.planned, plugins.as_slice()));
+        let sparsity = self.sparse.report(graphs, run, &mut failures, cx.console)?;
         let exported = quantization::export(&plugins, &trained)?;
         let (mut graph, mut gated) = match gates {
             None if let Some(exported) = &exported => (exported.graph.clone(), None),
@@ -152,7 +152,8 @@ impl TrainArgs {
         } else if !self.no_verify {
             verified = self.verify(&graph, &set, &params, &mut failures, cx)?;
         }
-        let accuracy = report.kept.and_then(|point| point.evaluation).map(|score| score.accuracy);
+        let kept = report.kept.as_ref().and_then(|point| point.evaluation);
+        let accuracy = kept.map(|score| score.accuracy);
         if let Some(least) = self.assert_top1
             && accuracy.is_none_or(|accuracy| accuracy < least)
         {
@@ -188,7 +189,7 @@ impl TrainArgs {
             "failures": failures,
         });
         let verdict = if failures.is_empty() { Verdict::Pass } else { Verdict::Fail };
-        Ok(Outcome { text, result, verdict, hint: None })
+        Ok(Outcome::new(text, result, verdict))
     }
 
     /// The techniques that take part.

@@ -9,8 +9,9 @@ use magnitude_schedule::train::{
 };
 use magnitude_schedule::{Distribution, Pattern};
 use serde::Serialize;
+use std::any::Any;
 use tensor_core::text::counted;
-use tensor_core::train::Plugin;
+use tensor_core::train::{Planned, Plugin};
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
 /// Flags of gradual pruning.
@@ -62,6 +63,8 @@ pub(super) struct SparsityReport {
     sparsity: f64,
     /// Every layer.
     layers: Vec<LayerZeros>,
+    /// Steps, and the share of zeros that the schedule wants there.
+    curve: Vec<(u64, f64)>,
 }
 
 impl SparseArgs {
@@ -124,9 +127,8 @@ impl SparseArgs {
     /// The zeros of the result, and what was not reached.
     pub(super) fn report(
         &self,
-        original: &Graph,
-        trained: &Graph,
-        frozen: &[String],
+        (original, trained): (&Graph, &Graph),
+        (planned, plugins): (&Planned, &[Box<dyn Plugin>]),
         failures: &mut Vec<String>,
         console: &Console,
     ) -> Result<Option<SparsityReport>> {
@@ -135,6 +137,7 @@ impl SparseArgs {
         }
         let params = self.params();
         let mut layers = zeros_of(trained, &params)?;
+        let frozen = &planned.frozen;
         for layer in layers.iter_mut().filter(|layer| frozen.contains(&layer.weight)) {
             layer.dense.get_or_insert_with(|| "frozen".to_owned());
         }
@@ -149,6 +152,9 @@ impl SparseArgs {
         let (weights, zeros) =
             pruned.fold((0, 0), |(w, z), layer| (w + layer.weights, z + layer.zeros));
         let sparsity = zeros as f64 / weights.max(1) as f64;
+        let sparsifier =
+            plugins.iter().find_map(|plugin| (&**plugin as &dyn Any).downcast_ref::<Sparsifier>());
+        let curve = sparsifier.map(|own| own.curve(planned.steps)).unwrap_or_default();
         let is_less = |wanted: &f64| match self.pattern {
             Pattern::Unstructured => zeros < (wanted * weights as f64).round() as usize,
             // Blocks and remainders of N:M groups come as near as they can.
@@ -161,7 +167,7 @@ impl SparseArgs {
                 units::percent_fine(wanted)
             ));
         }
-        Ok(Some(SparsityReport { settings: params, weights, zeros, sparsity, layers }))
+        Ok(Some(SparsityReport { settings: params, weights, zeros, sparsity, layers, curve }))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn report(model: &str, output: &Path, report: &Report, params: &Param
     }
     text.push_str(&table.render());
     text.push('\n');
-    if let Some(score) = report.kept.and_then(|point| point.evaluation) {
+    if let Some(score) = report.kept.as_ref().and_then(|point| point.evaluation) {
         let which = match params.keep {
             Keep::Last => "last weights",
             Keep::Best => "best weights, chosen on these samples",
