@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod completions;
 mod compress;
 mod cost;
 mod engine;
@@ -13,6 +14,7 @@ mod groups;
 mod inspect;
 mod latency;
 mod layerwise;
+mod man;
 mod model;
 mod network;
 mod new;
@@ -34,6 +36,7 @@ mod sparsify;
 mod train;
 mod unpack;
 mod verify;
+mod view;
 
 use crate::args::Shared;
 use crate::console::Console;
@@ -56,6 +59,8 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     /// Which channels are tied together, and why must some stay?
     Groups(groups::GroupsArgs),
+    /// The graph with channels, bits and groups, in the terminal
+    View(view::ViewArgs),
     /// How accurate is it?
     Eval(Box<eval::EvalArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
@@ -106,6 +111,10 @@ pub(crate) enum Command {
     Schedule(schedule::ScheduleArgs),
     /// Explain an error or lint code at length
     Explain(explain::ExplainArgs),
+    /// What a shell needs to complete commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Manual pages, one for each command
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -115,6 +124,7 @@ impl Command {
             Self::Inspect(args) => args,
             Self::Check(args) => args,
             Self::Groups(args) => args,
+            Self::View(args) => args,
             Self::Eval(args) => &**args,
             Self::Prune(args) => &**args,
             Self::Factor(args) => &**args,
@@ -137,6 +147,7 @@ impl Command {
             Self::Schedule(args) => args,
             Self::Explain(args) => args,
             Self::Completions(args) => args,
+            Self::Man(args) => args,
         }
     }
 }
