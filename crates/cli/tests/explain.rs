@@ -27,6 +27,50 @@ fn codes_in_sources(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Codes anywhere in a text: in hints, in documents, in patterns.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| {
+        let (kind, digits) = word.split_at_checked(1).unwrap_or(("", ""));
+        ["E", "W"].contains(&kind)
+            && digits.len() == 4
+            && digits.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+#[test]
+fn whatever_names_a_code_names_one_that_is_explained() {
+    let listed = kerf(&["explain"]).success().stdout;
+    let explained: BTreeSet<&str> =
+        listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    let root = common::root();
+    let mut folders = vec![root.join("crates"), root.join("docs"), root.join("xtask/src")];
+    let mut files =
+        vec![root.join("README.md"), root.join("CHANGELOG.md"), root.join("CONTRIBUTING.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            match path.extension().and_then(|ending| ending.to_str()) {
+                _ if path.is_dir() && path.ends_with("tests") => {}
+                _ if path.is_dir() => folders.push(path),
+                Some("rs" | "md") => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        wrong.extend(
+            named(&text)
+                .filter(|code| !explained.contains(code))
+                .map(|code| format!("{code} in {file:?}")),
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(files.len() > 300 && explained.len() > 80, "{} {}", files.len(), explained.len());
+}
+
 #[test]
 fn codes_and_explanations_match() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
