@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | fixtures | results | single-layer | side-by-side |
+//! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
 //! gate-ablation | haq | crossover | int8 | qat | bench`.
 
@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod crossover;
 mod data;
+mod docs;
 mod fashion_mnist;
 mod finetune;
 mod fixtures;
@@ -58,6 +59,8 @@ enum Task {
     },
     /// Dependency arrows, file lengths, words and paths that must not be in the sources
     Tidy,
+    /// Write the reference of commands and the schemas of JSON documents under docs/
+    Docs,
     /// Make files under fixtures/ again
     #[command(subcommand)]
     Fixtures(fixtures::Fixture),
@@ -111,6 +114,7 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Ci { only } => ci::run(only.as_deref()),
         Task::Tidy => tidy::run(),
+        Task::Docs => docs::write(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
