@@ -110,13 +110,13 @@ struct Line {
 
 impl Drawing<'_> {
     fn text(&self, network: &Network) -> String {
+        type Get = fn(&Line) -> &String;
         let (rows, place) = rows(network);
         let (lanes, count) = lanes(network, &rows, &place);
         let lines: Vec<Line> = rows.iter().map(|row| self.line(network, row)).collect();
-        let width = |get: fn(&Line) -> &String| {
-            lines.iter().map(|line| get(line).chars().count()).max().unwrap_or(0)
-        };
-        let columns: [(fn(&Line) -> &String, bool); 6] = [
+        let width =
+            |get: Get| lines.iter().map(|line| get(line).chars().count()).max().unwrap_or(0);
+        let columns: [(Get, bool); 6] = [
             (|line| &line.op, false),
             (|line| &line.channels, true),
             (|line| &line.bits, false),

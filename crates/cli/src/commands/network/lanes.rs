@@ -58,16 +58,14 @@ pub(in crate::commands) fn lanes(
         };
         taken[lane] = taken[lane].max(to);
         lanes[from].out.push(lane);
-        for at in from + 1..=to {
-            let reads = rows.get(at).is_some_and(|row| {
-                network.nodes[row.node].reads.iter().any(|&read| place[read] == from)
-            });
+        for (at, beside) in lanes.iter_mut().enumerate().take(to + 1).skip(from + 1) {
+            let reads = &network.nodes[rows[at].node].reads;
             // The row right below has its own line.
-            if reads && at > from + 1 {
-                lanes[at].into.push(lane);
+            if at > from + 1 && reads.iter().any(|&read| place[read] == from) {
+                beside.into.push(lane);
             }
             if at < to {
-                lanes[at].passing.push(lane);
+                beside.passing.push(lane);
             }
         }
     }

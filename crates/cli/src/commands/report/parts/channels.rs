@@ -92,7 +92,7 @@ fn make(evidence: &Evidence) -> Result<Option<Part>> {
 
 /// The largest of 64, 32, 16, 8, 4 and 2 that divides a number.
 fn multiple(count: u64) -> u64 {
-    [64, 32, 16, 8, 4, 2].into_iter().find(|of| count > 0 && count % of == 0).unwrap_or(1)
+    [64, 32, 16, 8, 4, 2].into_iter().find(|of| count > 0 && count.is_multiple_of(*of)).unwrap_or(1)
 }
 
 fn of_models(evidence: &Evidence) -> Vec<Line> {

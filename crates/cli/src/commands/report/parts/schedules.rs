@@ -133,15 +133,18 @@ fn accuracies(entries: &[&Value], name: &str) -> Option<Block> {
     pair(entries, (|entry| entry["train_accuracy"].as_f64(), held_out), 100.0, "top-1", name)
 }
 
+/// A number of an evaluation.
+type Get = fn(&Value) -> Option<f64>;
+
 /// A number on training samples and on held-out ones.
 fn pair(
     entries: &[&Value],
-    (train, held_out): (fn(&Value) -> Option<f64>, fn(&Value) -> Option<f64>),
+    (train, held_out): (Get, Get),
     scale: f64,
     up: &'static str,
     name: &str,
 ) -> Option<Block> {
-    let of = |get: fn(&Value) -> Option<f64>| -> Vec<(f64, f64)> {
+    let of = |get: Get| -> Vec<(f64, f64)> {
         let point = |entry: &&Value| Some((entry["step"].as_f64()?, scale * get(entry)?));
         entries.iter().filter_map(point).collect()
     };

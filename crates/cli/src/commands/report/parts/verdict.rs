@@ -65,7 +65,8 @@ fn goals(document: &Document) -> Vec<String> {
         ("min_agreement", "the same class for at least % of the samples"),
         ("assert_top1", "top-1 accuracy of at least %"),
     ];
-    const BOUNDS: [(&str, &str, fn(f64) -> String); 5] = [
+    type Show = fn(f64) -> String;
+    const BOUNDS: [(&str, &str, Show); 5] = [
         ("max_latency", "latency of at most", |us| units::milliseconds(us / 1000.0)),
         ("max_energy", "energy of at most", |uj| format!("{uj} \u{b5}J")),
         ("max_size", "a size of at most", |bytes| units::bytes(bytes as u64)),

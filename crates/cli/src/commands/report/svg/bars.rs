@@ -83,9 +83,12 @@ pub(in super::super) fn columns(of: &Mirrored, label: &str) -> String {
     svg.finish(label)
 }
 
-/// Parts of a whole, one bar for each: label, and the parts with class and name.
+/// A part of a whole: its value, the class of its bar, and what a pointer shows.
+pub(in super::super) type Piece = (f64, &'static str, String);
+
+/// Parts of a whole, one bar for each, with its label.
 pub(in super::super) fn stacked(
-    bars: &[(String, Vec<(f64, &'static str, String)>)],
+    bars: &[(String, Vec<Piece>)],
     axis: &Axis,
     name: &str,
     label: &str,
