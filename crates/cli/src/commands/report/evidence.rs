@@ -275,6 +275,10 @@ impl Reader {
                 let output = &value["result"]["output"];
                 self.after = Source::of(&output["path"], &output["sha256"]);
             }
+            // Nothing was made, but something was compared.
+            if value["against"].is_object() {
+                self.after = Source::of(&value["against"]["path"], &value["against"]["sha256"]);
+            }
         }
         if self.before.path.is_none() {
             self.before.path = recipe_model(path);

@@ -28,7 +28,7 @@ fn make(evidence: &Evidence) -> Result<Option<Part>> {
         return Ok(None);
     }
     let lead = "Each cell is what is lost when one layer alone has that little, the darker the more; shades \
-                are logarithmic. Ringed is what was chosen; hatched was not measured.";
+                are logarithmic. Ringed is what was chosen; grey was not measured.";
     Ok(Some(Part { lead: vec![lead.to_owned()], blocks }))
 }
 
@@ -85,7 +85,7 @@ fn by_channels(sets: &[Value]) -> Option<Block> {
     }
     let values: Vec<Vec<Option<f64>>> = sets.iter().map(|set| sampled(set)).collect();
     let names: Vec<String> =
-        sets.iter().map(|set| format!("{} {}", text(set, "id"), root(text(set, "name")))).collect();
+        sets.iter().map(|set| format!("{} {}", root(text(set, "name")), text(set, "id"))).collect();
     let columns: Vec<String> = (1..=STEPS).map(|step| format!("{}%", 100 * step / STEPS)).collect();
     let ring = |(row, set): (usize, &&Value)| {
         let share = set["after"].as_f64()? / set["before"].as_f64()?.max(1.0);

@@ -132,7 +132,12 @@ fn quality(document: Option<&Document>, evidence: &Evidence) -> Option<Tile> {
     let name = "Accuracy";
     let fine = |share: f64| format!("{:.2}%", 100.0 * share);
     let document = document?;
-    let evaluation = &document.value["result"]["proof"]["evaluation"];
+    let result = &document.value["result"];
+    // `kerf verify` has nothing but a comparison.
+    let evaluation = match result["comparison"].is_object() {
+        true => result,
+        false => &result["proof"]["evaluation"],
+    };
     if let Some(output) = list(&evaluation["comparison"], "outputs").first() {
         let samples = evaluation["comparison"]["samples"].as_u64().unwrap_or(0);
         let on = format!("{}, {}", counted(samples, "sample"), text(evaluation, "engine"));
@@ -160,7 +165,6 @@ fn quality(document: Option<&Document>, evidence: &Evidence) -> Option<Tile> {
             });
         }
     }
-    let result = &document.value["result"];
     let kept = &result["training"]["kept"]["evaluation"];
     if let Some(accuracy) = kept["accuracy"].as_f64() {
         let samples = counted(kept["samples"].as_u64().unwrap_or(0), "held-out sample");

@@ -9,7 +9,7 @@ pub(in super::super) struct Heat {
     pub(in super::super) rows: Vec<String>,
     /// Names of the columns.
     pub(in super::super) columns: Vec<String>,
-    /// From 0 to 1, by row; `None` where nothing is known, which is hatched.
+    /// From 0 to 1, by row; `None` where nothing is known, which is grey.
     pub(in super::super) shades: Vec<Vec<Option<f64>>>,
     /// What a pointer shows, by row.
     pub(in super::super) titles: Vec<Vec<String>>,
@@ -31,7 +31,7 @@ pub(in super::super) fn heat(of: &Heat, label: &str) -> String {
     let count = of.columns.len().max(1) as f64;
     for (at, name) in of.rows.iter().enumerate() {
         let y = row * at as f64;
-        svg.text((0.0, y), (-8.0, 15.0), Anchor::End, "tick", &shortened(name, LETTERS));
+        svg.text((0.0, y), (-8.0, 15.0), Anchor::End, "tick", &ended(name, LETTERS));
         let cells = of.shades.get(at).into_iter().flatten();
         for (column, shade) in cells.enumerate() {
             let (from, to) = (column as f64 / count, (column + 1) as f64 / count);
@@ -58,6 +58,16 @@ pub(in super::super) fn heat(of: &Heat, label: &str) -> String {
     }
     svg.text((1.0, bottom), (0.0, 34.0), Anchor::End, "name", &of.name);
     svg.finish(label)
+}
+
+/// The end of a name, which tells more where there is little room.
+fn ended(name: &str, letters: usize) -> String {
+    let count = name.chars().count();
+    if count <= letters {
+        return name.to_owned();
+    }
+    let tail: String = name.chars().skip(count + 1 - letters).collect();
+    format!("\u{2026}{tail}")
 }
 
 /// A name of at most so many letters, whose middle is left out where it is longer.
