@@ -29,6 +29,21 @@ impl FashionMnist {
         self.images("t10k")
     }
 
+    /// Class numbers of the test images.
+    pub(crate) fn test_labels(&self) -> PathBuf {
+        self.from.join("t10k-labels-idx1-ubyte.gz")
+    }
+
+    /// The 1,000 training images of the fixtures.
+    pub(crate) fn calibration() -> PathBuf {
+        PathBuf::from("fixtures/data/train-1k-images-idx3-ubyte.gz")
+    }
+
+    /// Lets a command judge on the test images.
+    pub(crate) fn judges<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.arg("--eval-data").arg(self.test()).args(PREPROCESS)
+    }
+
     /// Lets a command train on the training images and judge on the test images.
     pub(crate) fn trains<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.arg("--data").arg(self.train());
@@ -38,8 +53,8 @@ impl FashionMnist {
     /// Lets a command calibrate on the 1,000 training images of the fixtures and judge on the test
     /// images.
     pub(crate) fn calibrates<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.args(["--data", "fixtures/data/train-1k-images-idx3-ubyte.gz"]);
-        command.arg("--eval-data").arg(self.test()).args(PREPROCESS)
+        command.arg("--data").arg(Self::calibration());
+        self.judges(command)
     }
 
     /// Lets a command read some images, and nothing else.

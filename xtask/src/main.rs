@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | torch-prune | bench`.
 
 mod alone;
 mod bench;
@@ -22,6 +22,7 @@ mod kerf;
 mod large_sparse;
 mod margin;
 mod one_shot;
+mod pruning;
 mod qat;
 mod readme;
 mod results;
@@ -29,7 +30,9 @@ mod section;
 mod side_by_side;
 mod single_layer;
 mod step;
+mod three_c;
 mod tidy;
+mod torch_prune;
 mod train_speed;
 mod watched;
 mod workspace;
@@ -78,6 +81,12 @@ enum Task {
     TrainSpeed(train_speed::Options),
     /// Make the fixture networks sparse without training, and write the table
     OneShot(fashion_mnist::FashionMnist),
+    /// Factorize and prune under one budget, against each alone, and write the table
+    ThreeC(fashion_mnist::FashionMnist),
+    /// Prune by statistics, by layers' errors and real networks, and write the tables
+    Pruning(pruning::Options),
+    /// Prune by kerf and by Torch-Pruning side by side, and write the table
+    TorchPrune(torch_prune::Options),
     /// Make resnet20 sparse while it trains, and write the table
     Gradual(gradual::Options),
     /// Train large sparse and small dense networks with the same budget, and write the table
@@ -122,6 +131,9 @@ fn main() -> Result<()> {
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
+        Task::ThreeC(data) => three_c::run(&data),
+        Task::Pruning(options) => pruning::run(&options),
+        Task::TorchPrune(options) => torch_prune::run(&options),
         Task::OneShot(data) => one_shot::run(&data),
         Task::Gradual(options) => gradual::run(&options),
         Task::LargeSparse(options) => large_sparse::run(&options),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use tensor_core::Error;
 
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
-const PARAMETERS: [&str; 26] = [
+const PARAMETERS: [&str; 28] = [
     "batch",
     "checkpoint_every",
     "classes",
@@ -16,6 +16,7 @@ const PARAMETERS: [&str; 26] = [
     "gates_from",
     "gates_until",
     "input",
+    "inputs",
     "label_smoothing",
     "labels",
     "layout",
@@ -25,6 +26,7 @@ const PARAMETERS: [&str; 26] = [
     "momentum",
     "resize",
     "round_to",
+    "seed",
     "shape",
     "streams",
     "temperature",

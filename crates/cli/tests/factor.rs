@@ -97,3 +97,45 @@ fn what_cannot_be_met_is_refused() {
     }
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
 }
+
+/// The ranks that factorization chose are among the channels that pruning chooses from.
+#[test]
+fn both_under_one_budget_lose_less_than_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let flags = ["--prune", "--macs", "25%", "--round-to", "1", "--json", "--force"];
+    let document = factor(VGG, &output, &flags).success().json();
+    let share = kept(&document);
+    assert!((0.2..=0.25).contains(&share), "{share}");
+    let report = &document["result"]["three_c"];
+    let tried = report["tried"].as_array().unwrap();
+    assert!((3..=4).contains(&tried.len()), "{tried:?}");
+    let error = |split: &Value| split["error"].as_f64().unwrap();
+    let least = tried.iter().map(error).fold(f64::INFINITY, f64::min);
+    let chosen = tried.iter().find(|split| split["factored"] == report["factored"]).unwrap();
+    assert_eq!(error(chosen), least);
+    // Neither pruning alone nor factorization alone is the best here.
+    let factored = report["factored"].as_f64().unwrap();
+    assert!(factored > 0.26 && factored < 0.99, "{factored}");
+    assert!(kernels(&output).iter().any(|kernel| kernel != &[3, 3]), "nothing is factorized");
+    assert!(report["pruning"]["layers"].as_array().is_some_and(|layers| !layers.is_empty()));
+    let written = &document["result"]["proof"]["written"]["comparison"]["outputs"][0];
+    assert!(written["max_relative"].as_f64().unwrap() < 1e-5, "{written}");
+    let again = folder.path().join("again.onnx");
+    factor(VGG, &again, &[&flags[..], &["--threads", "1"]].concat()).success();
+    assert!(fs::read(&output).unwrap() == fs::read(&again).unwrap(), "threads change the model");
+}
+
+#[test]
+fn pruning_after_factorization_needs_a_budget_that_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("o.onnx");
+    let flags = ["--prune", "--latency", "50%", "--hardware", "bismo-edge"];
+    let run = factor(VGG, &output, &flags).exits(2);
+    assert!(run.stderr.contains("error[E0141]: "), "{}", run.stderr);
+    let run = factor(VGG, &output, &["--prune", "--max-macs", "10"]).exits(1);
+    assert!(run.stderr.contains("error[E0140]: "), "{}", run.stderr);
+    let run = factor(VGG, &output, &["--macs", "50%", "--round-to", "4"]).exits(2);
+    assert!(run.stderr.contains("--prune"), "{}", run.stderr);
+    assert!(!output.exists());
+}

@@ -104,11 +104,13 @@ pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
-    Budget, CurvePoint, FrozenReport, LayerReport, Limit, PathStep, Plan, PlannedCost, PlannedSet,
-    Predicted, PredictedTime, PruneParams, PruneReport, Pruned, RoundingReport, RoundingTrial,
-    SetReport, Streams, Study, ValidPruneParams, Widths, narrowed, plan, prune,
+    Budget, Calibration, CurvePoint, FrozenReport, Inputs, LayerReport, Limit, PathStep, Plan,
+    PlannedCost, PlannedSet, Predicted, PredictedTime, PruneParams, PruneReport, Pruned,
+    RoundingReport, RoundingTrial, STATISTICS_SCHEMA, SetReport, Source, Streams, Study,
+    ValidPruneParams, Widths, calibrate, narrowed, plan, prune,
 };
 pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
+pub use model::{Split, ThreeC, ThreeCReport, three_c};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};
 pub use problem::{Problem, Task, contiguous_blocks};

@@ -3,6 +3,7 @@
 //!
 //! Technique crates depend on this crate and on nothing else of ours.
 
+pub mod archive;
 pub mod budget;
 pub mod calibrate;
 pub mod channels;

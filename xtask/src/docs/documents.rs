@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Commands in the order in which each finds what it needs; `DIR` is a folder for results, `DATA` the flags of
 /// samples.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 30] = [
     "inspect VGG",
     "check VGG",
     "groups VGG",
@@ -19,6 +19,9 @@ const COMMANDS: [&str; 27] = [
     "schedule --sparsity 90%",
     "prune VGG --macs 60% --method lasso DATA -o DIR/prune.onnx --report DIR/prune",
     "prune BN --macs 60% --no-bench --eval-data TEST --assert-max-drop 50% DATA -o DIR/prune2.onnx",
+    "calibrate VGG DATA -o DIR/vgg7.stats",
+    "prune VGG --macs 60% --statistics DIR/vgg7.stats -o DIR/prune3.onnx",
+    "factor VGG --macs 40% --prune DATA -o DIR/both.onnx",
     "factor VGG --macs 60% DATA -o DIR/factor.onnx --report DIR/factor",
     "sparsify VGG --sparsity 50% DATA -o DIR/sparsify.onnx --report DIR/sparsify",
     "quantize BN DATA --eval-data TEST -o DIR/quantize.onnx --report DIR/quantize",

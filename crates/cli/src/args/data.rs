@@ -28,8 +28,8 @@ pub(crate) const OWN_LABELS: &str = "own";
 #[command(next_help_heading = "Data options")]
 pub(crate) struct DataArgs {
     /// Samples: an IDX file, a folder of images, .npz, .npy, .safetensors, or ONNX test data
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[arg(long, value_name = "PATH", required = true)]
+    data: Option<PathBuf>,
     /// Class numbers, where they are apart from the samples
     #[arg(long, value_name = "PATH")]
     labels: Option<PathBuf>,
@@ -52,10 +52,10 @@ pub(crate) struct DataArgs {
     #[arg(long, value_enum, value_name = "ORDER")]
     layout: Option<LayoutArg>,
     /// Use at most N samples, drawn by the seed [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "data", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
     /// Keep N samples, drawn by the seed, apart from the others to evaluate on
-    #[arg(long, value_name = "N", group = "evaluation", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "data", group = "evaluation", value_parser = clap::value_parser!(u32).range(1..))]
     hold_out: Option<u32>,
     /// Samples per forward pass; `prune` takes fewer where activations are large
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -63,9 +63,14 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
-    /// Where the samples come from.
+    /// Where the samples come from; empty where a command that can do without was given none.
     pub(crate) fn path(&self) -> &Path {
-        &self.data
+        self.data.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Were samples given?
+    pub(crate) fn is_given(&self) -> bool {
+        self.data.is_some()
     }
 
     /// Samples per forward pass: what the model fixes, else what was asked for.
@@ -114,7 +119,7 @@ impl DataArgs {
 
     /// Opens all samples for a model, whatever part of them is to be taken.
     pub(crate) fn open_all(&self, graph: &Graph) -> Result<Dataset> {
-        self.open_path(&self.data, self.labels_apart(), graph)
+        self.open_path(self.path(), self.labels_apart(), graph)
     }
 
     /// Are the class numbers those that belong to the samples?

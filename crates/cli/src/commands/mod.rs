@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod bench;
+mod calibrate;
 mod check;
 mod completions;
 mod compress;
@@ -33,6 +34,7 @@ mod schedule;
 mod search;
 mod sparse_bench;
 mod sparsify;
+mod statistics;
 mod train;
 mod unpack;
 mod verify;
@@ -63,9 +65,13 @@ pub(crate) enum Command {
     View(view::ViewArgs),
     /// How accurate is it?
     Eval(Box<eval::EvalArgs>),
+    /// What pruning measures on samples, in a file, for any number of budgets
+    Calibrate(Box<calibrate::CalibrateArgs>),
     /// Fewer channels under a budget, refitted on calibration data, with proof
+    #[command(mut_arg("data", |arg| arg.required(false).required_unless_present("statistics")))]
     Prune(Box<prune::PruneArgs>),
     /// Many budgets from one calibration: models, a table and a drawing of cost against accuracy
+    #[command(mut_arg("data", |arg| arg.required(false).required_unless_present("statistics")))]
     Pareto(Box<pareto::ParetoArgs>),
     /// Thin convolutions in place of wide ones under a budget, fitted on calibration data, with proof
     Factor(Box<factor::FactorArgs>),
@@ -126,6 +132,7 @@ impl Command {
             Self::Groups(args) => args,
             Self::View(args) => args,
             Self::Eval(args) => &**args,
+            Self::Calibrate(args) => &**args,
             Self::Prune(args) => &**args,
             Self::Factor(args) => &**args,
             Self::Pareto(args) => &**args,

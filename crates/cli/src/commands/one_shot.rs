@@ -72,6 +72,7 @@ pub(super) struct Made<'a> {
 pub(super) struct Proved {
     word: &'static str,
     recipe: Value,
+    seconds: f64,
     sizes: Change<Sizes>,
     uncounted: Vec<String>,
     pub(super) proof: Proof,
@@ -84,13 +85,24 @@ impl<'a> Job<'a> {
         preset: OnUnsupported,
         cx: &'a Context<'a>,
     ) -> Result<Self> {
+        let read = |graph: &Graph| samples::calibration(&args.data, &args.shared, graph, cx);
+        Self::begin_on(args, preset, &read, cx)
+    }
+
+    /// As [`begin`](Self::begin), with samples from elsewhere.
+    pub(super) fn begin_on(
+        args: &'a OneShotArgs,
+        preset: OnUnsupported,
+        read: &dyn Fn(&Graph) -> Result<Dataset>,
+        cx: &'a Context<'a>,
+    ) -> Result<Self> {
         let search = engine::Search::start(Choice::Auto);
         let model = Model::load(&args.files.model, &args.shared)?;
         model.apply_policy(&args.shared, preset, cx.console)?;
         if !args.shared.dry_run {
             onnx::check_target(&model.graph, &args.files.output)?;
         }
-        let set = samples::calibration(&args.data, &args.shared, &model.graph, cx)?;
+        let set = read(&model.graph)?;
         let batch = samples::batch(&args.data, &model)?;
         cx.console.detail(&format!("batches of {}", counted(batch, "sample")));
         let shapes = args.shared.shapes();
@@ -144,7 +156,7 @@ impl<'a> Job<'a> {
         let timed = is_timed.then_some(&sizes);
         let missed = missed(&sizes).into_iter().collect();
         let proof = proof::prove(&subject, &*engine, timed, missed, cx)?;
-        Ok(Proved { word, recipe, sizes, uncounted, proof })
+        Ok(Proved { word, recipe, seconds, sizes, uncounted, proof })
     }
 }
 
@@ -159,12 +171,13 @@ impl Proved {
         behind: Option<(&str, String, Value)>,
         cx: &Context,
     ) -> Result<Outcome> {
-        let Self { word, recipe, sizes, uncounted, proof } = self;
+        let Self { word, recipe, seconds, sizes, uncounted, proof } = self;
         let files = &args.files;
         let sha256 = input::sha256(&files.output)?;
         let mut result = Map::new();
         result.insert("output".into(), json!({ "path": files.output, "sha256": sha256 }));
         result.insert("recipe".into(), recipe);
+        result.insert("seconds".into(), json!((1000.0 * seconds).round() / 1000.0));
         result.insert("sizes".into(), json!(sizes));
         result.insert("uncounted".into(), json!(uncounted));
         let mut more = String::new();

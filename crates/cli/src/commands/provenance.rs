@@ -8,7 +8,7 @@ use tensor_core::{Graph, Result, onnx};
 
 /// Settings that cannot change the model: how it is reported, checked and timed, where it goes, and
 /// how many threads and how much memory work on it.
-const WITHOUT_EFFECT: [&str; 18] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     "output",
     "json",
     "report",
@@ -27,6 +27,7 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "eval_every",
     "checkpoint_every",
     "model",
+    "statistics",
 ];
 
 /// Stamps a model that was made from another and writes it; gives its recipe.

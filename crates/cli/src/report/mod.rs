@@ -9,7 +9,7 @@ mod sizes;
 mod sparsity;
 
 pub(crate) use comparison::{ROUNDING, comparison, distance, incomparable, relative};
-pub(crate) use factoring::factored;
+pub(crate) use factoring::{factored, three_c};
 pub(crate) use latency::{Weight, doubts, falls_short, latency};
 pub(crate) use layers::{frozen, layers, rounding};
 pub(crate) use quantization::quantization;

@@ -10,7 +10,7 @@ use super::scope::Scope;
 use super::sets::Set;
 use crate::{Problem, Task, best_ridge, held_out_errors, reconstruct};
 use std::collections::BTreeMap;
-use tensor_core::calibrate::{Replay, Walk, collect};
+use tensor_core::calibrate::{Replay, Statistics, Walk, collect};
 use tensor_core::graph::Index;
 use tensor_core::progress::Progress;
 use tensor_core::rewrite::Edit;
@@ -45,12 +45,16 @@ impl Curve {
     }
 }
 
+/// Who else wants the statistics of a layer, given by its index.
+pub(crate) type Keep<'a> = dyn FnMut(usize, &[[Statistics; 2]]) -> Result<()> + 'a;
+
 /// The curve of every set.
 ///
-/// Statistics of a layer are dropped once all sets that read it are done.
+/// Statistics of a layer are shown to `keep`, and dropped once all sets that read it are done.
 pub(crate) fn curves(
     scope: &Scope,
     mut replay: Replay,
+    keep: &mut Keep,
     progress: &dyn Progress,
 ) -> Result<Vec<Curve>> {
     let Scope { graph, facts, layers, sets, sampling, .. } = *scope;
@@ -68,6 +72,7 @@ pub(crate) fn curves(
     for &at in &read {
         let mut walk = Walk { graph, replay: &mut replay };
         let collected = collect(&layers[at].place(), facts, &mut walk, None, sampling, progress)?;
+        keep(at, &collected.statistics)?;
         let weights = weight_rows(graph, &index, &layers[at])?;
         open.insert(at, (LayerProblems::new(collected.statistics, &weights)?, collected.share));
         for (which, (set, curve)) in sets.iter().zip(&mut curves).enumerate() {

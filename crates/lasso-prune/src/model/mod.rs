@@ -1,13 +1,16 @@
 //! Pruning whole models: widths from error curves, then layer by layer from shallow to deep.
 
 mod allot;
+mod calibration;
 mod curves;
 mod cut;
 mod effect;
+mod evidence;
 mod factor;
 mod layers;
 mod names;
 mod narrow;
+mod outputs;
 mod params;
 mod plan;
 mod prepare;
@@ -17,17 +20,22 @@ mod refit;
 mod report;
 mod scope;
 mod sets;
+mod source;
 mod study;
+mod three_c;
 mod trial;
 mod widths;
 
+pub use calibration::{Calibration, SCHEMA as STATISTICS_SCHEMA, calibrate};
 pub use factor::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use narrow::narrowed;
-pub use params::{Budget, Limit, PruneParams, Streams, ValidPruneParams, Widths};
+pub use params::{Budget, Inputs, Limit, PruneParams, Streams, ValidPruneParams, Widths};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
 pub use report::{
     CurvePoint, FrozenReport, LayerReport, PathStep, Predicted, PredictedTime, PruneReport,
     RoundingReport, RoundingTrial, SetReport,
 };
+pub use source::Source;
 pub use study::Study;
+pub use three_c::{Split, ThreeC, ThreeCReport, three_c};

@@ -77,6 +77,17 @@ pub enum Streams {
     Prune,
 }
 
+/// What layers are refitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// Their inputs in the network as it is by then, so that they make up for what the layers before
+    /// lost (He et al. 2017, section 3.2). Takes a pass over the samples for every budget.
+    Current,
+    /// Their inputs in the original network: statistics that do not depend on the budget. Layers that
+    /// lose no channels stay as they are.
+    Original,
+}
+
 /// How a model is pruned, not yet checked.
 ///
 /// | name | default | purpose | range |
@@ -87,6 +98,7 @@ pub enum Streams {
 /// | `round_to` | 1 | channel counts become multiples of this: the runtime's block of channels | 1 to 256 |
 /// | `may_round_less` | no | halve `round_to` where the budget cannot be met otherwise, or where that lowers the predicted error by more than it raises the operations on whole blocks | |
 /// | `streams` | `Auto` | what happens to residual streams | |
+/// | `inputs` | `Current` | what layers are refitted on | |
 /// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 80, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
 /// | `seed` | 0 | drives the sampling | |
@@ -106,6 +118,8 @@ pub struct PruneParams {
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
+    /// What layers are refitted on.
+    pub inputs: Inputs,
     /// Sampled output positions per image and layer; `None` takes 20 (wide layers) to 80, or as many as give 16 rows
     /// per input column.
     pub positions: Option<usize>,
@@ -133,6 +147,7 @@ impl Default for PruneParams {
             round_to: 1,
             may_round_less: false,
             streams: Streams::Auto,
+            inputs: Inputs::Current,
             positions: None,
             exclude: Vec::new(),
             seed: 0,

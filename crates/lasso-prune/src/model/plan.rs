@@ -3,16 +3,15 @@
 use super::allot::{Allotted, allot};
 use super::params::ValidPruneParams;
 use super::prepare::{Parts, Prepared};
-use super::prune::{NETWORKS, frozen_reports, needed_curves};
+use super::prune::frozen_reports;
 use super::report::{FrozenReport, Predicted, PredictedTime, RoundingReport};
+use super::source::Source;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tensor_core::calibrate::Replay;
+use tensor_core::Result;
 use tensor_core::cost;
 use tensor_core::graph::Graph;
 use tensor_core::progress::Progress;
-use tensor_core::run::Array;
-use tensor_core::{Error, Result};
 
 /// The widths that [`prune`](crate::prune) would choose with the same arguments.
 #[derive(Debug, Clone, Serialize)]
@@ -69,19 +68,16 @@ pub struct PlannedCost {
 ///
 /// # Errors
 /// As [`prune`](crate::prune) up to the choice of widths.
-pub fn plan(
+pub fn plan<'a>(
     graph: &Graph,
     shapes: &BTreeMap<String, Vec<usize>>,
-    batches: Vec<Vec<Array>>,
+    source: impl Into<Source<'a>>,
     params: &ValidPruneParams,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    if batches.is_empty() {
-        return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
-    }
+    let source = source.into().checked(graph, &params.params)?;
     let prepared = Prepared::new(graph, shapes, params, progress)?;
-    let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
-    let curves = needed_curves(&prepared, params, replay, progress)?;
+    let curves = source.needed_curves(&prepared, params, progress)?;
     let allotted = allot(&prepared, params, shapes, &prepared.parts.goal, &curves)?;
     let Allotted { widths, round_to, rounding, predicted, time } = allotted;
     let Parts { sets, frozen, .. } = &prepared.parts;

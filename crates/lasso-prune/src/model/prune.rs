@@ -1,16 +1,17 @@
 //! The whole procedure.
 
 use super::allot::allot;
-use super::curves::{Curve, curves};
+use super::curves::Curve;
 use super::cut::cut;
-use super::params::{ValidPruneParams, Widths};
+use super::evidence::Evidence;
+use super::params::{Inputs, ValidPruneParams, Widths};
 use super::prepare::{Parts, Prepared};
 use super::refit::{Read, refit};
 use super::report::{CURVE_POINTS, FrozenReport, LayerReport, PruneReport, SetReport};
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
+use super::source::{Checked, Source};
 use std::collections::BTreeMap;
-use tensor_core::calibrate::{Replay, Walk, collect};
 use tensor_core::channels::identity;
 use tensor_core::cost;
 use tensor_core::graph::{Dim, Graph};
@@ -46,20 +47,21 @@ pub(crate) const MASK_TOLERANCE: f64 = 1e-3;
 /// added to the response where a branch joins. Layers that lose no channels are refitted too once
 /// their input has changed. Last, the channels are removed and the cut is checked.
 ///
-/// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs.
+/// `source` is the calibration samples (batches of arrays in the order of the graph's inputs), or
+/// statistics of them.
 /// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
 ///
 /// # Errors
 /// When the model has no prunable channels (`E0143`), the budget cannot be met (`E0140`), a given
 /// width does not fit (`E0142`), the data are not finite, or the cut does not equal the mask.
-pub fn prune(
+pub fn prune<'a>(
     graph: &Graph,
     shapes: &BTreeMap<String, Vec<usize>>,
-    batches: Vec<Vec<Array>>,
+    source: impl Into<Source<'a>>,
     params: &ValidPruneParams,
     progress: &dyn Progress,
 ) -> Result<Pruned> {
-    prune_with((graph, shapes), batches, params, &mut KnownCurves::default(), progress)
+    prune_with((graph, shapes), source.into(), params, &mut KnownCurves::default(), progress)
 }
 
 /// Error curves by the names of the sets that they are of.
@@ -69,18 +71,15 @@ pub(crate) struct KnownCurves(Vec<(Vec<String>, Vec<Curve>)>);
 /// As [`prune`], with curves that are known from another budget.
 pub(crate) fn prune_with(
     (graph, shapes): (&Graph, &BTreeMap<String, Vec<usize>>),
-    batches: Vec<Vec<Array>>,
+    source: Source,
     params: &ValidPruneParams,
     known: &mut KnownCurves,
     progress: &dyn Progress,
 ) -> Result<Pruned> {
-    if batches.is_empty() {
-        return Err(Error::invalid("pruning needs calibration data").code_is("E0144"));
-    }
-    let sample: Vec<(ValueId, Array)> = probe(graph, &batches)?;
+    let source = source.checked(graph, &params.params)?;
+    let sample: Vec<(ValueId, Array)> = probe(graph, &source.few)?;
     let prepared = Prepared::new(graph, shapes, params, progress)?;
-    let replay = Replay::new(&prepared.graph, batches, params.params.memory / NETWORKS)?;
-    let samples = replay.samples();
+    let samples = source.samples;
     warn_of_few_samples(samples, progress);
     let scope = prepared.scope(params);
     let Parts { sets, .. } = &prepared.parts;
@@ -88,7 +87,7 @@ pub(crate) fn prune_with(
     let curves = match known.0.iter().find(|(of, _)| *of == names) {
         Some((_, curves)) => curves.clone(),
         None => {
-            let curves = needed_curves(&prepared, params, replay.clone(), progress)?;
+            let curves = source.needed_curves(&prepared, params, progress)?;
             known.0.push((names, curves.clone()));
             curves
         }
@@ -98,7 +97,7 @@ pub(crate) fn prune_with(
     let (planned, layer_reports, kept, mut cut) = loop {
         let planned = allot(&prepared, params, shapes, &goal, &curves)?;
         let (refitted, kept, layer_reports) =
-            refit_all(&scope, replay.clone(), &curves, &planned.widths, progress)?;
+            refit_all(&scope, &source, &curves, &planned.widths, progress)?;
         let labels = &prepared.channels;
         let cut = cut(&refitted, labels, shapes, &prepared.layers, sets, &kept)?;
         attempts += 1;
@@ -167,20 +166,6 @@ pub(crate) fn warn_of_few_samples(samples: usize, progress: &dyn Progress) {
     }
 }
 
-/// Error curves, where widths or joint choices need them.
-pub(crate) fn needed_curves(
-    prepared: &Prepared,
-    params: &ValidPruneParams,
-    replay: Replay,
-    progress: &dyn Progress,
-) -> Result<Vec<Curve>> {
-    let is_joint = prepared.parts.sets.iter().any(Set::is_joint);
-    match params.params.widths.need_curves() || is_joint {
-        true => curves(&prepared.scope(params), replay, progress),
-        false => Ok(Vec::new()),
-    }
-}
-
 fn set_report(scope: &Scope, set: &Set, after: usize, curve: Option<&Curve>) -> SetReport {
     SetReport {
         id: set.id.clone(),
@@ -205,11 +190,10 @@ pub(crate) fn frozen_reports(frozen: &[Frozen]) -> Vec<FrozenReport> {
         .collect()
 }
 
-/// The first batch, as named inputs, to check the cut with.
-pub(crate) fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueId, Array)>> {
+/// The first samples of a batch, as named inputs, to check the cut with.
+pub(crate) fn probe(graph: &Graph, first: &[Array]) -> Result<Vec<(ValueId, Array)>> {
     /// Samples that the identity is checked on.
     const SAMPLES: usize = 8;
-    let first = batches.first().map(Vec::as_slice).unwrap_or_default();
     graph
         .inputs
         .iter()
@@ -231,14 +215,14 @@ pub(crate) fn probe(graph: &Graph, batches: &[Vec<Array>]) -> Result<Vec<(ValueI
 /// per refitted layer.
 fn refit_all(
     scope: &Scope,
-    replay: Replay,
+    source: &Checked,
     curves: &[Curve],
     widths: &[usize],
     progress: &dyn Progress,
 ) -> Result<(Graph, Vec<Vec<usize>>, Vec<LayerReport>)> {
     let mut kept = kept_in_advance(scope.sets, curves, widths);
-    let mut original = replay.clone();
-    let mut current = replay;
+    let is_current = scope.params.params.inputs == Inputs::Current;
+    let mut evidence = Evidence::new(scope, source)?;
     let mut changed = scope.graph.clone();
     let mut is_changed = false;
     let mut reports = Vec::new();
@@ -248,12 +232,8 @@ fn refit_all(
         let read: Vec<usize> =
             (0..scope.sets.len()).filter(|&set| scope.sets[set].readers.contains(&at)).collect();
         let loses = read.iter().any(|&set| widths[set] < scope.sets[set].classes.len());
-        if loses || is_changed {
-            let mut from = Walk { graph: scope.graph, replay: &mut original };
-            let mut to = Walk { graph: &changed, replay: &mut current };
-            let (facts, sampling) = (scope.facts, scope.sampling);
-            let collected =
-                collect(&layer.place(), facts, &mut from, Some(&mut to), sampling, progress)?;
+        if loses || is_changed && is_current {
+            let statistics = evidence.of(layer, &changed, progress)?;
             let reads: Vec<Read> = read
                 .iter()
                 .map(|&set| Read {
@@ -262,9 +242,8 @@ fn refit_all(
                     kept: kept[set].clone(),
                 })
                 .collect();
-            let done =
-                refit(&changed, layer, collected.statistics, &reads, &scope.params.selection)
-                    .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
+            let done = refit(&changed, layer, statistics, &reads, &scope.params.selection)
+                .map_err(|error| error.in_node(scope.graph.describe(layer.node)))?;
             for (&set, chosen) in read.iter().zip(done.kept) {
                 kept[set] = Some(chosen);
             }

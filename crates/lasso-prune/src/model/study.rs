@@ -2,11 +2,11 @@
 
 use super::params::{Budget, PruneParams};
 use super::prune::{KnownCurves, Pruned, prune_with};
+use super::source::Source;
 use std::collections::BTreeMap;
 use tensor_core::Result;
 use tensor_core::graph::Graph;
 use tensor_core::progress::Progress;
-use tensor_core::run::Array;
 
 /// A model with its calibration data, to be pruned under any number of budgets.
 ///
@@ -15,7 +15,7 @@ use tensor_core::run::Array;
 pub struct Study<'a> {
     graph: &'a Graph,
     shapes: &'a BTreeMap<String, Vec<usize>>,
-    batches: Vec<Vec<Array>>,
+    source: Source<'a>,
     params: PruneParams,
     known: KnownCurves,
 }
@@ -25,10 +25,11 @@ impl<'a> Study<'a> {
     pub fn new(
         graph: &'a Graph,
         shapes: &'a BTreeMap<String, Vec<usize>>,
-        batches: Vec<Vec<Array>>,
+        source: impl Into<Source<'a>>,
         params: PruneParams,
     ) -> Self {
-        Self { graph, shapes, batches, params, known: KnownCurves::default() }
+        let source = source.into();
+        Self { graph, shapes, source, params, known: KnownCurves::default() }
     }
 
     /// The model under a budget: what [`prune`](crate::prune) gives.
@@ -38,6 +39,6 @@ impl<'a> Study<'a> {
     pub fn prune(&mut self, budget: Budget, progress: &dyn Progress) -> Result<Pruned> {
         let params = PruneParams { budget, ..self.params.clone() }.check()?;
         let model = (self.graph, self.shapes);
-        prune_with(model, self.batches.clone(), &params, &mut self.known, progress)
+        prune_with(model, self.source.clone(), &params, &mut self.known, progress)
     }
 }

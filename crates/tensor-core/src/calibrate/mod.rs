@@ -20,6 +20,7 @@ mod panels;
 mod replay;
 mod rows;
 mod statistics;
+mod stored;
 
 pub use collect::{Collected, Place, Sampling, Walk, collect, is_odd, shortcut};
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
@@ -27,3 +28,4 @@ pub use moments::{Centred, Moments};
 pub use replay::{Held, Move, Moved, Replay};
 pub use rows::{CentredRows, Rows};
 pub use statistics::{Statistics, StatisticsLimits};
+pub use stored::Parts;

@@ -42,18 +42,18 @@ thread_local! {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Moments {
-    rows: usize,
+    pub(super) rows: usize,
     /// What all sums are of differences from: zero, or when blocked the means of the first rows.
-    shift_x: Vec<f32>,
-    shift_y: Vec<f32>,
-    sum_x: Vec<f64>,
-    sum_y: Vec<f64>,
-    sum_y2: Vec<f64>,
+    pub(super) shift_x: Vec<f32>,
+    pub(super) shift_y: Vec<f32>,
+    pub(super) sum_x: Vec<f64>,
+    pub(super) sum_y: Vec<f64>,
+    pub(super) sum_y2: Vec<f64>,
     /// `X^T X`; only the lower triangle is kept up to date.
-    gram: Mat<f64>,
+    pub(super) gram: Mat<f64>,
     /// `X^T Y`, `p x n`.
-    cross: Mat<f64>,
-    is_blocked: bool,
+    pub(super) cross: Mat<f64>,
+    pub(super) is_blocked: bool,
 }
 
 /// Differences below this have products that vanish in 32-bit floats.

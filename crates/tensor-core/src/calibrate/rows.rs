@@ -11,8 +11,8 @@ pub struct Rows {
     inputs: usize,
     outputs: usize,
     max_bytes: usize,
-    x: Vec<f32>,
-    y: Vec<f32>,
+    pub(super) x: Vec<f32>,
+    pub(super) y: Vec<f32>,
 }
 
 /// Rows about their mean: the dual counterpart of [`Centred`](super::Centred).

@@ -1,10 +1,11 @@
 //! Flags of `kerf factor`.
 
 use super::super::one_shot::OneShotArgs;
-use crate::args::{BudgetArgs, TimeArgs};
+use crate::args::{BudgetArgs, RoundTo, TimeArgs};
 use clap::Args;
-use lasso_prune::{Budget, FactorParams};
+use lasso_prune::{Budget, FactorParams, PruneParams};
 use serde::Serialize;
+use tensor_core::cost::Price;
 use tensor_core::{Error, ErrorKind, Result};
 
 /// Arguments of `kerf factor`.
@@ -37,6 +38,12 @@ struct KindArgs {
     /// Convolutions become one of fewer outputs and a `1 x 1` one [default: with --spatial]
     #[arg(long)]
     channel: bool,
+    /// Then prune channels, the ranks among them, under the same budget: 3C
+    #[arg(long)]
+    prune: bool,
+    /// With `--prune`, channel counts become multiples of N, as in `kerf prune`
+    #[arg(long, value_name = "N", default_value = "auto", requires = "prune")]
+    round_to: RoundTo,
 }
 
 impl FactorArgs {
@@ -58,7 +65,7 @@ impl FactorArgs {
     /// # Errors
     /// As [`budget`](Self::budget).
     pub(super) fn params(&self) -> Result<FactorParams> {
-        let KindArgs { spatial, channel } = self.kinds;
+        let KindArgs { spatial, channel, .. } = self.kinds;
         let common = &self.common;
         let defaults = FactorParams::default();
         Ok(FactorParams {
@@ -70,5 +77,34 @@ impl FactorArgs {
             memory: common.sampling.memory(),
             ..defaults
         })
+    }
+
+    /// The parameters of the pruning that follows, if one does.
+    ///
+    /// # Errors
+    /// `E0010` without a budget, `E0141` with one of time.
+    pub(super) fn pruning(&self) -> Result<Option<PruneParams>> {
+        if !self.kinds.prune {
+            return Ok(None);
+        }
+        let budget = self.budget()?;
+        if matches!(budget.price, Price::Latency(_)) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "E0141",
+                "`--prune` needs a budget that is counted, not one of time",
+            )
+            .hint("say `--macs`, `--params` or `--size`"));
+        }
+        let common = &self.common;
+        Ok(Some(PruneParams {
+            budget,
+            round_to: self.kinds.round_to.channels(),
+            may_round_less: self.kinds.round_to == RoundTo::Auto,
+            positions: common.sampling.positions(),
+            seed: common.shared.seed,
+            memory: common.sampling.memory(),
+            ..PruneParams::default()
+        }))
     }
 }

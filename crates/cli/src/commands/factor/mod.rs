@@ -10,7 +10,7 @@ use super::{Context, Outcome, Settings, Task};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::output::Target;
 use crate::report;
-use lasso_prune::{Factored, factorize};
+use lasso_prune::{Factored, ThreeC, factorize, three_c};
 use serde_json::json;
 use std::path::Path;
 use tensor_core::Result;
@@ -29,7 +29,8 @@ impl Task for FactorArgs {
     }
 
     fn check(&self) -> Result<()> {
-        self.params().map(|_| ())
+        self.params()?;
+        self.pruning().map(|_| ())
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
@@ -38,8 +39,19 @@ impl Task for FactorArgs {
         let judged = job.judged()?;
         let heading = format!("Goal  {}   {}", describe_budget(&params.budget), job.data());
         let batches = job.batches()?;
-        let Factored { graph, report } =
-            factorize(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+        let (graph, text, did) = match self.pruning()? {
+            Some(pruning) => {
+                let params = (&params, &pruning);
+                let ThreeC { graph, report } =
+                    three_c(&job.model.graph, &job.shapes, &batches, params, &cx.progress)?;
+                (graph, report::three_c(&report), ("three_c", json!(report)))
+            }
+            None => {
+                let Factored { graph, report } =
+                    factorize(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+                (graph, report::factored(&report), ("factoring", json!(report)))
+            }
+        };
         let made = Made {
             graph,
             word: "factorized",
@@ -48,7 +60,6 @@ impl Task for FactorArgs {
             missed: &|sizes| exceeded(&params.budget, sizes, None),
         };
         let proved = job.prove(made, &judged)?;
-        let text = report::factored(&report);
-        proved.outcome(&self.common, (&heading, &text), ("factoring", json!(report)), None, cx)
+        proved.outcome(&self.common, (&heading, &text), did, None, cx)
     }
 }

@@ -5,6 +5,7 @@ mod plot;
 
 use super::model::{Model, file_name};
 use super::proof::Judge;
+use super::statistics::{self, StatisticsArgs};
 use super::{Context, Outcome, Task, engine, samples};
 use crate::args::{
     DataArgs, EvaluationArgs, HardwareArgs, OnUnsupported, RoundTo, SamplingArgs, Shared,
@@ -13,7 +14,7 @@ use crate::output::Target;
 use crate::units;
 use clap::{Args, ValueEnum};
 use front::Point;
-use lasso_prune::{Budget, Limit, PruneParams, Study};
+use lasso_prune::{Budget, Limit, PruneParams, Source, Study};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub(crate) struct ParetoArgs {
     #[command(flatten)]
     #[serde(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    known: StatisticsArgs,
     /// Shares to keep, one model each
     #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', default_value = "80%,65%,50%,35%,25%", value_parser = units::parse_kept)]
     shares: Vec<f64>,
@@ -88,7 +92,16 @@ impl Task for ParetoArgs {
         let model = Model::load(&self.model, &self.shared)?;
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
         let graph = &model.graph;
-        let set = samples::calibration(&self.data, &self.shared, graph, cx)?;
+        let mut params = self.params()?;
+        let stored = self.known.open(&self.model, &self.data, &self.sampling, &self.shared)?;
+        let alone = stored.as_ref().filter(|_| !self.data.is_given());
+        if let Some(calibration) = alone {
+            params.positions = params.positions.or(calibration.positions());
+        }
+        let set = match alone {
+            Some(calibration) => statistics::few_samples(calibration, graph)?,
+            None => samples::calibration(&self.data, &self.shared, graph, cx)?,
+        };
         let batch = samples::batch(&self.data, &model)?;
         let judge = Judge {
             data: &self.data,
@@ -97,11 +110,16 @@ impl Task for ParetoArgs {
             shared: &self.shared,
         };
         let judged = judge.samples(graph, &set, cx.console)?;
-        let batches = samples::arrays(graph, &set, batch, &cx.progress)?;
+        let batches = || samples::arrays(graph, &set, batch, &cx.progress);
+        let source = match (alone, &stored) {
+            (Some(calibration), _) => Source::Statistics(calibration),
+            (None, Some(calibration)) => Source::Both(batches()?, calibration),
+            (None, None) => Source::Samples(batches()?),
+        };
         let engine = engine::foreign(Choice::Auto, cx.console)?;
         let threads = engine::threads(&self.shared);
         let shapes = self.shared.shapes();
-        let mut study = Study::new(graph, &shapes, batches, self.params());
+        let mut study = Study::new(graph, &shapes, source, params);
         let (mut points, mut refused) = (Vec::new(), Vec::new());
         for &share in &self.shares {
             progress::check(&cx.progress)?;
@@ -167,15 +185,16 @@ impl ParetoArgs {
         }))
     }
 
-    fn params(&self) -> PruneParams {
-        PruneParams {
+    fn params(&self) -> Result<PruneParams> {
+        Ok(PruneParams {
+            inputs: self.known.inputs(&self.data)?,
             round_to: self.round_to.channels(),
             may_round_less: self.round_to == RoundTo::Auto,
             positions: self.sampling.positions(),
             seed: self.shared.seed,
             memory: self.sampling.memory(),
             ..PruneParams::default()
-        }
+        })
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Flags of `kerf prune`.
 
 use super::super::one_shot::OneShotArgs;
+use super::super::statistics::StatisticsArgs;
 use super::widths::WidthsArg;
 use crate::args::{BudgetArgs, RoundTo, TimeArgs};
 use clap::{Args, ValueEnum};
@@ -20,6 +21,9 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     #[serde(flatten)]
     method: MethodArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) known: StatisticsArgs,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) common: OneShotArgs,
@@ -108,6 +112,7 @@ impl PruneArgs {
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
             },
+            inputs: self.known.inputs(&self.common.data)?,
             positions: self.common.sampling.positions(),
             exclude: self.method.freeze.clone(),
             seed: self.common.shared.seed,

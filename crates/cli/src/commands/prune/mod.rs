@@ -8,15 +8,17 @@ mod widths;
 pub(crate) use args::PruneArgs;
 pub(super) use plan::exceeded;
 
-use super::one_shot::{Job, Made};
-use super::{Context, Outcome, Settings, Task};
+use super::one_shot::{Job, Made, OneShotArgs};
+use super::statistics;
+use super::{Context, Outcome, Settings, Task, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::output::Target;
 use crate::report;
-use lasso_prune::{plan, prune};
+use lasso_prune::{Source, plan, prune};
 use serde_json::json;
 use std::path::Path;
-use tensor_core::Result;
+use tensor_core::text::counted;
+use tensor_core::{Graph, Result};
 
 impl Task for PruneArgs {
     fn shared(&self) -> &Shared {
@@ -40,26 +42,53 @@ impl Task for PruneArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
-        let (params, budget) = self.params()?;
+        let (mut params, budget) = self.params()?;
+        let OneShotArgs { files, data, sampling, shared, .. } = &self.common;
+        let stored = self.known.open(&files.model, data, sampling, shared)?;
+        // Statistics alone come with the positions that they were sampled at.
+        let alone = stored.as_ref().filter(|_| !data.is_given());
+        if let Some(calibration) = alone {
+            params.positions = params.positions.or(calibration.positions());
+        }
         let params = params.check()?;
-        let mut job = Job::begin(&self.common, OnUnsupported::Error, cx)?;
+        let read = |graph: &Graph| match alone {
+            Some(calibration) => statistics::few_samples(calibration, graph),
+            None => samples::calibration(data, shared, graph, cx),
+        };
+        let mut job = Job::begin_on(&self.common, OnUnsupported::Error, &read, cx)?;
+        let source = |job: &mut Job| -> Result<Source> {
+            Ok(match (alone, &stored) {
+                (Some(calibration), _) => Source::Statistics(calibration),
+                (None, Some(calibration)) => Source::Both(job.batches()?, calibration),
+                (None, None) => Source::Samples(job.batches()?),
+            })
+        };
         let goal = budget.as_ref().map_or("given widths".to_owned(), describe_budget);
-        let heading = format!("Goal  {goal}   method {}   {}", self.method(), job.data());
+        let from = match (&self.known.statistics, alone) {
+            (Some(path), Some(calibration)) => {
+                let samples = counted(calibration.samples(), "sample");
+                format!("statistics {} ({samples})", path.display())
+            }
+            _ => job.data(),
+        };
+        let heading = format!("Goal  {goal}   method {}   {from}", self.method());
         if self.common.shared.dry_run {
-            let batches = job.batches()?;
+            let source = source(&mut job)?;
             let graph = &job.model.graph;
-            let planned = plan(graph, &job.shapes, batches, &params, &cx.progress)?;
+            let planned = plan(graph, &job.shapes, source, &params, &cx.progress)?;
             let heading = format!("{heading}\n");
             return Ok(plan::outcome(&self.common.files.model, graph, &heading, &planned));
         }
         let judged = job.judged()?;
-        let batches = job.batches()?;
-        let pruned = prune(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+        let source = source(&mut job)?;
+        let pruned = prune(&job.model.graph, &job.shapes, source, &params, &cx.progress)?;
         let predicted = &pruned.report.time;
         let made = Made {
             graph: pruned.graph,
             word: "pruned",
-            settings: &self.settings(),
+            settings: &alone.map_or(self.settings(), |calibration| {
+                statistics::as_with_data(self.settings(), calibration)
+            }),
             is_timed: !self.no_bench,
             missed: &|sizes| exceeded(budget.as_ref()?, sizes, predicted.as_ref()),
         };

@@ -11,4 +11,5 @@ mod walk;
 pub use forms::Form;
 pub use params::FactorParams;
 pub use report::{FactorReport, FactoredLayer};
+pub(crate) use walk::Factorizer;
 pub use walk::{Factored, factorize};

@@ -7,11 +7,11 @@ use super::params::FactorParams;
 use super::report::{FactorReport, FactoredLayer};
 use super::split::split;
 use crate::model::layers::{Layer, find_layers};
-use crate::model::params::Limit;
+use crate::model::params::{Budget, Limit};
 use crate::model::problems::{LayerProblems, weight_rows};
 use crate::model::prune::{MASK_TOLERANCE, NETWORKS, probe, warn_of_few_samples};
 use crate::model::refit::weight_edits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::budget::{Choice, allocate};
 use tensor_core::calibrate::{CentredRows, Replay, Sampling, Statistics, Walk, collect};
 use tensor_core::channels::{self, identity};
@@ -21,7 +21,7 @@ use tensor_core::graph::{Graph, Index};
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, fold_batch_norm};
 use tensor_core::run::{self, Array, Facts};
-use tensor_core::{Error, Result};
+use tensor_core::{Error, Result, ValueId};
 
 /// A factorized model.
 #[derive(Debug, Clone)]
@@ -93,40 +93,84 @@ pub fn factorize(
     params: &FactorParams,
     progress: &dyn Progress,
 ) -> Result<Factored> {
-    params.check()?;
-    if batches.is_empty() {
-        return Err(Error::invalid("factorization needs calibration data").code_is("E0144"));
+    let work = Factorizer::new(graph, shapes, batches, params, progress)?;
+    work.at(&params.budget, &BTreeSet::new(), progress)
+}
+
+/// A model with its calibration data, to be factorized under any number of budgets: the errors of the
+/// forms are measured once.
+pub(crate) struct Factorizer<'a> {
+    params: &'a FactorParams,
+    model: Model,
+    menus: Vec<Menu>,
+    replay: Replay,
+    sample: Vec<(ValueId, Array)>,
+    folded_batch_norms: usize,
+}
+
+impl<'a> Factorizer<'a> {
+    /// Measures what every form of every layer loses. The budget of `params` does not matter.
+    ///
+    /// # Errors
+    /// As [`factorize`], but for its budget.
+    pub(crate) fn new(
+        graph: &Graph,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        batches: Vec<Vec<Array>>,
+        params: &'a FactorParams,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        params.check()?;
+        let Some(first) = batches.first() else {
+            return Err(Error::invalid("factorization needs calibration data").code_is("E0144"));
+        };
+        let sample = probe(graph, first)?;
+        let model = Model::new(graph, shapes, params)?;
+        let replay = Replay::new(&model.graph, batches, params.memory / NETWORKS)?;
+        warn_of_few_samples(replay.samples(), progress);
+        let menus = menus(&model, replay.clone(), params, progress)?;
+        let folded_batch_norms = graph.nodes.len() - model.graph.nodes.len();
+        Ok(Self { params, model, menus, replay, sample, folded_batch_norms })
     }
-    let sample = probe(graph, &batches)?;
-    let model = Model::new(graph, shapes, params)?;
-    let replay = Replay::new(&model.graph, batches, params.memory / NETWORKS)?;
-    let samples = replay.samples();
-    warn_of_few_samples(samples, progress);
-    let menus = menus(&model, replay.clone(), params, progress)?;
-    let forms = choose(&model, &menus, params)?;
-    let (composed, fitted, layers) = fit_all(&model, &forms, replay, params, progress)?;
-    let index = Index::new(&composed);
-    let mut edits = Vec::new();
-    for ((layer, form), fitted) in model.layers.iter().zip(&forms).zip(&fitted) {
-        if let Some(fitted) = fitted {
-            edits.extend(split(&composed, &index, layer, *form, &fitted.factors)?);
+
+    /// The model under a budget; layers whose keys are in `whole` stay one convolution.
+    ///
+    /// # Errors
+    /// As [`factorize`].
+    pub(crate) fn at(
+        &self,
+        budget: &Budget,
+        whole: &BTreeSet<String>,
+        progress: &dyn Progress,
+    ) -> Result<Factored> {
+        let Self { params, model, menus, replay, sample, folded_batch_norms } = self;
+        let key = |menu: &&Menu| model.graph.key(model.layers[menu.layer].node);
+        let menus: Vec<&Menu> = menus.iter().filter(|menu| !whole.contains(key(menu))).collect();
+        let forms = choose(model, &menus, budget)?;
+        let (composed, fitted, layers) = fit_all(model, &forms, replay.clone(), params, progress)?;
+        let index = Index::new(&composed);
+        let mut edits = Vec::new();
+        for ((layer, form), fitted) in model.layers.iter().zip(&forms).zip(&fitted) {
+            if let Some(fitted) = fitted {
+                edits.extend(split(&composed, &index, layer, *form, &fitted.factors)?);
+            }
         }
+        let graph = rewrite::apply(&composed, &edits)?;
+        let mut mask = identity::Mask::default();
+        let split_difference = identity::masked_against_cut(&composed, &mut mask, &graph, sample)?;
+        if split_difference > MASK_TOLERANCE {
+            return Err(Error::internal(format!(
+                "the split model differs from the composed one by {split_difference:.1e} of the output range"
+            )));
+        }
+        let (samples, folded_batch_norms) = (replay.samples(), *folded_batch_norms);
+        let report = FactorReport { layers, samples, folded_batch_norms, split_difference };
+        Ok(Factored { graph, report })
     }
-    let made = rewrite::apply(&composed, &edits)?;
-    let split_difference =
-        identity::masked_against_cut(&composed, &mut identity::Mask::default(), &made, &sample)?;
-    if split_difference > MASK_TOLERANCE {
-        return Err(Error::internal(format!(
-            "the split model differs from the composed one by {split_difference:.1e} of the output range"
-        )));
-    }
-    let folded_batch_norms = graph.nodes.len() - model.graph.nodes.len();
-    let report = FactorReport { layers, samples, folded_batch_norms, split_difference };
-    Ok(Factored { graph: made, report })
 }
 
 /// The form of every layer under the budget.
-fn choose(model: &Model, menus: &[Menu], params: &FactorParams) -> Result<Vec<Form>> {
+fn choose(model: &Model, menus: &[&Menu], budget: &Budget) -> Result<Vec<Form>> {
     let choices: Vec<Choice> = menus
         .iter()
         .map(|menu| Choice {
@@ -135,7 +179,7 @@ fn choose(model: &Model, menus: &[Menu], params: &FactorParams) -> Result<Vec<Fo
             penalty: menu.penalties(),
         })
         .collect();
-    let price = &params.budget.price;
+    let price = &budget.price;
     let whole: f64 = menus.iter().filter_map(|menu| menu.forms.last().map(|form| form.1)).sum();
     // What is counted scales with the samples of a batch; time is that of the device's.
     let (rest, time) = match price {
@@ -153,7 +197,7 @@ fn choose(model: &Model, menus: &[Menu], params: &FactorParams) -> Result<Vec<Fo
         time.at(rest + forms)
     };
     let full: Vec<usize> = menus.iter().map(|menu| menu.forms.len() - 1).collect();
-    let limit = match params.budget.limit {
+    let limit = match budget.limit {
         Limit::Keep(share) => share * cost(&full),
         Limit::AtMost(most) => most,
     };
