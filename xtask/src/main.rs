@@ -63,7 +63,11 @@ enum Task {
     /// Dependency arrows, file lengths, words and paths that must not be in the sources
     Tidy,
     /// Write the reference of commands and the schemas of JSON documents under docs/
-    Docs,
+    Docs {
+        /// Only say what is out of date
+        #[arg(long)]
+        check: bool,
+    },
     /// Make files under fixtures/ again
     #[command(subcommand)]
     Fixtures(fixtures::Fixture),
@@ -123,7 +127,8 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Ci { only } => ci::run(only.as_deref()),
         Task::Tidy => tidy::run(),
-        Task::Docs => docs::write(),
+        Task::Docs { check: true } => docs::check(),
+        Task::Docs { check: false } => docs::write(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
