@@ -258,6 +258,14 @@ fn steps_of_a_recipe_are_told_apart() {
         .collect();
     assert!(names.iter().any(|name| name.contains("1-prune")), "{names:?}");
     assert!(names.iter().any(|name| name.contains("2-quantize")), "{names:?}");
+    // A folder that leads into itself ends.
+    #[cfg(unix)]
+    {
+        fs::remove_dir_all(r.join("2-quantize")).unwrap();
+        fs::create_dir(r.join("2-quantize")).unwrap();
+        std::os::unix::fs::symlink(&r, r.join("2-quantize/run")).unwrap();
+        report(&r);
+    }
     // One document is a run, too.
     let single = r.join("1-prune/report.json");
     kerf(&["report", single.to_str().unwrap()]).success();

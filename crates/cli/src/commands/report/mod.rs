@@ -5,6 +5,7 @@ mod html;
 mod models;
 mod part;
 mod parts;
+mod reader;
 mod svg;
 mod trials;
 

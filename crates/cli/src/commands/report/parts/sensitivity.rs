@@ -27,8 +27,8 @@ fn make(evidence: &Evidence) -> Result<Option<Part>> {
     if blocks.is_empty() {
         return Ok(None);
     }
-    let lead = "Each cell is what is lost when one layer alone has that little, the darker the more; shades \
-                are logarithmic. Ringed is what was chosen; grey was not measured.";
+    let lead = "Each cell is what is lost when one layer alone has that little: the stronger its colour, the \
+                more, by powers of ten. Ringed is what was chosen; grey was not measured.";
     Ok(Some(Part { lead: vec![lead.to_owned()], blocks }))
 }
 

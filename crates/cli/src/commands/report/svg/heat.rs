@@ -1,4 +1,4 @@
-//! Heat maps: the darker a cell, the larger its value.
+//! Heat maps: the stronger the colour of a cell, the larger its value.
 
 use super::{Anchor, Svg};
 
