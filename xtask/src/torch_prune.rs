@@ -8,7 +8,6 @@ use crate::{kerf, section};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::process::Command;
-use std::time::Instant;
 
 /// Models and data.
 #[derive(clap::Args)]
@@ -32,8 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
          not rounded. Top-1 on the 10,000 test images, in brackets the multiply-accumulates that remain and the\n\
          seconds of pruning alone. Torch-Pruning: L2 norm over groups, local and global ranking, with BatchNormalization\n\
          re-estimated on the calibration images (before that in square brackets).\n\n\
-         | network | dense | MACs kept | Torch-Pruning, local | Torch-Pruning, global | kerf prune | kerf factor --prune |\n\
-         |---|---|---|---|---|---|---|\n",
+         | network | dense | MACs kept | Torch-Pruning, local | Torch-Pruning, global | kerf prune |\n|---|---|---|---|---|---|\n",
     );
     for network in NETWORKS {
         for share in SHARES {
@@ -42,13 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             for scope in ["local", "global"] {
                 row.push_str(&format!(" {} |", theirs(options, &model, share, scope)?));
             }
-            let (mut dense, mut cells) = (0.0, String::new());
-            for flags in [&["prune"][..], &["factor", "--prune"]] {
-                let (before, cell) = ours(options, &model, share, flags)?;
-                dense = before;
-                cells.push_str(&format!(" {cell} |"));
-            }
-            let row = format!("| {network} | {dense:.2} | {share} |{row}{cells}");
+            let (dense, cell) = ours(options, &model, share)?;
+            let row = format!("| {network} | {dense:.2} | {share} |{row} {cell} |");
             say(&row);
             table.push_str(&format!("{row}\n"));
         }
@@ -76,17 +69,14 @@ fn theirs(options: &Options, model: &str, share: &str, scope: &str) -> Result<St
     ))
 }
 
-fn ours(options: &Options, model: &str, share: &str, flags: &[&str]) -> Result<(f64, String)> {
+fn ours(options: &Options, model: &str, share: &str) -> Result<(f64, String)> {
     let percent = format!("{}%", 100.0 * share.parse::<f64>()?);
-    let mut command = kerf::command(&[flags[0], model]);
-    command.args(&flags[1..]).args(["--macs", &percent, "--round-to", "1", "--no-bench"]);
+    let mut command = kerf::command(&["prune", model]);
+    command.args(["--macs", &percent, "--round-to", "1", "--no-bench"]);
     command.args(["-o", "target/torch_prune.onnx"]);
-    let start = Instant::now();
     let document = kerf::run(options.data.calibrates(&mut command))?;
-    let whole = start.elapsed().as_secs_f64();
     let (before, after) = proved(&document)?;
-    // The evaluation on the test images takes most of the command; what pruning took is stated.
-    let stated = document["result"]["seconds"].as_f64().unwrap_or(whole);
-    let cell = format!("{after:.2} ({:.1} %, {stated:.1} s)", 100.0 * kept(&document)?);
+    let seconds = document["result"]["seconds"].as_f64().context("no seconds")?;
+    let cell = format!("{after:.2} ({:.1} %, {seconds:.1} s)", 100.0 * kept(&document)?);
     Ok((before, cell))
 }

@@ -100,14 +100,14 @@ mod tests {
         ];
         let archive = Archive { description: json!({ "of": 1 }), arrays: arrays.into() };
         archive.write(&path, "kerf.test/1").unwrap();
-        assert_eq!(Archive::read(&path, "kerf.test/1", "E0147").unwrap(), archive);
-        let other = Archive::read(&path, "kerf.test/2", "E0147").unwrap_err();
-        assert_eq!(other.code(), "E0147");
+        assert_eq!(Archive::read(&path, "kerf.test/1", "E0146").unwrap(), archive);
+        let other = Archive::read(&path, "kerf.test/2", "E0146").unwrap_err();
+        assert_eq!(other.code(), "E0146");
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            let error = Archive::read(&path, "kerf.test/1", "E0147").unwrap_err();
-            assert_eq!(error.code(), "E0147", "{length} of {} bytes", bytes.len());
+            let error = Archive::read(&path, "kerf.test/1", "E0146").unwrap_err();
+            assert_eq!(error.code(), "E0146", "{length} of {} bytes", bytes.len());
         }
     }
 }

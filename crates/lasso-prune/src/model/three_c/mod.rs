@@ -41,8 +41,9 @@ const HELD_OUT: usize = 4;
 /// The ranks of a factorization are channels of the factorized network, so pruning chooses ranks and
 /// widths together, from error curves under the one budget. How far factorization goes before is
 /// chosen by the error of the outputs on samples that are held out meanwhile: three to four of five
-/// shares are tried, going on while the error falls. The chosen one is made again on all samples. Where a layer's factors would cost more at
-/// the pruned widths than one convolution in their place, it is left whole and the rest is made anew.
+/// shares are tried, going on while the error falls. The chosen one is made again on all samples.
+/// Where a layer's factors would cost more at the pruned widths than one convolution in their place,
+/// it is left whole and the rest is made anew.
 ///
 /// Of `factoring`, everything but the budget counts.
 ///
