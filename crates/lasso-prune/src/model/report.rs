@@ -100,7 +100,7 @@ pub struct SetReport {
     pub after: usize,
     /// Keys of the layers that read it.
     pub readers: Vec<String>,
-    /// Held-out error of the readers by channels kept, of about [`CURVE_POINTS`] widths, ascending;
+    /// Held-out error of the readers by channels kept, of about 16 widths, ascending;
     /// empty where widths do not come from error curves.
     pub curve: Vec<CurvePoint>,
 }
