@@ -9,7 +9,6 @@ Usage: lasso_prune.py MODEL.onnx IMAGES.idx.gz KEEP OUT.npz
 Only for the VGG-like fixture (Conv with bias, Relu, MaxPool, GlobalAveragePool, Gemm).
 """
 
-import gzip
 import sys
 import time
 
@@ -17,18 +16,11 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from fashion_mnist import load_images
 from onnx import numpy_helper
 from sklearn.linear_model import Lasso, LinearRegression
 
 POSITIONS = 20
-MEAN, STD = 0.2860, 0.3530
-
-
-def load_images(path):
-    raw = gzip.open(path).read()
-    count, height, width = (int.from_bytes(raw[i : i + 4], "big") for i in (4, 8, 12))
-    pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(count, 1, height, width)
-    return torch.from_numpy((pixels / np.float32(255) - MEAN).astype(np.float32) / np.float32(STD))
 
 
 def load_layers(path):

@@ -8,31 +8,17 @@ Usage: torch_prune.py MODEL.onnx CALIBRATION.idx.gz TEST.idx.gz TEST-LABELS.idx.
 Prints one line of JSON. For networks of Conv, BatchNormalization, Relu, MaxPool, GlobalAveragePool, Flatten, Gemm, Add.
 """
 
-import gzip
 import json
 import sys
 import time
 
-import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
 import torch_pruning as tp
+from fashion_mnist import load_images, load_labels
 from onnx import numpy_helper
 from torch import nn
-
-MEAN, STD = 0.2860, 0.3530
-
-
-def load_images(path):
-    raw = gzip.open(path).read()
-    count, height, width = (int.from_bytes(raw[i : i + 4], "big") for i in (4, 8, 12))
-    pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(count, 1, height, width)
-    return torch.from_numpy((pixels / np.float32(255) - MEAN).astype(np.float32) / np.float32(STD))
-
-
-def load_labels(path):
-    return torch.from_numpy(np.frombuffer(gzip.open(path).read(), np.uint8, offset=8).astype(np.int64))
 
 
 class Network(nn.Module):

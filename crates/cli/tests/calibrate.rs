@@ -67,6 +67,7 @@ fn statistics_alone_give_a_good_model_and_its_proof() {
     // Without other samples, the few in the file are what the result is checked on.
     let run = prune(VGG, &output, &[&flags[..], &["--json"]].concat()).success();
     let proof = &run.json()["result"]["proof"];
+    assert_eq!(proof["evaluation"]["data"], "the samples kept with the statistics");
     assert!(proof["written"]["comparison"]["outputs"][0]["max_relative"].as_f64().unwrap() < 1e-5);
     let front = folder.path().join("front");
     let front = front.to_str().unwrap();

@@ -237,8 +237,12 @@ impl Subject<'_> {
     ) -> Result<Evaluation> {
         let batches = samples::labelled(self.set, self.batch, "evaluate", &cx.progress);
         let comparison = compare::compare(before, after, batches)?;
-        let data = self.judge.evaluation.eval_data.as_deref().unwrap_or(self.judge.data.path());
-        Ok(Evaluation { engine, data: data.display().to_string(), comparison })
+        let data = match &self.judge.evaluation.eval_data {
+            Some(path) => path.display().to_string(),
+            None if self.judge.data.is_given() => self.judge.data.path().display().to_string(),
+            None => "the samples kept with the statistics".to_owned(),
+        };
+        Ok(Evaluation { engine, data, comparison })
     }
 }
 

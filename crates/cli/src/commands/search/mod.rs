@@ -1,8 +1,10 @@
 //! `kerf search`: bits per layer under a budget.
 
+mod agent;
 mod args;
 mod judged;
 mod run;
+mod sensitivity;
 
 pub(crate) use args::SearchArgs;
 

@@ -1,30 +1,19 @@
 //! The work of `kerf search`.
 
-use super::args::{MeasureArg, SearchArgs};
-use super::{Found, judged};
+use super::args::SearchArgs;
+use super::{Found, agent, judged, sensitivity};
 use crate::commands::{Context, samples};
-use crate::input;
 use quant_mixed::model::{Prepared, RangeParams};
-use quant_mixed::search::{
-    self, Bits, LayerSensitivity, Problem, Resource, Samples, Score, Sensitivities, ShortTraining,
-    Simulator, View, ddpg, hessian,
-};
-use serde_json::{Value, json};
-use std::path::Path;
+use quant_mixed::search::{self, Problem, Resource, Samples, Simulator, View};
 use std::time::Instant;
 use tensor_core::cost::hardware::{self, Layer};
 use tensor_core::data::Dataset;
-use tensor_core::journal::{Identity, Journal};
 use tensor_core::measure::compare::LabelledBatch;
 use tensor_core::text::counted;
 use tensor_core::{Error, ErrorKind, Graph, Result, onnx};
 
 /// What counts bytes where no device was named: what becomes of the file.
 const FILE_SIZE: &str = "size-onnx";
-
-/// Samples, gradients and vectors of a trace: enough for the order of layers.
-const TRACE_BATCH: usize = 32;
-const TRACE_DRAWS: usize = 8;
 
 /// Loads, searches, judges.
 pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
@@ -73,7 +62,8 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
         (View::Costs(solve), _) => solve(&problem)?,
         (View::Sensitivities(solve), _) => {
             let few = calibration_samples(&graph, args, &shuffled, size, cx)?;
-            let sensitivities = sensitivities(args, &prepared, &problem, few, &batches, cx)?;
+            let sensitivities =
+                sensitivity::measured(args, (&prepared, &problem), few, &batches, cx)?;
             let found = solve(&problem, &sensitivities);
             if let Some(warning) = found.warning {
                 cx.console.warn(warning);
@@ -82,20 +72,8 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             found.bits
         }
         (View::Accuracy, Some(float)) => {
-            let trained = args.episode_steps.map(|steps| (steps, training(args, &shuffled)));
-            let mut score = |bits: &[Bits]| match &trained {
-                Some((steps, data)) => ShortTraining {
-                    simulator: &simulator,
-                    calibration: &batches,
-                    data,
-                    steps: *steps,
-                    batch: size,
-                    seed: args.shared.seed,
-                }
-                .score(bits),
-                None => simulator.score(bits),
-            };
-            let found = agent(args, &problem, &mut score, float, cx)?;
+            let samples = (&batches[..], &shuffled, size);
+            let found = agent::search(args, (&problem, &simulator), samples, float, cx)?;
             episodes = found.episodes;
             found.bits
         }
@@ -151,15 +129,6 @@ fn held_out(args: &SearchArgs, graph: &Graph, shuffled: &Dataset) -> Result<Data
     Ok(rest)
 }
 
-/// Samples that neither calibrate nor judge; those that calibrate where no others are left.
-fn training(args: &SearchArgs, shuffled: &Dataset) -> Dataset {
-    let calibration = args.calibration as usize;
-    let is_apart = args.eval_data.is_some() || args.data.is_held_out();
-    let judging = if is_apart { 0 } else { args.eval_samples as usize };
-    let rest = shuffled.without_first(calibration + judging);
-    if rest.is_empty() { shuffled.first(calibration) } else { rest }
-}
-
 fn judged(graph: &Graph, set: &Dataset, size: usize, cx: &Context) -> Result<Vec<Samples>> {
     let batches = samples::labelled(set, size, "read samples", &cx.progress);
     let made = batches.map(|batch: Result<LabelledBatch>| {
@@ -179,140 +148,4 @@ fn calibration_samples(
     cx: &Context,
 ) -> Result<Vec<Samples>> {
     judged(graph, &shuffled.first(args.sensitivity_samples as usize), size, cx)
-}
-
-/// Measured, or read from the run folder when they are of the same model and samples.
-fn sensitivities(
-    args: &SearchArgs,
-    prepared: &Prepared,
-    problem: &Problem,
-    samples: Vec<Samples>,
-    batches: &[Vec<tensor_core::run::Array>],
-    cx: &Context,
-) -> Result<Sensitivities> {
-    let names: Vec<&str> = (0..problem.len()).map(|layer| problem.name(layer)).collect();
-    let min_bits = problem.params().min_bits;
-    let measure = format!(
-        "divergence on {} samples of {} prepared as {} with shapes {:?} at seed {}, {} for ranges, from \
-         {min_bits} bits, model {}",
-        args.sensitivity_samples,
-        input::fingerprint(args.data.path())?,
-        args.data.preparation()?,
-        args.shared.shapes(),
-        args.shared.seed,
-        args.calibration,
-        input::sha256(&args.model)?
-    );
-    let path = args.run.as_ref().map(|folder| folder.join("sensitivity.json"));
-    let mut known = None;
-    if let Some(path) = &path {
-        known = Sensitivities::read(path, &measure, &names)?;
-    }
-    let measured = match known {
-        Some(known) => known,
-        None => {
-            let simulator = Simulator::new(prepared, &names, samples)?;
-            let mut divergence = |bits: &[Bits]| simulator.divergence(bits);
-            match (&path, &args.run) {
-                (Some(path), Some(folder)) => {
-                    let what = (&names[..], min_bits, measure.as_str());
-                    let partly = folder.join("sensitivity");
-                    let measured = layer_by_layer(what, &partly, &mut divergence, cx)?;
-                    measured.write(path)?;
-                    std::fs::remove_dir_all(&partly).map_err(|error| Error::io(&partly, &error))?;
-                    measured
-                }
-                _ => Sensitivities::measure(
-                    &names,
-                    min_bits,
-                    &measure,
-                    &mut divergence,
-                    &cx.progress,
-                )?,
-            }
-        }
-    };
-    if args.sensitivity == MeasureArg::Outputs {
-        return Ok(measured);
-    }
-    let few: Vec<_> =
-        batches.iter().take(1.max(TRACE_BATCH / batch_len(batches))).cloned().collect();
-    let seed = args.shared.seed;
-    let traces = hessian::mean_traces(prepared, &names, &few, TRACE_DRAWS, seed, &cx.progress)?;
-    hessian::replace(&measured, prepared, &traces, min_bits)
-}
-
-/// Measures what the journal of a folder does not hold yet.
-fn layer_by_layer(
-    (names, min_bits, measure): (&[&str], u32, &str),
-    folder: &Path,
-    divergence: &mut dyn FnMut(&[Bits]) -> Result<f64>,
-    cx: &Context,
-) -> Result<Sensitivities> {
-    let mut identity = Identity::new();
-    identity.insert("measure".to_owned(), json!(measure));
-    identity.insert("layers".to_owned(), json!(names));
-    let (mut journal, entries) = Journal::open(folder, "sensitivity", &identity)?;
-    let known = entries.iter().map(LayerSensitivity::from_json).collect::<Result<Vec<_>>>()?;
-    if !known.is_empty() {
-        cx.console.note(&format!("goes on behind {}", counted(known.len(), "measured layer")));
-    }
-    let mut after = |layer: &LayerSensitivity| journal.append(&json!(layer));
-    let what = (names, min_bits, measure);
-    Sensitivities::resume(what, known, divergence, &mut after, &cx.progress)
-}
-
-fn batch_len(batches: &[Vec<tensor_core::run::Array>]) -> usize {
-    let first = batches.first().and_then(|batch| batch.first());
-    first.and_then(|array| array.dims().first().copied()).unwrap_or(1).max(1)
-}
-
-/// The agent's search, which goes on with the episodes of its run folder.
-fn agent(
-    args: &SearchArgs,
-    problem: &Problem,
-    score: &mut dyn FnMut(&[Bits]) -> Result<Score>,
-    float: Score,
-    cx: &Context,
-) -> Result<ddpg::Found> {
-    let params = args.ddpg();
-    let Some(folder) = &args.run else {
-        let mut ignore = |_: &ddpg::Episode| Ok(());
-        return ddpg::search(problem, &params, float, &[], score, &mut ignore, &cx.progress);
-    };
-    let (mut journal, entries) = Journal::open(folder, "search", &identity(args, problem, float)?)?;
-    let known = entries.iter().map(read_score).collect::<Result<Vec<Score>>>()?;
-    let mut write = |episode: &ddpg::Episode| journal.append(&json!(episode));
-    ddpg::search(problem, &params, float, &known, score, &mut write, &cx.progress)
-}
-
-fn read_score(entry: &Value) -> Result<Score> {
-    let number = |name: &str| entry["score"][name].as_u64();
-    match (number("right"), number("of")) {
-        (Some(right), Some(of)) => Ok(Score { right, of }),
-        _ => Err(Error::invalid("an episode of the journal has no score").code_is("E0404")),
-    }
-}
-
-/// Everything that determines the episodes; their number only says where they end.
-fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identity> {
-    let mut identity = Identity::new();
-    let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
-    add("kerf", json!(env!("CARGO_PKG_VERSION")));
-    add("model", json!(input::sha256(&args.model)?));
-    add("data", json!(input::fingerprint(args.data.path())?));
-    let eval_data = args.eval_data.as_deref().map(input::fingerprint).transpose()?;
-    add("eval_data", json!(eval_data));
-    add("samples", json!([args.calibration, args.eval_samples]));
-    add("episode_steps", json!(args.episode_steps));
-    add("preparation", args.data.preparation()?);
-    add("shapes", json!(args.shared.shapes()));
-    add("float", json!(float));
-    add("device", json!(problem.device()));
-    add("budget", json!(problem.limits()));
-    add("full", json!(problem.full()));
-    add("space", json!(problem.params()));
-    let params = ddpg::DdpgParams { episodes: 0, ..args.ddpg() };
-    add("agent", json!(params));
-    Ok(identity)
 }
