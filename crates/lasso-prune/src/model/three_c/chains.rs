@@ -62,3 +62,48 @@ fn chain(graph: &Graph, index: &Index, last: NodeId, length: usize) -> Option<Ve
     chain.reverse();
     Some(chain)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use tensor_core::graph::Attribute;
+    use tensor_core::{Constant, Node};
+
+    /// Vertical and horizontal factors of a 3 x 3 convolution from 4 channels to 4.
+    fn factored(rank: usize) -> Vec<String> {
+        let mut graph = Graph::default();
+        graph.opsets.insert(String::new(), 17);
+        let [x, v, a, h, y] = ["x", "v", "a", "h", "y"].map(|name| graph.value(name));
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        for (value, dims) in [(v, [rank, 4, 3, 1]), (h, [4, rank, 1, 3])] {
+            let count = dims.iter().product();
+            graph.set_initializer(value, Constant::from_f32s(&dims, &vec![0.1; count]).unwrap());
+        }
+        let mut first = Node::new("layer_vertical", "Conv", &[x, v], &[a]);
+        first.attributes.set("pads", Attribute::Ints(vec![1, 0, 1, 0]));
+        let mut second = Node::new("layer", "Conv", &[a, h], &[y]);
+        second.attributes.set("pads", Attribute::Ints(vec![0, 1, 0, 1]));
+        graph.nodes = vec![first, second];
+        let layer = FactoredLayer {
+            key: "layer".to_owned(),
+            form: Form::Spatial { rank },
+            convolutions: String::new(),
+            macs_before: 0,
+            macs_after: 0,
+            error: 0.0,
+            held_out_error: 0.0,
+        };
+        let shapes = BTreeMap::from([("x".to_owned(), vec![1, 4, 8, 8])]);
+        dearer_than_merged(&graph, &shapes, [layer].iter()).unwrap()
+    }
+
+    /// Of one position: 24 times the rank for the factors, 4 x 4 x 9 = 144 for one convolution.
+    #[test]
+    fn factors_of_a_high_rank_are_dearer() {
+        assert!(factored(5).is_empty());
+        assert_eq!(factored(6), ["layer"]);
+    }
+}
