@@ -5,18 +5,21 @@ first, sample output positions on the calibration images, take the inputs from t
 the responses from the original, find the LASSO penalty by doubling and bisection with scikit-learn's
 `Lasso` on a subset of the rows, then refit the weight with `LinearRegression` on all rows.
 
-Usage: lasso_prune.py MODEL.onnx IMAGES.idx.gz KEEP OUT.npz
-Only for the VGG-like fixture (Conv with bias, Relu, MaxPool, GlobalAveragePool, Gemm).
+Usage: lasso_prune.py MODEL.onnx CALIBRATION.idx.gz TEST.idx.gz TEST-LABELS.idx.gz SHARE
+SHARE is that of the multiply-accumulates to keep; every layer keeps the same share of its channels. Prints one line of
+JSON. Only for the VGG-like fixture (Conv with bias, Relu, MaxPool, GlobalAveragePool, Gemm).
 """
 
+import json
 import sys
 import time
 
 import numpy as np
 import onnx
+import sklearn
 import torch
 import torch.nn.functional as F
-from fashion_mnist import load_images
+from fashion_mnist import load_images, load_labels
 from onnx import numpy_helper
 from sklearn.linear_model import Lasso, LinearRegression
 
@@ -102,30 +105,68 @@ def select(x, y, weight, keep, rng):
     return np.sort(np.argsort(-strength, kind="stable")[:keep])
 
 
-def main():
-    model, data, share, out = sys.argv[1:5]
-    images = load_images(data)
-    torch.set_num_threads(2)
-    start = time.time()
-    original = load_layers(model)
+def macs(layers, images):
+    """Multiply-accumulates for one image."""
+    total, x = 0, images[:1]
+    for layer in layers:
+        x = step(layer, x)
+        if layer[1] is not None:
+            total += layer[1].numel() * (x[0, 0].numel() if layer[0] == "Conv" else 1)
+    return total
+
+
+def widths(layers, linear, keep):
+    """The layers with a share of their channels, whatever their weights."""
+    narrow = [list(layer) for layer in layers]
+    for before, at in zip(linear, linear[1:]):
+        count = max(1, round(keep * narrow[at][1].shape[1]))
+        narrow[at][1] = narrow[at][1][:, :count]
+        narrow[before][1], narrow[before][2] = narrow[before][1][:count], narrow[before][2][:count]
+    return narrow
+
+
+def prune(original, images, keep):
+    """The pruned layers, each refitted on the outputs of those before it."""
     layers = [list(layer) for layer in original]
     rng = np.random.default_rng(0)
     linear = [i for i, layer in enumerate(layers) if layer[0] in ("Conv", "Gemm")]
     for before, at in zip(linear, linear[1:]):
         x, y = sample(layers, original, images, at, rng)
         weight = layers[at][1]
-        keep = max(1, round(float(share) * weight.shape[1]))
-        chosen = select(x, y, weight, keep, rng)
+        count = max(1, round(keep * weight.shape[1]))
+        chosen = select(x, y, weight, count, rng)
         fit = LinearRegression().fit(x[:, chosen].reshape(len(x), -1), y)
-        shape = (weight.shape[0], keep, *weight.shape[2:])
+        shape = (weight.shape[0], count, *weight.shape[2:])
         layers[at][1] = torch.from_numpy(fit.coef_.astype(np.float32).reshape(shape))
         layers[at][2] = original[at][2] + torch.from_numpy(fit.intercept_.astype(np.float32))
         layers[before][1] = layers[before][1][chosen]
         layers[before][2] = layers[before][2][chosen]
-    print(f"seconds {time.time() - start:.2f}")
-    names = {f"{kind}{i}_{part}": value.numpy() for i, layer in enumerate(layers) if layer[1] is not None
-             for kind, part, value in ((layer[0], "weight", layer[1]), (layer[0], "bias", layer[2]))}
-    np.savez(out, **names)
+    return layers
+
+
+def accuracy(layers, images, labels):
+    return (run(layers, images, len(layers)).argmax(1) == labels).float().mean().item()
+
+
+def main():
+    model, calibration, test, test_labels, share = sys.argv[1:6]
+    images, labels, few = load_images(test), load_labels(test_labels), load_images(calibration)
+    torch.set_num_threads(2)
+    original = load_layers(model)
+    linear = [i for i, layer in enumerate(original) if layer[0] in ("Conv", "Gemm")]
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        keep = 0.5 * (low + high)
+        fits = macs(widths(original, linear, keep), few) <= float(share) * macs(original, few)
+        low, high = (keep, high) if fits else (low, keep)
+    start = time.time()
+    layers = prune(original, few, low)
+    seconds = time.time() - start
+    print(json.dumps({
+        "tool": f"PyTorch {torch.__version__}, scikit-learn {sklearn.__version__}",
+        "macs": macs(layers, few) / macs(original, few), "before": accuracy(original, images, labels),
+        "top1": accuracy(layers, images, labels), "seconds": seconds,
+    }))
 
 
 if __name__ == "__main__":

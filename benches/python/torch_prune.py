@@ -5,86 +5,18 @@ usual importance) to the wanted share of multiply-accumulates, re-estimates Batc
 images, and measures accuracy before and after that. No labels but for the accuracy, no tuning.
 
 Usage: torch_prune.py MODEL.onnx CALIBRATION.idx.gz TEST.idx.gz TEST-LABELS.idx.gz SHARE local|global
-Prints one line of JSON. For networks of Conv, BatchNormalization, Relu, MaxPool, GlobalAveragePool, Flatten, Gemm, Add.
+Prints one line of JSON.
 """
 
 import json
 import sys
 import time
 
-import onnx
 import torch
-import torch.nn.functional as F
 import torch_pruning as tp
 from fashion_mnist import load_images, load_labels
-from onnx import numpy_helper
+from onnx_network import Network, accuracy
 from torch import nn
-
-
-class Network(nn.Module):
-    """An ONNX graph, node by node; nodes with weights are modules, so that they can be pruned."""
-
-    def __init__(self, path):
-        super().__init__()
-        graph = onnx.load(path).graph
-        constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
-        self.input, self.output = graph.input[0].name, graph.output[0].name
-        self.steps, self.layers = [], nn.ModuleList()
-        for node in graph.node:
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            module = self.module(node, attributes, constants)
-            values = [name for name in node.input if name not in constants]
-            self.steps.append((node.op_type, values, node.output[0], attributes, len(self.layers) if module else None))
-            if module:
-                self.layers.append(module)
-
-    @staticmethod
-    def module(node, attributes, constants):
-        weights = [constants[name] for name in node.input[1:] if name in constants]
-        if node.op_type == "Conv":
-            out, inputs, *kernel = weights[0].shape
-            pads = attributes.get("pads", [0, 0, 0, 0])
-            module = nn.Conv2d(inputs, out, kernel, attributes.get("strides", [1, 1]), pads[:2], bias=len(weights) > 1)
-        elif node.op_type == "Gemm":
-            module = nn.Linear(weights[0].shape[1], weights[0].shape[0], bias=len(weights) > 1)
-        elif node.op_type == "BatchNormalization":
-            module = nn.BatchNorm2d(len(weights[0]), attributes.get("epsilon", 1e-5))
-            module.running_mean.copy_(weights[2])
-            module.running_var.copy_(weights[3])
-        else:
-            return None
-        with torch.no_grad():
-            module.weight.copy_(weights[0])
-            if module.bias is not None:
-                module.bias.copy_(weights[1])
-        return module
-
-    def forward(self, x):
-        values = {self.input: x}
-        for kind, names, output, attributes, layer in self.steps:
-            inputs = [values[name] for name in names]
-            if layer is not None:
-                values[output] = self.layers[layer](inputs[0])
-            elif kind == "Relu":
-                values[output] = F.relu(inputs[0])
-            elif kind == "MaxPool":
-                values[output] = F.max_pool2d(inputs[0], attributes["kernel_shape"], attributes.get("strides"))
-            elif kind == "GlobalAveragePool":
-                values[output] = inputs[0].mean((2, 3), keepdim=True)
-            elif kind == "Flatten":
-                values[output] = inputs[0].flatten(1)
-            elif kind == "Add":
-                values[output] = inputs[0] + inputs[1]
-            else:
-                raise SystemExit(f"{kind} is not handled")
-        return values[self.output]
-
-
-def accuracy(model, images, labels):
-    model.eval()
-    with torch.no_grad():
-        found = torch.cat([model(batch).argmax(1) for batch in images.split(250)])
-    return (found == labels).float().mean().item()
 
 
 def pruned(path, example, ratio, scope):
@@ -136,8 +68,8 @@ def main():
     re_estimate(model, few)
     again = time.time() - start
     print(json.dumps({
-        "macs": left / macs, "before": before, "plain": plain, "re_estimated": accuracy(model, images, labels),
-        "seconds": seconds, "re_estimation_seconds": again, "version": tp.__version__,
+        "tool": f"Torch-Pruning {tp.__version__}", "macs": left / macs, "before": before, "not_re_estimated": plain,
+        "top1": accuracy(model, images, labels), "seconds": seconds + again,
     }))
 
 

@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | torch-prune | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | bench`.
 
 mod alone;
 mod bench;
@@ -19,6 +19,7 @@ mod haq;
 mod hinton;
 mod int8;
 mod kerf;
+mod kills;
 mod large_sparse;
 mod margin;
 mod one_shot;
@@ -26,13 +27,13 @@ mod pruning;
 mod qat;
 mod readme;
 mod results;
+mod rivals;
 mod section;
 mod side_by_side;
 mod single_layer;
 mod step;
 mod three_c;
 mod tidy;
-mod torch_prune;
 mod train_speed;
 mod watched;
 mod workspace;
@@ -76,11 +77,7 @@ enum Task {
     /// Prune every layer alone, by LASSO and by the baselines
     SingleLayer,
     /// Time pruning against the straightforward Python version
-    SideBySide {
-        /// A Python with PyTorch, scikit-learn and onnx
-        #[arg(long, default_value = "python3")]
-        python: String,
-    },
+    SideBySide(side_by_side::Options),
     /// Time training steps against PyTorch
     TrainSpeed(train_speed::Options),
     /// Make the fixture networks sparse without training, and write the table
@@ -89,8 +86,8 @@ enum Task {
     ThreeC(fashion_mnist::FashionMnist),
     /// Prune by statistics, by layers' errors and real networks, and write the tables
     Pruning(pruning::Options),
-    /// Prune by kerf and by Torch-Pruning side by side, and write the table
-    TorchPrune(torch_prune::Options),
+    /// Prune by kerf and by other tools side by side, and write the table
+    Rivals(rivals::Options),
     /// Make resnet20 sparse while it trains, and write the table
     Gradual(gradual::Options),
     /// Train large sparse and small dense networks with the same budget, and write the table
@@ -115,6 +112,8 @@ enum Task {
     Int8(int8::Options),
     /// Quantize to few bits after training and in training, and write the table
     Qat(qat::Options),
+    /// Kill a search at random moments, again and again, and compare the bytes that it ends in
+    Kills(kills::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -132,13 +131,14 @@ fn main() -> Result<()> {
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
-        Task::SideBySide { python } => side_by_side::run(&python),
+        Task::SideBySide(options) => side_by_side::run(&options),
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),
         Task::ThreeC(data) => three_c::run(&data),
         Task::Pruning(options) => pruning::run(&options),
-        Task::TorchPrune(options) => torch_prune::run(&options),
+        Task::Kills(options) => kills::run(&options),
+        Task::Rivals(options) => rivals::run(&options),
         Task::OneShot(data) => one_shot::run(&data),
         Task::Gradual(options) => gradual::run(&options),
         Task::LargeSparse(options) => large_sparse::run(&options),

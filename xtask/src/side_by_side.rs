@@ -1,5 +1,6 @@
 //! Times pruning against the straightforward Python version, in turn, in one run.
 
+use crate::fashion_mnist::FashionMnist;
 use crate::step::{run_cargo, say};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
@@ -7,6 +8,16 @@ use std::time::Instant;
 
 const MODEL: &str = "fixtures/models/vgg7_fmnist_folded.onnx";
 const IMAGES: &str = "fixtures/data/train-1k-images-idx3-ubyte.gz";
+/// Data, and what runs the Python version.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    data: FashionMnist,
+    /// A Python with PyTorch, scikit-learn and onnx
+    #[arg(long, default_value = "python3")]
+    python: String,
+}
+
 /// Times each command runs.
 const ROUNDS: usize = 3;
 
@@ -32,15 +43,16 @@ const OURS: [(&str, &[&str]); 3] = [
 /// leaves out start-up, reading, writing and proof on both sides, and includes the errors of the
 /// baselines and the check of the cut on ours.
 ///
-/// `python` needs PyTorch, scikit-learn and onnx.
-pub(crate) fn run(python: &str) -> Result<()> {
+/// The Python needs PyTorch, scikit-learn and onnx.
+pub(crate) fn run(Options { data, python }: &Options) -> Result<()> {
     run_cargo("build --release --workspace")?;
     let mut theirs = Seconds::default();
     let mut ours = [Seconds::default(); OURS.len()];
     for _ in 0..ROUNDS {
         let mut command = Command::new(python);
-        command.args(["benches/python/lasso_prune.py", MODEL, IMAGES, "0.7", "target/python.npz"]);
-        theirs.least(seconds(&mut command, "seconds ")?);
+        command.args(["benches/python/lasso_prune.py", MODEL, IMAGES]);
+        command.arg(data.test()).arg(data.test_labels()).arg("0.5");
+        theirs.least(seconds(&mut command, "\"seconds\": ")?);
         for ((_, flags), least) in OURS.iter().zip(&mut ours) {
             let mut command = Command::new("target/release/kerf");
             command.args(["prune", MODEL, "--data", IMAGES, "--macs", "50%", "--no-bench"]);
@@ -101,7 +113,8 @@ fn seconds(command: &mut Command, label: &str) -> Result<Seconds> {
 
 /// The number behind a label.
 fn stated(text: &str, label: &str) -> Option<f64> {
-    text.split(label).nth(1)?.split_whitespace().next()?.parse().ok()
+    let rest = text.split(label).nth(1)?;
+    rest.split(|c: char| c.is_whitespace() || c == '}').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -111,7 +124,8 @@ mod tests {
     #[test]
     fn seconds_are_read_from_what_is_said() {
         assert_eq!(stated("note: pruned in 1.63 s\n", "pruned in "), Some(1.63));
-        assert_eq!(stated("seconds 12.5\n", "seconds "), Some(12.5));
-        assert_eq!(stated("nothing", "seconds "), None);
+        let label = "\"seconds\": ";
+        assert_eq!(stated("{\"top1\": 0.9, \"seconds\": 12.5}\n", label), Some(12.5));
+        assert_eq!(stated("nothing", label), None);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct CompressArgs {
     #[arg(long, value_name = "TIME", help_heading = "Effort", value_parser = units::parse_duration)]
     pub(super) time: Option<f64>,
     /// Most trials
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Effort", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Effort", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) trials: u32,
     #[command(flatten)]
     #[serde(flatten)]

@@ -102,5 +102,5 @@ pub(super) fn epochs(args: &CompressArgs, seconds_per_epoch: Option<f64>) -> u32
 
 /// Must it be known how long training takes?
 pub(super) fn needs_pilot(args: &CompressArgs) -> bool {
-    args.trains() && args.epochs.is_none() && args.time.is_some()
+    args.trains() && args.time.is_some()
 }

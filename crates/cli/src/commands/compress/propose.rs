@@ -2,7 +2,7 @@
 
 use super::trial::Trial;
 use super::variant::{Format, Kept, Variant};
-use crate::args::{GoalArgs, Spent};
+use crate::args::{GoalArgs, Limit, Spent};
 use crate::units;
 
 /// What can be done with the data and the time.
@@ -31,8 +31,16 @@ const HALF: f64 = 0.55;
 /// How much too large 8 bits must be before 4 are tried: 4 bits cost accuracy, too.
 const FAR_TOO_LARGE: f64 = 1.3;
 
+/// How much too large 8 bits must be before 4 are tried first: to keep twice the weights of a network
+/// that is pruned to less than half is worth more than the bits.
+const FEWER_BITS_FIRST: f64 = 2.0;
+
 /// Integers that take more than this share of the time of floats do not make the model faster.
 const SLOWER: f64 = 0.95;
+
+/// Most by which a correction changes the share: a measured time is not exact, and a line through two
+/// goes far astray.
+const MOST_CHANGE: f64 = 4.0;
 
 /// Least share that pruning is asked for.
 const LEAST: f64 = 0.03;
@@ -41,17 +49,24 @@ const LEAST: f64 = 0.03;
 const LADDER: [f64; 6] = [0.85, 0.7, 0.55, 0.4, 0.3, 0.2];
 
 /// The next trial and why, or `None` when nothing is left that could be better.
+///
+/// What a model takes does not depend on its training: the share to keep is found without, which
+/// takes seconds, and only what was found is trained.
 pub(super) fn next(goal: &GoalArgs, trials: &[Trial], means: Means) -> Option<(Variant, String)> {
-    let format = format(goal, trials)?;
+    let format = format(goal, trials, means)?;
     let own: Vec<&Trial> = of(trials, format).collect();
     let Some(last) = own.last() else { return Some(first(goal, trials, format, means)) };
-    let (kept, share, why) = match goal.is_resource() {
-        true => corrected(goal, &own)?,
-        false => lower(last)?,
-    };
-    let variant = Variant { format, keep: Some((kept, share)), epochs: means.epochs };
-    let is_new = own.iter().all(|trial| trial.variant.name() != variant.name());
-    is_new.then_some((variant, why))
+    if !goal.is_resource() {
+        let (kept, share, why) = lower(last)?;
+        return Some((Variant { format, keep: Some((kept, share)), epochs: means.epochs }, why));
+    }
+    if is_searched(goal, &own) {
+        let variant = to_train(goal, &own, means)?;
+        return Some((variant, "nothing smaller is needed: now it is trained".to_owned()));
+    }
+    let (kept, share, why) = corrected(goal, &own)?;
+    let variant = Variant { format, keep: Some((kept, share)), epochs: 0 };
+    is_new(&own, &variant).then_some((variant, why))
 }
 
 /// The trials of a number format.
@@ -59,9 +74,13 @@ fn of(trials: &[Trial], format: Format) -> impl Iterator<Item = &Trial> {
     trials.iter().filter(move |trial| trial.variant.format == format)
 }
 
+fn is_new(own: &[&Trial], variant: &Variant) -> bool {
+    own.iter().all(|trial| trial.variant.name() != variant.name())
+}
+
 /// The number format to go on with.
-fn format(goal: &GoalArgs, trials: &[Trial]) -> Option<Format> {
-    let open = |format: Format| (!is_done(goal, trials, format)).then_some(format);
+fn format(goal: &GoalArgs, trials: &[Trial], means: Means) -> Option<Format> {
+    let open = |format: Format| (!is_done(goal, trials, format, means)).then_some(format);
     if goal.macs.is_some() && !goal.is_timed() && !goal.is_sized() {
         return open(Format::Float);
     }
@@ -70,27 +89,47 @@ fn format(goal: &GoalArgs, trials: &[Trial]) -> Option<Format> {
     if is_useless(goal, plain) || (!goal.is_resource() && !plain.meets()) {
         return open(Format::Float);
     }
-    if let Some(format) = open(Format::Int8) {
-        return Some(format);
-    }
-    let size = plain.limits(goal)?.into_iter().find(|limit| limit.of == Spent::Size);
-    let is_far_too_large = size.is_some_and(|size| size.excess() > FAR_TOO_LARGE);
-    open(Format::Int4).filter(|_| is_far_too_large)
+    let limits = plain.limits(goal)?;
+    let size = limits.iter().find(|limit| limit.of == Spent::Size).map_or(0.0, Limit::excess);
+    let formats: &[Format] = match size {
+        size if size > FEWER_BITS_FIRST => &[Format::Int4, Format::Int8],
+        size if size > FAR_TOO_LARGE => &[Format::Int8, Format::Int4],
+        _ => &[Format::Int8],
+    };
+    formats.iter().copied().find_map(open)
 }
 
 /// Is there nothing left to be found with a number format?
-fn is_done(goal: &GoalArgs, trials: &[Trial], format: Format) -> bool {
-    let is_just_enough = |trial: &Trial| {
-        let excess = trial.excess(goal);
-        (UNUSED..=1.0).contains(&excess) || (excess <= 1.0 && trial.variant.keep.is_none())
-    };
-    let is_end = |trial: &Trial| {
-        trial.error.is_some()
-            || (format != Format::Float && is_useless(goal, trial))
-            || (goal.is_resource() && is_just_enough(trial))
-    };
-    let is_searched = goal.is_resource() && of(trials, format).count() >= TRIALS_PER_FORMAT;
-    is_searched || of(trials, format).any(is_end)
+fn is_done(goal: &GoalArgs, trials: &[Trial], format: Format, means: Means) -> bool {
+    let own: Vec<&Trial> = of(trials, format).collect();
+    match goal.is_resource() {
+        true => is_searched(goal, &own) && to_train(goal, &own, means).is_none(),
+        false => own.iter().any(|trial| is_end(goal, trial)),
+    }
+}
+
+/// Is the share to keep found, or given up?
+fn is_searched(goal: &GoalArgs, own: &[&Trial]) -> bool {
+    let Some(last) = own.last() else { return false };
+    let excess = last.excess(goal);
+    let is_just_enough = (UNUSED..=1.0).contains(&excess);
+    let is_enough_as_it_is = excess <= 1.0 && last.variant.keep.is_none();
+    let tried = own.iter().filter(|trial| trial.variant.epochs == 0).count();
+    is_end(goal, last) || is_just_enough || is_enough_as_it_is || tried >= TRIALS_PER_FORMAT
+}
+
+/// The best of a number format, to be trained, unless that was done or would not help.
+fn to_train(goal: &GoalArgs, own: &[&Trial], means: Means) -> Option<Variant> {
+    let better = |a, b| if Trial::beats(b, a, goal) { b } else { a };
+    let best = own.iter().copied().reduce(better)?;
+    let variant = Variant { epochs: means.epochs, ..best.variant.clone() };
+    let helps = means.epochs > 0 && best.variant.keep.is_some() && best.measured.is_some();
+    (helps && is_new(own, &variant)).then_some(variant)
+}
+
+/// Does nothing follow a trial in its number format?
+fn is_end(goal: &GoalArgs, trial: &Trial) -> bool {
+    trial.error.is_some() || (trial.variant.format != Format::Float && is_useless(goal, trial))
 }
 
 /// Could the integers not be made, or are they slower than floats where time is what is asked for?
@@ -103,7 +142,9 @@ fn is_useless(goal: &GoalArgs, trial: &Trial) -> bool {
 /// The first trial with a number format.
 fn first(goal: &GoalArgs, trials: &[Trial], format: Format, means: Means) -> (Variant, String) {
     let plain = Variant { format, keep: None, epochs: 0 };
-    let pruned = |keep: (Kept, f64)| Variant { format, keep: Some(keep), epochs: means.epochs };
+    // Where only accuracy is asked for, each share is trained: it must be judged.
+    let epochs = if goal.is_resource() { 0 } else { means.epochs };
+    let pruned = |keep: (Kept, f64)| Variant { format, keep: Some(keep), epochs };
     match format {
         Format::Int8 => {
             (plain, "integers of 8 bits: a quarter of the bytes at the least loss".to_owned())
@@ -132,15 +173,21 @@ fn corrected(goal: &GoalArgs, own: &[&Trial]) -> Option<(Kept, f64, String)> {
     let last = own.last()?;
     let worst = last.worst(goal)?;
     let kept = if worst.of == Spent::Size { Kept::Size } else { Kept::Macs };
-    let share = kept_share(last);
+    let here = (kept_share(last), worst.excess());
+    let share = here.0;
+    let other = own.iter().rev().find(|other| kept_share(other) != share);
+    let line = other.and_then(|other| {
+        let limit = other.limits(goal)?.into_iter().find(|limit| limit.of == worst.of)?;
+        secant((kept_share(other), limit.excess()), here)
+    });
     let usual = if worst.of == Spent::Latency { LATENCY_POWER } else { 1.0 };
-    let power = own.iter().rev().skip(1).find_map(|other| slope(goal, other, last));
-    let excess = worst.excess();
-    let next = (share * (AIM / excess).powf(1.0 / power.unwrap_or(usual))).clamp(LEAST, 0.97);
+    let next = line
+        .unwrap_or_else(|| share * (AIM / worst.excess()).powf(1.0 / usual))
+        .clamp((share / MOST_CHANGE).max(LEAST), (share * MOST_CHANGE).min(0.97));
     let why = format!(
         "{} was {} of what is allowed with {} kept",
         worst.of.name(),
-        units::percent(excess),
+        units::percent(worst.excess()),
         units::percent(share)
     );
     Some((kept, next, why))
@@ -151,11 +198,11 @@ fn kept_share(trial: &Trial) -> f64 {
     trial.variant.keep.map_or(1.0, |(_, share)| share)
 }
 
-/// With which power of the kept share the excess grew between two trials, where that says something.
-fn slope(goal: &GoalArgs, first: &Trial, second: &Trial) -> Option<f64> {
-    let share = (kept_share(second) / kept_share(first)).ln();
-    let change = (second.excess(goal) / first.excess(goal)).ln() / share;
-    (change.is_finite() && change > 0.0).then(|| change.clamp(0.3, 1.5))
+/// The share at which the line through two trials reaches the aim, given what each kept and took: some
+/// of a model takes the same however much is pruned. `None` where they do not rise together.
+fn secant(first: (f64, f64), second: (f64, f64)) -> Option<f64> {
+    let slope = (first.1 - second.1) / (first.0 - second.0);
+    (slope.is_finite() && slope > 0.0).then(|| second.0 + (AIM - second.1) / slope)
 }
 
 /// The next lower share where only accuracy is asked for: as long as it is met.
@@ -198,7 +245,8 @@ mod tests {
             };
             let time = 1000.0 * speed * (self.fixed + (1.0 - self.fixed) * share.powf(self.power));
             let size = 1e6 * (self.fixed * 0.1 + bytes * share);
-            let lost = bits + 0.05 * (1.0 - share).powi(2);
+            let regained = if variant.epochs > 0 { 0.2 } else { 1.0 };
+            let lost = bits + regained * 0.05 * (1.0 - share).powi(2);
             let mut measured = Measured {
                 weighed: Weighed {
                     file_bytes: (1_000_000, size as u64),
@@ -220,8 +268,12 @@ mod tests {
 
         /// All trials for a goal.
         fn search(&self, goal: &GoalArgs) -> Vec<Trial> {
+            self.search_with(goal, Means { epochs: 0 })
+        }
+
+        fn search_with(&self, goal: &GoalArgs, means: Means) -> Vec<Trial> {
             let mut trials = Vec::new();
-            while let Some(next) = next(goal, &trials, Means { epochs: 0 }) {
+            while let Some(next) = next(goal, &trials, means) {
                 trials.push(self.try_out(goal, next));
                 assert!(trials.len() < 20, "no end");
             }
@@ -304,5 +356,38 @@ mod tests {
         let trials = WORLDS[0].search(&goal);
         assert_eq!(of(&trials, Format::Int4).count(), 1, "{trials:#?}");
         assert!(best(&trials, &goal).meets());
+    }
+
+    /// What fits is trained, once for each number format, and the best of them is a trained one.
+    #[test]
+    fn only_what_fits_is_trained() {
+        for world in &WORLDS {
+            for goal in [
+                GoalArgs { size: Some(0.1), ..GoalArgs::default() },
+                GoalArgs { size: Some(0.2), ..GoalArgs::default() },
+                GoalArgs { latency: Some(0.3), ..GoalArgs::default() },
+                GoalArgs { macs: Some(0.4), ..GoalArgs::default() },
+            ] {
+                let trials = world.search_with(&goal, Means { epochs: 2 });
+                let trained = |trial: &&Trial| trial.variant.epochs > 0;
+                for format in [Format::Float, Format::Int8, Format::Int4] {
+                    let own: Vec<&Trial> = of(&trials, format).filter(trained).collect();
+                    assert!(own.len() <= 1, "{goal:?}: {trials:#?}");
+                    assert!(own.iter().all(|trial| trial.meets()), "{goal:?}: {trials:#?}");
+                }
+                let best = best(&trials, &goal);
+                assert!(best.meets() && best.variant.epochs == 2, "{goal:?}: {trials:#?}");
+            }
+        }
+    }
+
+    /// Half of the weights with 4 bits lose less than a quarter with 8: they come first, lest time ends.
+    #[test]
+    fn few_bytes_begin_with_few_bits() {
+        let goal = GoalArgs { size: Some(0.08), ..GoalArgs::default() };
+        let trials = WORLDS[0].search_with(&goal, Means { epochs: 1 });
+        let formats: Vec<Format> = trials.iter().map(|trial| trial.variant.format).collect();
+        assert_eq!(formats[..2], [Format::Int8, Format::Int4], "{trials:#?}");
+        assert_eq!(formats.last(), Some(&Format::Int8), "{trials:#?}");
     }
 }

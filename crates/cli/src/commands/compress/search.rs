@@ -109,7 +109,7 @@ impl<'a> Search<'a> {
     pub(super) fn run(&mut self) -> Result<()> {
         // What an interruption may have kept from being written.
         self.keep_best()?;
-        while self.trials.len() < self.args.trials as usize && self.is_time_left() {
+        while self.trials.len() < self.args.trials as usize {
             if means::needs_pilot(self.args) && self.seconds_per_epoch.is_none() {
                 self.pilot()?;
             }
@@ -117,6 +117,9 @@ impl<'a> Search<'a> {
             let Some((variant, why)) = propose::next(&self.args.goal, &self.trials, means) else {
                 break;
             };
+            if !self.is_time_left(&variant) {
+                break;
+            }
             let trial = self.try_out(variant, why)?;
             self.journal.append(&json!(trial))?;
             self.trials.push(trial);
@@ -152,12 +155,26 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Is there time for a trial as long as the longest so far?
-    fn is_time_left(&self) -> bool {
+    /// Is there time for a trial as long as the longest of its kind so far?
+    fn is_time_left(&self, variant: &Variant) -> bool {
         let Some(time) = self.args.time else { return true };
+        if self.trials.is_empty() {
+            return true;
+        }
+        let longest = |of: &dyn Fn(&Trial) -> bool| {
+            let own = self.trials.iter().filter(|trial| of(trial));
+            own.map(|trial| trial.seconds).reduce(f64::max)
+        };
+        let trained = |trial: &Trial| trial.variant.epochs > 0;
+        let expected = match variant.epochs {
+            0 => longest(&|trial| !trained(trial)),
+            epochs => longest(&trained).or_else(|| {
+                let training = self.seconds_per_epoch? * f64::from(epochs);
+                Some(training + longest(&|_| true)?)
+            }),
+        };
         let spent: f64 = self.trials.iter().map(|trial| trial.seconds).sum();
-        let longest = self.trials.iter().map(|trial| trial.seconds).fold(0.0, f64::max);
-        self.trials.is_empty() || spent + longest <= time
+        spent + expected.unwrap_or(0.0) <= time
     }
 
     /// Measures how long a pass of training takes.
