@@ -6,6 +6,8 @@ mod common;
 use common::{PREPROCESS, RESNET, Run, TEST, TRAIN, kerf};
 use std::fs;
 use std::path::Path;
+use tensor_core::graph::{Attribute, Declared, Dim, Graph, Node};
+use tensor_core::{Constant, ElementType, onnx};
 
 fn quantize(output: &Path, extra: &[&str]) -> Run {
     let output = output.to_str().unwrap();
@@ -39,6 +41,79 @@ fn eight_bits_lose_next_to_nothing_and_every_layer_is_proved() {
     assert!((268_000..=parameters("before")).contains(&parameters("after")), "{sizes}");
     let peak = |when: &str| sizes[when]["peak_activation_bytes"].as_u64().unwrap();
     assert!(peak("after") <= 2 * peak("before"), "{sizes}");
+}
+
+/// Runtimes quantize the float weight of a transposed convolution between integers by themselves: unless
+/// it is integers in the file, they do not compute what was simulated.
+#[test]
+fn decoders_compute_what_is_simulated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decoder.onnx");
+    for grouped in [false, true] {
+        let groups = if grouped { 2 } else { 1 };
+        let mut graph = Graph::default();
+        graph.opsets.insert(String::new(), 17);
+        graph.ir_version = 8;
+        let [x, a, ra, b, rb, y] = ["x", "a", "ra", "b", "rb", "y"].map(|name| graph.value(name));
+        let float = |channels, side| Declared {
+            element: Some(ElementType::F32),
+            dims: Some(vec![
+                Dim::Symbol("N".to_owned()),
+                Dim::Known(channels),
+                Dim::Known(side),
+                Dim::Known(side),
+            ]),
+            ..Declared::default()
+        };
+        graph.declare(x, Some(float(1, 28)));
+        graph.declare(y, Some(float(2, 28)));
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        let mut layer = |name: &str, op: &str, dims: &[usize], from, to, stride| {
+            let [weight, bias] =
+                ["weight", "bias"].map(|part| graph.value(&format!("{name}.{part}")));
+            let count: usize = dims.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| (i * i % 23) as f32 / 30.0 - 0.3).collect();
+            graph.set_initializer(weight, Constant::from_f32s(dims, &values).unwrap());
+            let outputs = if op == "Conv" { dims[0] } else { dims[1] * groups };
+            let biases: Vec<f32> = (0..outputs).map(|i| 0.1 * i as f32 - 0.2).collect();
+            graph.set_initializer(bias, Constant::from_f32s(&[outputs], &biases).unwrap());
+            let mut node = Node::new(name, op, &[from, weight, bias], &[to]);
+            node.attributes.set("strides", Attribute::Ints(vec![stride, stride]));
+            if op == "ConvTranspose" {
+                node.attributes.set("group", Attribute::Int(groups as i64));
+            }
+            node
+        };
+        let narrow = layer("narrow", "Conv", &[8, 1, 2, 2], x, a, 2);
+        let wide = layer("wide", "ConvTranspose", &[8, 4 / groups, 2, 2], ra, b, 2);
+        let last = layer("last", "Conv", &[2, 4, 1, 1], rb, y, 1);
+        let relu = |name: &str, from, to| Node::new(name, "Relu", &[from], &[to]);
+        graph.nodes = vec![narrow, relu("r1", a, ra), wide, relu("r2", b, rb), last];
+        onnx::write(&graph, &path).unwrap();
+        for weights in ["8", "4"] {
+            let (model, output) = (path.to_str().unwrap(), folder.path().join("q.onnx"));
+            let flags = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", "64", "--force"];
+            let more = ["quantize", model, "-o", output.to_str().unwrap(), "--weights", weights];
+            let document = kerf(&[&more[..], &flags, &["--no-bench", "--json"]].concat()).success();
+            let report = &document.json()["result"]["quantization"];
+            assert_eq!(report["layers"].as_array().unwrap().len(), 3, "{report}");
+        }
+    }
+}
+
+#[test]
+fn flags_that_do_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("q.onnx");
+    for flags in [
+        &["--block-size", "16", "--clip", "kl"][..],
+        &["--weight-quantizer", "k-means", "--weight-clip", "kl"],
+    ] {
+        let refused = quantize(&output, flags).exits(2);
+        assert!(refused.stderr.contains("does nothing here"), "{}", refused.stderr);
+        assert!(!output.exists());
+    }
 }
 
 #[test]

@@ -101,7 +101,9 @@ impl Assignment {
                 let near = near(key, keys);
                 return Err(Error::invalid(format!("there is no quantized layer `{key}`"))
                     .code_is("E0502")
-                    .hint(format!("the nearest names are {near}")));
+                    .hint(format!(
+                        "the nearest names are {near}; a layer that is excluded or stays float has no bits"
+                    )));
             }
         }
         Ok(())

@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 use quant_mixed::search::ddpg::{self, DdpgParams};
 use quant_mixed::search::{
-    Bits, Budget, Limit, Problem, Resource, Score, Sensitivities, SpaceParams, exact, greedy, trim,
-    uniform,
+    Bits, Budget, Limit, Problem, Resource, Rest, Score, Sensitivities, SpaceParams, exact, greedy,
+    trim, uniform,
 };
 use std::cell::Cell;
 use tensor_core::NodeId;
@@ -71,7 +71,8 @@ fn problem(costs: Vec<Vec<f64>>, share: f64, params: &SpaceParams) -> tensor_cor
     let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(share) };
     let layers = layers(costs.len());
     // One more layer, which stays float.
-    Problem::new(&layers, &layers[..1], &Random(costs), budget, params)
+    let rest = Rest { floats: &layers[..1], ..Rest::default() };
+    Problem::new(&layers, rest, &Random(costs), budget, params)
 }
 
 /// The least loss of all allocations within the budget.
@@ -135,7 +136,8 @@ fn the_agent_learns_within_the_budget_and_goes_on_where_it_was() {
     let layers = layers(6);
     let device = hardware::find("roofline").unwrap();
     let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.6) };
-    let problem = Problem::new(&layers, &[], &*device, budget, &SpaceParams::default()).unwrap();
+    let problem =
+        Problem::new(&layers, Rest::default(), &*device, budget, &SpaceParams::default()).unwrap();
     // Each bit that weights lack costs four times what one of activations does.
     let runs = Cell::new(0);
     let judge = |bits: &[Bits]| {
@@ -175,7 +177,8 @@ fn states_are_between_0_and_1() {
     let layers = layers(6);
     let device = hardware::find("size").unwrap();
     let budget = Budget { resource: Resource::Size, limit: Limit::Keep(1.0) };
-    let problem = Problem::new(&layers, &[], &*device, budget, &SpaceParams::default()).unwrap();
+    let problem =
+        Problem::new(&layers, Rest::default(), &*device, budget, &SpaceParams::default()).unwrap();
     let states = ddpg::states(&problem);
     assert!(states.iter().flatten().all(|x| (0.0..=1.0).contains(x)));
     // Place, channels and the mark of depthwise layers differ.
@@ -188,17 +191,19 @@ fn a_budget_that_cannot_be_met_names_what_is_attainable() {
     let layers = layers(4);
     let device = hardware::find("size").unwrap();
     let budget = Budget { resource: Resource::Size, limit: Limit::Keep(0.1) };
-    let error = Problem::new(&layers, &[], &*device, budget, &SpaceParams::default()).unwrap_err();
+    let error = Problem::new(&layers, Rest::default(), &*device, budget, &SpaceParams::default())
+        .unwrap_err();
     assert_eq!((error.code(), error.kind()), ("E0552", tensor_core::ErrorKind::Infeasible));
     // 36 weights per input channel, of which there are 1 to 4: 180 bytes for the ends at 8 bits, 180 for the
     // others at 8 and 45 at 2.
     assert!(error.message().contains("36 B (10.0%)"), "{error}");
     assert!(error.message().contains("attainable is 225 B (62.5%) to 360 B (100.0%)"), "{error}");
     let none = Budget { resource: Resource::Energy, limit: Limit::Keep(0.9) };
-    let error = Problem::new(&layers, &[], &*device, none, &SpaceParams::default()).unwrap_err();
+    let error = Problem::new(&layers, Rest::default(), &*device, none, &SpaceParams::default())
+        .unwrap_err();
     assert_eq!(error.code(), "E0559");
     let pins = vec![("other*".to_owned(), 8)];
     let params = SpaceParams { pins, ..SpaceParams::default() };
-    let error = Problem::new(&layers, &[], &*device, budget, &params).unwrap_err();
+    let error = Problem::new(&layers, Rest::default(), &*device, budget, &params).unwrap_err();
     assert_eq!(error.code(), "E0551");
 }

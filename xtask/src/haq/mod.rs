@@ -10,7 +10,7 @@ use crate::section;
 use crate::step::say;
 use anyhow::{Context, Result};
 use network::{Network, Outcome};
-use quant_mixed::search::{Bits, Budget, Limit, Problem, Resource, SpaceParams};
+use quant_mixed::search::{Bits, Budget, Limit, Problem, Resource, Rest, SpaceParams};
 use std::path::PathBuf;
 use tensor_core::cost::hardware::{self, Hardware};
 
@@ -116,7 +116,7 @@ fn problem(network: &Network, device: &dyn Hardware, row: &Row) -> Result<Proble
     let activations = (row.resource == Resource::Size).then_some(8);
     let space = SpaceParams { activations, ..SpaceParams::default() };
     let all = Budget { resource: row.resource, limit: Limit::Keep(1.0) };
-    let problem = Problem::new(&network.layers, &[], device, all, &space)?;
+    let problem = Problem::new(&network.layers, Rest::default(), device, all, &space)?;
     let uniform = Bits { weights: row.bits, activations: activations.unwrap_or(row.bits) };
     let cost = problem.cost(&problem.with_pins(uniform));
     Ok(problem.with_limit(Limit::AtMost(cost))?)

@@ -7,6 +7,7 @@ use super::{Context, Outcome, Verdict, engine, provenance, samples};
 use crate::args::{DataArgs, EvaluationArgs, ModelArgs, OnUnsupported, SamplingArgs, Shared};
 use crate::input;
 use crate::report::{self, Change, Sizes};
+use crate::units;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -67,6 +68,9 @@ pub(super) struct Made<'a> {
     /// The goal that was not met, in words, for these sizes.
     pub(super) missed: &'a dyn Fn(&Change<Sizes>) -> Option<String>,
 }
+
+/// Share of samples with the same class below which a model is hardly of use without training.
+const ALIKE: f64 = 0.8;
 
 /// What was written and proved.
 pub(super) struct Proved {
@@ -156,6 +160,13 @@ impl<'a> Job<'a> {
         let timed = is_timed.then_some(&sizes);
         let missed = missed(&sizes).into_iter().collect();
         let proof = proof::prove(&subject, &*engine, timed, missed, cx)?;
+        if let Some(same) = proof.agreement().filter(|same| *same < ALIKE) {
+            cx.console.warn(&format!(
+                "the {word} model names another class than the original for {} of the samples: change it \
+                 less, or train it",
+                units::percent(1.0 - same)
+            ));
+        }
         Ok(Proved { word, recipe, seconds, sizes, uncounted, proof })
     }
 }

@@ -72,6 +72,17 @@ pub(crate) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed:
     }
 }
 
+/// Bytes that the stamp adds to a file.
+///
+/// # Errors
+/// When a graph cannot be encoded.
+pub(crate) fn bytes(seed: u64) -> Result<f64> {
+    let mut graph = Graph::default();
+    let bare = onnx::encode(&graph)?.len();
+    stamp(&mut graph, &Value::Null, &"0".repeat(64), seed);
+    Ok((onnx::encode(&graph)?.len() - bare) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,10 @@ pub(super) const CLIP: Clip = Clip {
 /// Candidates for each end: these shares of its whole range, in steps.
 const CANDIDATES: i32 = 100;
 
-/// Rounds over both ends, each with the other held.
-const ROUNDS: usize = 2;
+/// Where both ends are sought: every so many candidates of each end with every one of the other, then
+/// all of those around the best. With few bits the place of zero jumps from one integer to the next, so
+/// that an end at a time would not find the way.
+const STRIDE: i32 = 5;
 
 /// Values and how many of each, side by side for vector instructions.
 struct Points {
@@ -56,16 +58,32 @@ fn range(values: &Distribution, target: Target, _: f64) -> (f32, f32) {
     let of = |low: f32, high: f32| {
         error(values, Affine::asymmetric(target.bits, ends.0 * low, ends.1 * high))
     };
-    let (mut low, mut high) = (1.0, 1.0);
-    for _ in 0..ROUNDS {
-        if ends.1 > 0.0 {
-            high = best(|share| of(low, share));
-        }
-        if ends.0 < 0.0 {
-            low = best(|share| of(share, high));
-        }
+    if ends.0 >= 0.0 {
+        return (ends.0, ends.1 * best(|share| of(1.0, share)));
     }
-    (ends.0 * low, ends.1 * high)
+    if ends.1 <= 0.0 {
+        return (ends.0 * best(|share| of(share, 1.0)), ends.1);
+    }
+    let share = |step: i32| step as f32 / CANDIDATES as f32;
+    let pairs = |low: &[i32], high: &[i32]| -> (i32, i32) {
+        let mut best = ((CANDIDATES, CANDIDATES), f64::INFINITY);
+        for &a in low {
+            for &b in high {
+                let found = of(share(a), share(b));
+                if found < best.1 {
+                    best = ((a, b), found);
+                }
+            }
+        }
+        best.0
+    };
+    let coarse: Vec<i32> = (1..=CANDIDATES / STRIDE).rev().map(|i| i * STRIDE).collect();
+    let (low, high) = pairs(&coarse, &coarse);
+    let around = |step: i32| -> Vec<i32> {
+        (step - STRIDE..=step + STRIDE).rev().filter(|s| (1..=CANDIDATES).contains(s)).collect()
+    };
+    let (low, high) = pairs(&around(low), &around(high));
+    (ends.0 * share(low), ends.1 * share(high))
 }
 
 /// The share with the smallest error; of equal ones the largest.

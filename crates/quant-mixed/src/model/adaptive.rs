@@ -51,8 +51,12 @@ pub(super) fn round(
 fn descend(hessian: MatRef<'_, f64>, rows: &[f32], (grid, scales): (Affine, &[f32])) -> Vec<i32> {
     let p = hessian.nrows();
     let n = rows.len() / p;
-    let (low, high) = (f64::from(grid.low), f64::from(grid.high));
-    let steps = |i: usize| f64::from(rows[i]) / f64::from(scales[i]);
+    // One bit has two integers, which are two apart: places on the grid, counted from the first.
+    let (unit, origin) = if grid.is_sign() { (2.0, f64::from(grid.low)) } else { (1.0, 0.0) };
+    let place = |integer: i32| (f64::from(integer) - origin) / unit;
+    let (low, high) = (place(grid.low), place(grid.high));
+    let steps = |i: usize| (f64::from(rows[i]) / f64::from(scales[i]) - origin) / unit;
+    let width = |i: usize| f64::from(scales[i]) * unit;
     let floors: Vec<f64> = (0..rows.len()).map(|i| steps(i).floor()).collect();
     // The inverse of the stretched sigmoid: the weights begin where they are.
     let mut v: Vec<f64> = (0..rows.len())
@@ -70,7 +74,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], (grid, scales): (Affine, &[f3
             for (j, to) in error.col_as_slice_mut(o).iter_mut().enumerate() {
                 let i = o * p + j;
                 let q = (floors[i] + stretched(v[i]).0).clamp(low, high);
-                *to = (q - steps(i)) * f64::from(scales[i]);
+                *to = (q - steps(i)) * width(i);
             }
         }
         matmul(gradient.as_mut(), Accum::Replace, hessian, error.as_ref(), 1.0, Par::Seq);
@@ -87,7 +91,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], (grid, scales): (Affine, &[f3
             let inside = q >= low && q <= high;
             let mut g = 0.0;
             if inside {
-                g += 2.0 * weight * gradient[(i % p, i / p)] * f64::from(scales[i]) * slope;
+                g += 2.0 * weight * gradient[(i % p, i / p)] * width(i) * slope;
             }
             if let Some(exponent) = pull {
                 let x = 2.0 * h - 1.0;
@@ -102,7 +106,7 @@ fn descend(hessian: MatRef<'_, f64>, rows: &[f32], (grid, scales): (Affine, &[f3
     (0..v.len())
         .map(|i| {
             let up = f64::from(u8::from(stretched(v[i]).0 >= 0.5));
-            ((floors[i] + up) as i32).clamp(grid.low, grid.high)
+            ((floors[i] + up).clamp(low, high) * unit + origin) as i32
         })
         .collect()
 }
@@ -137,5 +141,22 @@ fn stretched(v: f64) -> (f64, f64) {
     match (0.0..=1.0).contains(&h) {
         true => (h, width * sigmoid * (1.0 - sigmoid)),
         false => (h.clamp(0.0, 1.0), 0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn one_bit_has_two_integers() {
+        let hessian = Mat::from_fn(4, 4, |i, j| if i == j { 1.0 } else { 0.3 });
+        let grid = Affine::symmetric(1, 0.4).unwrap();
+        let rows = [0.3, -0.1, 0.05, -0.7, 0.01, 0.2, -0.02, 0.5];
+        let found = round(hessian.as_ref(), &rows, (grid, &[grid.scale; 8]));
+        assert!(found.iter().all(|q| q.abs() == 1), "{found:?}");
+        assert_eq!((found[0], found[3]), (1, -1));
     }
 }

@@ -162,7 +162,7 @@ fn place(built: &Built, layer: &Layer) -> Result<(NodeId, ValueId)> {
 /// The axis of a layer's input and output along which its channels are.
 fn channel_axis(prepared: &Prepared, layer: &Layer) -> usize {
     match prepared.graph.node(layer.node).op.as_str() {
-        "Conv" => 1,
+        "Conv" | "ConvTranspose" => 1,
         _ => prepared.facts.dims(layer.output).map_or(1, |dims| dims.len().max(1) - 1),
     }
 }

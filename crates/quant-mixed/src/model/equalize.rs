@@ -41,7 +41,8 @@ pub(super) struct Equalization {
 /// Equalizes every pair of layers between which there are only operators that a positive factor
 /// passes through (Nagel et al., "Data-free quantization", 2019, Eq. 11): rectifiers and pooling by
 /// maxima. A ReLU6 or Clip bounds every channel alike, so behind one the scaled network would be
-/// another function: such pairs are left, and so are channels that anything else reads.
+/// another function: such pairs are left, and so are channels that anything else reads, and layers
+/// whose channels are on different axes.
 pub(super) fn equalize(graph: &Graph, layers: &[Layer]) -> Result<Equalization> {
     let index = Index::new(graph);
     let mut weights = Vec::new();
@@ -101,18 +102,26 @@ fn follower(
     layer: &Layer,
 ) -> std::result::Result<usize, Option<&'static str>> {
     let mut value = layer.output;
-    let mut bounded = false;
+    let (mut bounded, mut pooled) = (false, false);
+    let is_matrix = |id: NodeId| matches!(graph.node(id).op.as_str(), "Gemm" | "MatMul");
     loop {
         let [(reader, 0)] = index.readers(value) else { return Err(None) };
         if graph.outputs.contains(&value) {
             return Err(None);
         }
         if let Some(found) = layers.iter().position(|layer| layer.node == *reader) {
+            // The channels of a convolution are on the second axis, those of a matrix product on the
+            // last one, over which pooling takes maxima.
+            let first = is_matrix(layer.node);
+            if first != is_matrix(*reader) || (first && pooled) {
+                return Err(None);
+            }
             return if bounded { Err(Some("a clip bounds all channels alike")) } else { Ok(found) };
         }
         let node = graph.node(*reader);
         match (node.op.as_str(), node.domain.is_empty(), node.output(0)) {
-            ("Relu" | "MaxPool", true, Some(next)) => value = next,
+            ("Relu", true, Some(next)) => value = next,
+            ("MaxPool", true, Some(next)) => (value, pooled) = (next, true),
             ("Clip", true, Some(next)) => (value, bounded) = (next, true),
             _ => return Err(None),
         }
@@ -169,12 +178,26 @@ impl Weights {
         if self.axis == 0 { self.inputs } else { self.outputs }
     }
 
-    /// Largest magnitude by output or input channel.
-    fn ranges(&self, of_outputs: bool) -> Vec<f32> {
-        let mut ranges = vec![0.0_f32; if of_outputs { self.outputs } else { self.inputs() }];
+    /// Largest magnitude by output channel. The bias counts as the weight of an input that is one:
+    /// channels of hardly any weights, as folded normalizations leave them, hold their bias, which a
+    /// factor that only their weights ask for would blow up beyond all others.
+    fn output_ranges(&self) -> Vec<f32> {
+        let mut ranges = vec![0.0_f32; self.outputs];
         for (i, &weight) in self.weight.iter().enumerate() {
-            let (output, input) = self.channels(i);
-            let range = &mut ranges[if of_outputs { output } else { input }];
+            let range = &mut ranges[self.channels(i).0];
+            *range = range.max(weight.abs());
+        }
+        for (range, &bias) in ranges.iter_mut().zip(&self.bias) {
+            *range = range.max(bias.abs());
+        }
+        ranges
+    }
+
+    /// Largest magnitude by input channel.
+    fn input_ranges(&self) -> Vec<f32> {
+        let mut ranges = vec![0.0_f32; self.inputs()];
+        for (i, &weight) in self.weight.iter().enumerate() {
+            let range = &mut ranges[self.channels(i).1];
             *range = range.max(weight.abs());
         }
         ranges
@@ -186,8 +209,8 @@ fn scale_pair(weights: &mut [Weights], first: usize, second: usize) -> f32 {
     if weights[first].node == weights[second].node {
         return 0.0;
     }
-    let before = weights[first].ranges(true);
-    let behind = weights[second].ranges(false);
+    let before = weights[first].output_ranges();
+    let behind = weights[second].input_ranges();
     let factors: Vec<f32> = before
         .iter()
         .zip(&behind)
@@ -289,12 +312,17 @@ mod tests {
         for (a, b) in before.iter().zip(&after) {
             assert!((a - b).abs() <= 1e-5 * most, "{a} and {b}");
         }
-        let ranges = |name: &str| -> Vec<f32> {
+        let held = |name: &str| {
             let value = made.graph.find(name).unwrap();
-            let weights = made.graph.initializer(value).unwrap().to_f32s().unwrap();
+            made.graph.initializer(value).unwrap().to_f32s().unwrap()
+        };
+        let has_bias = graph.nodes[0].inputs.len() > 2;
+        let bias = if has_bias { held("first.b") } else { vec![0.0; 3] };
+        let ranges = |name: &str| -> Vec<f32> {
+            let weights = held(name);
             let channel = |c: usize| match name {
-                // By output, and by the input that each output has.
-                "first.w" => weights[c * 2..c * 2 + 2].to_vec(),
+                // By output, with its bias, and by the input that each output has.
+                "first.w" => [&weights[c * 2..c * 2 + 2], &bias[c..=c]].concat(),
                 _ => weights[c * 9..c * 9 + 9].to_vec(),
             };
             (0..3).map(|c| channel(c).iter().map(|w| w.abs()).fold(0.0, f32::max)).collect()
@@ -302,6 +330,56 @@ mod tests {
         for (a, b) in ranges("first.w").iter().zip(ranges("depthwise.w")) {
             assert!((a / b - 1.0).abs() < 0.01, "{a} and {b}");
         }
+    }
+
+    /// Sizes that agree are no channels that agree.
+    #[test]
+    fn channels_on_different_axes_are_left() {
+        let equal = |first: &str, between: &str, second: &str| {
+            let mut graph = Graph::default();
+            graph.opsets.insert(String::new(), 17);
+            let [x, a, b, y] = ["x", "a", "b", "y"].map(|name| graph.value(name));
+            graph.inputs.push(x);
+            graph.outputs.push(y);
+            let mut layer = |op: &str, name: &str, from, to| {
+                let weight = graph.value(name);
+                let dims: &[usize] = if op == "Conv" { &[4, 4, 1] } else { &[4, 4] };
+                let values: Vec<f32> = (0..16).map(|i| (i * i % 7) as f32 - 2.5).collect();
+                graph.set_initializer(weight, Constant::from_f32s(dims, &values).unwrap());
+                Node::new(name, op, &[from, weight], &[to])
+            };
+            let (one, two) = (layer(first, "one", x, a), layer(second, "two", b, y));
+            let mut middle = Node::new("between", between, &[a], &[b]);
+            if between == "MaxPool" {
+                middle.attributes.set("kernel_shape", tensor_core::graph::Attribute::Ints(vec![1]));
+            }
+            graph.nodes = vec![one, middle, two];
+            let shapes = BTreeMap::from([("x".to_owned(), vec![1, 4, 4])]);
+            let facts = run::infer(&graph, &shapes).unwrap();
+            let (layers, _) = super::super::layers::find_layers(&graph, &facts, &[]).unwrap();
+            assert_eq!(layers.len(), 2);
+            equalize(&graph, &layers).unwrap().pairs.len()
+        };
+        assert_eq!(equal("Conv", "Relu", "Conv"), 1);
+        assert_eq!(equal("Conv", "MaxPool", "Conv"), 1);
+        assert_eq!(equal("MatMul", "Relu", "MatMul"), 1);
+        assert_eq!(equal("Conv", "Relu", "MatMul"), 0);
+        assert_eq!(equal("MatMul", "Relu", "Conv"), 0);
+        assert_eq!(equal("MatMul", "MaxPool", "MatMul"), 0);
+    }
+
+    /// A channel of hardly any weights holds its bias: it must not become larger than all others.
+    #[test]
+    fn the_bias_of_a_dead_channel_stays_in_range() {
+        let mut graph = biased("Relu", true);
+        let weight = graph.find("first.w").unwrap();
+        let mut values = graph.initializer(weight).unwrap().to_f32s().unwrap();
+        values[4..6].iter_mut().for_each(|w| *w *= 1e-6);
+        graph.set_initializer(weight, Constant::from_f32s(&[3, 2, 1, 1], &values).unwrap());
+        let made = equalized(&graph);
+        let bias = made.graph.initializer(made.graph.find("first.b").unwrap()).unwrap();
+        // It was 1 of -1, 0, 1; what follows has weights of about 10.
+        assert!(bias.to_f32s().unwrap()[2].abs() < 10.0, "{bias:?}");
     }
 
     #[test]

@@ -133,8 +133,9 @@ fn layer(
     let float = |name: &str| node.attributes.float(name, 1.0).map_err(located);
     let axis = match node.op.as_str() {
         "Conv" => 0,
-        "MatMul" => 1,
-        "ConvTranspose" => return Ok(Err("runtimes have no integer kernel for it")),
+        // Weights of a transposed convolution have their inputs first. Runtimes have no integer kernel for
+        // it, but one that quantizes its weight by itself would not compute what is simulated here.
+        "MatMul" | "ConvTranspose" => 1,
         _ if int("transA")? != 0 || float("alpha")? != 1.0 || float("beta")? != 1.0 => {
             return Ok(Err("a factor or a transposed input, which integer kernels do not have"));
         }
@@ -151,11 +152,13 @@ fn layer(
         return Ok(Err("its weight is no constant of 32-bit floats"));
     };
     let dims = stored.constant.dims().to_vec();
-    let is_matrix = node.op != "Conv";
+    let is_matrix = matches!(node.op.as_str(), "Gemm" | "MatMul");
     if dims.contains(&0) || if is_matrix { dims.len() != 2 } else { dims.len() < 3 } {
         return Ok(Err("its weight has another number of axes"));
     }
-    let takes_bias = node.op != "MatMul" && node.input(2).is_none();
+    // The outputs of a group share the slices of the others.
+    let is_grouped_transposed = node.op == "ConvTranspose" && int("group")? > 1;
+    let takes_bias = node.op != "MatMul" && node.input(2).is_none() && !is_grouped_transposed;
     let bias = node.input(2).and_then(|_| Stored::find(graph, index, id, 2));
     let has_bias = bias.is_some_and(|bias| bias.constant.dims() == [dims[axis]]);
     Ok(Ok(Layer {

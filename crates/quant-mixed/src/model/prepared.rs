@@ -275,14 +275,33 @@ impl Prepared {
     /// # Errors
     /// `E0500` and `E0502` when bits or names are wrong.
     pub fn simulate(&self, bits: &Assignment) -> Result<Graph> {
+        self.nearest(bits, |layer| self.bias(layer))
+    }
+
+    /// The quantized model as [`quantize`](super::quantize()) lays it out: layers that can have a bias
+    /// have one.
+    ///
+    /// # Errors
+    /// As [`simulate`](Self::simulate).
+    pub(crate) fn laid_out(&self, bits: &Assignment) -> Result<Graph> {
+        self.nearest(bits, |layer| match self.bias(layer)? {
+            none if none.is_empty() && layer.takes_bias => Ok(vec![0.0; layer.outputs()]),
+            bias => Ok(bias),
+        })
+    }
+
+    fn nearest(
+        &self,
+        bits: &Assignment,
+        bias: impl Fn(&Layer) -> Result<Vec<f32>>,
+    ) -> Result<Graph> {
         bits.check(self.layers.iter().map(|layer| layer.key.as_str()))?;
         let weights = self.layers.iter().enumerate();
         let weights = weights
             .map(|(i, layer)| self.nearest_weight(i, bits.of(&layer.key).weights))
             .collect::<Result<Vec<_>>>()?;
         let weights: Vec<&QuantizedWeight> = weights.iter().map(AsRef::as_ref).collect();
-        let biases =
-            self.layers.iter().map(|layer| self.bias(layer)).collect::<Result<Vec<_>>>()?;
+        let biases = self.layers.iter().map(bias).collect::<Result<Vec<_>>>()?;
         let numbers = Numbers { weights: &weights, biases: &biases, scales: &BTreeMap::new() };
         Ok(build(self, bits, numbers)?.graph)
     }

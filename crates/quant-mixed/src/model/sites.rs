@@ -138,6 +138,10 @@ impl Finder<'_> {
         match role {
             Role::Float => {}
             Role::Layer(_) => {
+                // Without an integer kernel only the weight is integers.
+                if node.op == "ConvTranspose" {
+                    return;
+                }
                 node.input(0).into_iter().for_each(|input| self.is_site[input.index()] = true);
                 // A matrix product can write floats from its integers; a convolution cannot.
                 if node.op == "Conv" {

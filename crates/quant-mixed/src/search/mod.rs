@@ -14,7 +14,9 @@
 //! All are held to the same budget, to which no result is an exception, and to the same pins.
 //!
 //! ```
-//! use quant_mixed::search::{Budget, Limit, Problem, Resource, Sensitivities, SpaceParams, exact};
+//! use quant_mixed::search::{
+//!     Budget, Limit, Problem, Resource, Rest, Sensitivities, SpaceParams, exact,
+//! };
 //! use std::collections::BTreeMap;
 //! use tensor_core::cost::hardware;
 //! use tensor_core::zoo::{self, Options};
@@ -25,7 +27,7 @@
 //! let layers = hardware::layers(&graph, &facts)?;
 //! let device = hardware::find("bismo-edge")?;
 //! let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.6) };
-//! let problem = Problem::new(&layers, &[], &*device, budget, &SpaceParams::default())?;
+//! let problem = Problem::new(&layers, Rest::default(), &*device, budget, &SpaceParams::default())?;
 //! // Here each bit halves the error; `Sensitivities::measure` finds out.
 //! let halving = |bits: u32| 0.25_f64.powi(bits as i32);
 //! let sensitivities = Sensitivities::of(layers.len(), |_, bits| (halving(bits), halving(bits)));
@@ -37,6 +39,7 @@
 mod budget;
 pub mod ddpg;
 pub mod exact;
+mod file;
 pub mod greedy;
 pub mod hessian;
 mod problem;
@@ -48,7 +51,8 @@ pub mod trim;
 pub mod uniform;
 
 pub use budget::{Budget, Limit, Resource};
-pub use problem::{Bits, Choice, Problem, SpaceParams};
+pub use file::bytes_beside;
+pub use problem::{Bits, Choice, Problem, Rest, SpaceParams};
 pub use sensitivity::{LayerSensitivity, Sensitivities};
 #[cfg(feature = "train")]
 pub use short_training::ShortTraining;

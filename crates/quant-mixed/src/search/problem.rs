@@ -93,11 +93,21 @@ struct Place {
     choices: Vec<Choice>,
 }
 
+/// What a model has beside the layers whose bits are chosen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rest<'a> {
+    /// Layers that stay float.
+    pub floats: &'a [Layer],
+    /// What all else takes, in the unit of the resource, whatever the bits are: such as the
+    /// [bytes of nodes and names](super::bytes_beside) in a file.
+    pub cost: f64,
+}
+
 /// Layers with their choices, and a budget.
 #[derive(Debug, Clone)]
 pub struct Problem {
     places: Vec<Place>,
-    /// What layers cost that stay float.
+    /// What the rest of the model costs.
     fixed: f64,
     unpriced: Vec<String>,
     limits: Budget,
@@ -119,7 +129,7 @@ impl Problem {
     /// more than the budget: the message names what is attainable; what the device says.
     pub fn new(
         layers: &[Layer],
-        floats: &[Layer],
+        rest: Rest<'_>,
         device: &dyn Hardware,
         limits: Budget,
         params: &SpaceParams,
@@ -139,8 +149,8 @@ impl Problem {
             })
         };
         let mut places = Vec::new();
-        let (mut fixed, mut unpriced) = (0.0, Vec::new());
-        for layer in floats {
+        let (mut fixed, mut unpriced) = (rest.cost, Vec::new());
+        for layer in rest.floats {
             match figure(layer, Bits::both(FLOAT_BITS)) {
                 Ok(cost) => fixed += cost,
                 Err(_) => unpriced.push(layer.name.clone()),
@@ -274,7 +284,7 @@ impl Problem {
         self.budget
     }
 
-    /// What of it layers take that stay float.
+    /// What of it the rest of the model takes.
     pub fn fixed(&self) -> f64 {
         self.fixed
     }

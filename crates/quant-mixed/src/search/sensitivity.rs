@@ -10,7 +10,8 @@ use tensor_core::{Error, Result, files};
 /// Schema of a file of sensitivities.
 const SCHEMA: &str = "kerf.sensitivity/1";
 
-/// What is lost by the bits of one layer; entry b - 1 is that of b bits, and 8 bits lose nothing.
+/// What is lost by the bits of one layer; entry b - 1 is that of b bits; outputs are compared with those of
+/// 8 bits, so that these lose nothing, while [traces](super::hessian) count their rounding, too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerSensitivity {

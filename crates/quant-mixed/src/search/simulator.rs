@@ -61,7 +61,7 @@ impl<'a> Simulator<'a> {
         }
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let mut simulator = Self { prepared, names, samples, float: Vec::new() };
-        simulator.float = simulator.logs(&prepared.graph, usize::MAX)?;
+        simulator.float = simulator.logs(&prepared.graph)?;
         Ok(simulator)
     }
 
@@ -75,9 +75,9 @@ impl<'a> Simulator<'a> {
         Self::new(prepared, &names, samples)
     }
 
-    /// Logarithms of probabilities, N x classes for each of the first batches: of the scores before a
-    /// softmax where the model ends in one.
-    fn logs(&self, graph: &Graph, batches: usize) -> Result<Vec<Tensor>> {
+    /// Logarithms of probabilities, N x classes for each batch: of the scores before a softmax where the
+    /// model ends in one.
+    fn logs(&self, graph: &Graph) -> Result<Vec<Tensor>> {
         let wanted = [scores(graph)?];
         let session = Session::until(graph, &wanted)?;
         let run = |samples: &Samples| {
@@ -94,7 +94,7 @@ impl<'a> Simulator<'a> {
             };
             log_softmax(&scores.to_dtype(DType::F32)?)
         };
-        self.samples.iter().take(batches).map(run).collect()
+        self.samples.iter().map(run).collect()
     }
 
     /// The model with these bits.
@@ -129,7 +129,7 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// As [`graph`](Self::graph).
     pub fn divergence(&self, bits: &[Bits]) -> Result<f64> {
-        let logs = self.logs(&self.graph(bits)?, usize::MAX)?;
+        let logs = self.logs(&self.graph(bits)?)?;
         let (mut sum, mut count) = (0.0, 0);
         for (float, logs) in self.float.iter().zip(&logs) {
             let (float, logs) = (float.to_vec2::<f32>()?, logs.to_vec2::<f32>()?);
@@ -154,7 +154,7 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// `E0207` without labels.
     pub fn score_graph(&self, graph: &Graph) -> Result<Score> {
-        self.count(&self.logs(graph, usize::MAX)?)
+        self.count(&self.logs(graph)?)
     }
 
     /// Right answers of the float model.

@@ -96,6 +96,7 @@ impl Task for CostArgs {
     }
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
+        self.check_flags(cx)?;
         match self.action {
             Action::Show if self.list => Ok(show::list()),
             Action::Show => show::run(self, cx),
@@ -105,7 +106,31 @@ impl Task for CostArgs {
     }
 }
 
+/// Flags that one action takes.
+const OWN: [(&str, Action); 9] = [
+    ("list", Action::Show),
+    ("bits", Action::Show),
+    ("resume", Action::Measure),
+    ("widths", Action::Measure),
+    ("floats", Action::Measure),
+    ("batch", Action::Measure),
+    ("runs", Action::Measure),
+    ("limit", Action::Measure),
+    ("npy", Action::Import),
+];
+
 impl CostArgs {
+    /// A flag that would do nothing is a mistake.
+    fn check_flags(&self, cx: &Context) -> Result<()> {
+        for (name, action) in OWN {
+            if cx.given.contains_key(name) && action != self.action {
+                let action = format!("{action:?}").to_lowercase();
+                return Err(usage(&format!("`--{name}` is for `kerf cost {action}`")));
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self) -> Result<&Path> {
         self.path.as_deref().ok_or_else(|| usage("a model is needed"))
     }

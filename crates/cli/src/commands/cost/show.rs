@@ -1,6 +1,6 @@
 //! `kerf cost show`.
 
-use super::{CostArgs, plot};
+use super::{CostArgs, plot, usage};
 use crate::commands::model::file_name;
 use crate::commands::{Context, Outcome};
 use crate::table::Table as Text;
@@ -33,6 +33,11 @@ pub(super) fn list() -> Outcome {
 /// Layers of a model on a device, or the rows of a table.
 pub(super) fn run(args: &CostArgs, cx: &Context) -> Result<Outcome> {
     if args.device.hardware.is_none() && args.device.cost.is_none() {
+        if args.output.is_some() || cx.given.contains_key("bits") {
+            return Err(usage(
+                "a table is shown as it is: `--output` and `--bits` are for a model on a device",
+            ));
+        }
         return rows(args);
     }
     let device = args.device.open()?;

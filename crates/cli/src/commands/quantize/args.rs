@@ -1,5 +1,6 @@
 //! Flags of `kerf quantize`.
 
+use super::super::Context;
 use super::super::model::Model;
 use super::super::one_shot::OneShotArgs;
 use crate::args::{parse_pin, warn_of_unnamed};
@@ -109,6 +110,25 @@ impl QuantizeArgs {
             warn_of_unnamed(bits, &keys, path, console);
         }
         Ok(())
+    }
+
+    /// A flag that would do nothing is a mistake.
+    ///
+    /// # Errors
+    /// `E0010` names it.
+    pub(super) fn check_flags(&self, params: &QuantizeParams, cx: &Context) -> Result<()> {
+        let quantizer = params.ranges.weight_quantizer;
+        let unused = [
+            ("clip", quantizer != WeightQuantizer::Linear, "activations stay float"),
+            ("weight_clip", quantizer == WeightQuantizer::KMeans, "a codebook has no range"),
+        ];
+        match unused.iter().find(|(flag, does, _)| *does && cx.given.contains_key(*flag)) {
+            Some((flag, _, reason)) => {
+                let message = format!("`--{}` does nothing here: {reason}", flag.replace('_', "-"));
+                Err(Error::new(ErrorKind::Invalid, "E0010", message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The parameters, without pins.

@@ -29,6 +29,7 @@ impl Task for QuantizeArgs {
 
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let mut params = self.params()?;
+        self.check_flags(&params, cx)?;
         let mut job = Job::begin(&self.common, OnUnsupported::Skip, cx)?;
         self.pin(&mut params.bits, &job.model, cx.console)?;
         let params = params.check()?;

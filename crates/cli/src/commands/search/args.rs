@@ -39,7 +39,7 @@ pub(crate) struct SearchArgs {
     /// Class numbers of the held-out samples, where they are apart
     #[arg(long, value_name = "PATH", requires = "eval_data", help_heading = "Data options")]
     pub(super) eval_labels: Option<PathBuf>,
-    /// Held-out samples at most
+    /// Held-out samples at most; of those, ddpg selects by one half and is judged on the other
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Data options")]
     pub(super) eval_samples: u32,
     #[command(flatten)]
@@ -114,10 +114,10 @@ struct BudgetArgs {
     /// Energy of a run at most, such as `3mJ` or `900uJ`
     #[arg(long, value_name = "ENERGY", value_parser = units::parse_energy)]
     max_energy: Option<f64>,
-    /// Share of the bytes at 8 bits to keep; those of the ONNX file, unless a device says otherwise
+    /// Share of the bytes at 8 bits to keep, of the ONNX file, unless a device says otherwise
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_kept)]
     size: Option<f64>,
-    /// Bytes of all layers at most, such as `1MiB`
+    /// Bytes of the ONNX file at most, such as `1MiB`, unless a device says otherwise
     #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
     max_size: Option<u64>,
 }

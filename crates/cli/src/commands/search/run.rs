@@ -2,9 +2,9 @@
 
 use super::args::SearchArgs;
 use super::{Found, agent, judged, sensitivity};
-use crate::commands::{Context, samples};
+use crate::commands::{Context, provenance, samples};
 use quant_mixed::model::{Prepared, RangeParams};
-use quant_mixed::search::{self, Problem, Resource, Samples, Simulator, View};
+use quant_mixed::search::{self, Problem, Resource, Rest, Samples, Simulator, Solver, View};
 use std::time::Instant;
 use tensor_core::cost::hardware::{self, Layer};
 use tensor_core::data::Dataset;
@@ -18,11 +18,7 @@ const FILE_SIZE: &str = "size-onnx";
 /// Loads, searches, judges.
 pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let method = search::solver(&args.method)?;
-    if args.episode_steps.is_some() && !matches!(method.view, View::Accuracy) {
-        let message = format!("`--method {}` has no episodes to train in", method.name);
-        return Err(Error::new(ErrorKind::Invalid, "E0010", message)
-            .hint("leave out `--episode-steps`, or take `--method ddpg`"));
-    }
+    check_flags(method, cx)?;
     let graph = onnx::read(&args.model)?;
     let shapes = args.shared.shapes();
     let budget = args.budget()?;
@@ -38,16 +34,41 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let batches = samples::arrays(&graph, &calibration, size, &cx.progress)?;
     let params = RangeParams::default();
     let prepared = Prepared::new(&graph, &shapes, &batches, &params, &cx.progress)?;
-    let all = hardware::layers(&prepared.graph, &prepared.facts)?;
+    let (all, unknown) = hardware::known_layers(&prepared.graph, &prepared.facts);
+    if let Some(error) = unknown.into_iter().find(|error| is_searched(&prepared, error)) {
+        return Err(error);
+    }
+    let uncounted = hardware::weighted_others(&prepared.graph, &all);
     let (layers, floats): (Vec<Layer>, Vec<Layer>) =
         all.into_iter().partition(|layer| prepared.layer(&layer.name).is_some());
-    let problem = Problem::new(&layers, &floats, &*device, budget, &args.space(budget))?;
+    let space = args.space(budget);
+    let mut rest = Rest { floats: &floats, cost: 0.0 };
+    if device.counts_a_file() {
+        rest.cost = search::bytes_beside(&prepared, (&layers, &floats), &*device, &space)?
+            + provenance::bytes(args.shared.seed)?;
+    } else if let Some(first) = uncounted.first() {
+        cx.console.warn(&format!(
+            "{} with weights cost nothing here, such as {}: `{}` has figures for convolutions and matrix \
+             products only",
+            counted(uncounted.len(), "node"),
+            prepared.graph.describe(*first),
+            device.name()
+        ));
+    }
+    let problem = Problem::new(&layers, rest, &*device, budget, &space)?;
     tell_of_floats(&problem, floats.len(), cx);
     if problem.is_interpolated() {
         cx.console.warn("some costs lie between those of other channel counts");
     }
-    let judged = judged(&graph, &held_out, size, cx)?;
-    let simulator = Simulator::of_problem(&prepared, &problem, judged)?;
+    // What was selected for its accuracy is judged on samples that did not select it.
+    let (selecting, judging) = match method.view {
+        View::Accuracy => halves(&held_out)?,
+        View::Costs(_) | View::Sensitivities(_) => (None, held_out.clone()),
+    };
+    let simulator =
+        |set: &Dataset| Simulator::of_problem(&prepared, &problem, judged(&graph, set, size, cx)?);
+    let selecting = selecting.as_ref().map(simulator).transpose()?;
+    let simulator = simulator(&judging)?;
     let mut scores = None;
     if held_out.has_labels() {
         scores = Some(simulator.float_score()?);
@@ -71,9 +92,12 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             measured = Some(sensitivities);
             found.bits
         }
-        (View::Accuracy, Some(float)) => {
+        (View::Accuracy, Some(_)) => {
             let samples = (&batches[..], &shuffled, size);
-            let found = agent::search(args, (&problem, &simulator), samples, float, cx)?;
+            let selecting =
+                selecting.as_ref().ok_or_else(|| Error::internal("no samples to select by"))?;
+            let float = selecting.float_score()?;
+            let found = agent::search(args, (&problem, selecting), samples, float, cx)?;
             episodes = found.episodes;
             found.bits
         }
@@ -86,6 +110,43 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let own = (scores.map(|(_, score)| score), divergence);
     let judged = judged::all(&problem, &simulator, &episodes, (&args.method, &bits), own)?;
     Ok(Found { bits, scores, divergence, seconds, problem, sensitivities: measured, judged })
+}
+
+/// A flag that would do nothing is a mistake.
+fn check_flags(method: &Solver, cx: &Context) -> Result<()> {
+    let of_agent = ["episodes", "constraint", "episode_steps"];
+    let of_layers = ["sensitivity", "sensitivity_samples"];
+    let (unused, methods): (&[&[&str]], _) = match method.view {
+        View::Accuracy => (&[&of_layers], "exact` or `--method greedy"),
+        View::Sensitivities(_) => (&[&of_agent], "ddpg"),
+        View::Costs(_) => (&[&of_agent, &of_layers], "exact` or `--method ddpg"),
+    };
+    let Some(flag) = unused.iter().copied().flatten().find(|flag| cx.given.contains_key(**flag))
+    else {
+        return Ok(());
+    };
+    let flag = flag.replace('_', "-");
+    let message = format!("`--method {}` does not use `--{flag}`", method.name);
+    Err(Error::new(ErrorKind::Invalid, "E0010", message)
+        .hint(format!("leave it out, or take `--method {methods}`")))
+}
+
+/// Is it about a layer whose bits would be searched?
+fn is_searched(prepared: &Prepared, error: &Error) -> bool {
+    let graph = &prepared.graph;
+    prepared.layers.iter().any(|layer| error.node() == Some(&*graph.describe(layer.node)))
+}
+
+/// One half to select by and one to judge by.
+fn halves(set: &Dataset) -> Result<(Option<Dataset>, Dataset)> {
+    let half = set.len().div_ceil(2);
+    let rest = set.without_first(half);
+    if rest.is_empty() {
+        return Err(Error::invalid("one sample cannot both select bits and judge them")
+            .code_is("E0205")
+            .hint("give more samples, or `--eval-data`"));
+    }
+    Ok((Some(set.first(half)), rest))
 }
 
 /// Says what layers cost that cannot be quantized.

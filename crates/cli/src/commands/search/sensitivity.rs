@@ -14,7 +14,8 @@ use tensor_core::run::Array;
 use tensor_core::text::counted;
 use tensor_core::{Error, Result};
 
-/// Samples, gradients and vectors of a trace: enough for the order of layers.
+/// Samples, gradients and vectors of a trace: a compromise, as the spread over seeds falls with their root
+/// and time grows with them.
 const TRACE_BATCH: usize = 32;
 const TRACE_DRAWS: usize = 8;
 

@@ -168,7 +168,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::search::{Budget, Limit, Resource, SpaceParams};
+    use crate::search::{Budget, Limit, Resource, Rest, SpaceParams};
     use tensor_core::NodeId;
     use tensor_core::cost::hardware::{self, Layer, LayerKind, LayerShape};
 
@@ -209,7 +209,7 @@ mod tests {
         let device = hardware::find("size").unwrap();
         let budget = Budget { resource: Resource::Size, limit: Limit::Keep(0.6) };
         let space = SpaceParams { activations: Some(8), ..SpaceParams::default() };
-        let problem = Problem::new(&layers, &[], &*device, budget, &space).unwrap();
+        let problem = Problem::new(&layers, Rest::default(), &*device, budget, &space).unwrap();
         let params = DdpgParams { hidden: [8, 8], ..DdpgParams::default() };
         let shown = states(&problem);
         let mut over = 0;

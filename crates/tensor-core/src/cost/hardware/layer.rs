@@ -2,7 +2,7 @@
 
 use crate::graph::Graph;
 use crate::run::{Fact, Facts};
-use crate::{Error, NodeId, Result};
+use crate::{ElementType, Error, NodeId, Result};
 use serde::{Deserialize, Serialize};
 
 /// What kind of product a layer is.
@@ -93,41 +93,69 @@ pub struct Layer {
     pub shape: LayerShape,
 }
 
-/// The convolutions and the matrix products with constant weights, in graph order. The first axis of
-/// an input counts samples and is not part of a shape.
+/// The convolutions, transposed ones too, and the matrix products with constant weights, in graph order.
+/// The first axis of an input counts samples and is not part of a shape.
 ///
 /// # Errors
 /// `E0554` for a convolution of more than two spatial axes; `E0111` when a shape is not known.
 pub fn layers(graph: &Graph, facts: &Facts) -> Result<Vec<Layer>> {
-    let mut layers = Vec::new();
+    let (layers, others) = known_layers(graph, facts);
+    others.into_iter().next().map_or(Ok(layers), Err)
+}
+
+/// The layers whose shapes are known, and why others have none: the errors of [`layers`].
+pub fn known_layers(graph: &Graph, facts: &Facts) -> (Vec<Layer>, Vec<Error>) {
+    let (mut layers, mut others) = (Vec::new(), Vec::new());
     for id in graph.node_ids() {
-        let node = graph.node(id);
-        let is_convolution = node.op == "Conv";
-        if !node.domain.is_empty() || !(is_convolution || matches!(&*node.op, "Gemm" | "MatMul")) {
-            continue;
+        match shape(graph, facts, id) {
+            Ok(Some(shape)) => {
+                layers.push(Layer { node: id, name: graph.key(id).to_owned(), shape });
+            }
+            Ok(None) => {}
+            Err(error) => others.push(error.in_node(graph.describe(id))),
         }
-        let fact = |value: Option<crate::ValueId>| value.and_then(|value| facts.get(value));
-        let (x, weight, y) = (fact(node.input(0)), fact(node.input(1)), fact(node.output(0)));
-        let (Some(x), Some(weight), Some(y)) = (x, weight, y) else {
-            return Err(Error::invalid("its shapes are not known")
-                .code_is("E0111")
-                .in_node(graph.describe(id)));
-        };
-        if !weight.fixed {
-            continue;
-        }
-        let shape = match is_convolution {
-            true => convolution(graph, id, x, weight, y),
-            false => Some(product(x, weight, y)),
-        };
-        let shape = shape.ok_or_else(|| {
-            Error::unsupported("hardware costs are for convolutions over one or two axes")
-                .code_is("E0554")
-                .in_node(graph.describe(id))
-        })?;
-        layers.push(Layer { node: id, name: graph.key(id).to_owned(), shape });
     }
-    Ok(layers)
+    (layers, others)
+}
+
+/// Nodes with constants of two axes and more, such as weights, that are no layers here: recurrent ones,
+/// tables of embeddings, operators of other domains.
+pub fn weighted_others(graph: &Graph, layers: &[Layer]) -> Vec<NodeId> {
+    let is_layer = |id: &NodeId| layers.iter().any(|layer| layer.node == *id);
+    let is_weight = |value: &crate::ValueId| {
+        let constant = graph.initializer(*value);
+        constant.is_some_and(|c| c.element() == ElementType::F32 && c.dims().len() > 1)
+    };
+    let is_weighted = |id: &NodeId| graph.node(*id).inputs.iter().flatten().any(is_weight);
+    graph.node_ids().filter(|id| !is_layer(id) && is_weighted(id)).collect()
+}
+
+/// The shape of a node that is a layer.
+fn shape(graph: &Graph, facts: &Facts, id: NodeId) -> Result<Option<LayerShape>> {
+    let node = graph.node(id);
+    let is_layer = matches!(&*node.op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
+    if !node.domain.is_empty() || !is_layer {
+        return Ok(None);
+    }
+    let fact = |value: Option<crate::ValueId>| value.and_then(|value| facts.get(value));
+    let (x, weight, y) = (fact(node.input(0)), fact(node.input(1)), fact(node.output(0)));
+    let (Some(x), Some(weight), Some(y)) = (x, weight, y) else {
+        return Err(Error::invalid("its shapes are not known").code_is("E0111").hint(
+            "give those of the inputs with `--shape`; behind an operator that kerf does not know none are",
+        ));
+    };
+    if !weight.fixed {
+        return Ok(None);
+    }
+    let shape = match &*node.op {
+        "Conv" => convolution(graph, id, x, weight, y),
+        "ConvTranspose" => transposed(graph, id, x, weight),
+        _ => Some(product(x, weight, y)),
+    };
+    shape.map(Some).ok_or_else(|| {
+        Error::unsupported("hardware costs are for convolutions over one or two axes")
+            .code_is("E0554")
+    })
 }
 
 /// Length of an axis, 1 where there is none.
@@ -159,6 +187,28 @@ fn convolution(graph: &Graph, id: NodeId, x: &Fact, weight: &Fact, y: &Fact) -> 
         w: length(&x.dims, 3),
         out_h: length(&y.dims, 2),
         out_w: length(&y.dims, 3),
+    })
+}
+
+/// A transposed convolution, as the convolution of its input with as many multiply-accumulates: each
+/// input position is multiplied with all weights.
+fn transposed(graph: &Graph, id: NodeId, x: &Fact, weight: &Fact) -> Option<LayerShape> {
+    if !(3..=4).contains(&x.dims.len()) {
+        return None;
+    }
+    let groups = usize::try_from(graph.node(id).attributes.int("group", 1).ok()?).ok()?.max(1);
+    let (h, w) = (length(&x.dims, 2), length(&x.dims, 3));
+    Some(LayerShape {
+        op: LayerKind::Conv,
+        kernel: [length(&weight.dims, 2), length(&weight.dims, 3)],
+        stride: [1, 1],
+        groups,
+        cin: length(&x.dims, 1),
+        cout: length(&weight.dims, 1) * groups,
+        h,
+        w,
+        out_h: h,
+        out_w: w,
     })
 }
 

@@ -21,7 +21,7 @@ mod size;
 pub mod table;
 
 pub use figures::Figures;
-pub use layer::{Layer, LayerKind, LayerShape, layers};
+pub use layer::{Layer, LayerKind, LayerShape, known_layers, layers, weighted_others};
 pub use network::{NetworkRow, NetworkTime, sum_of_layers};
 pub use table::Table;
 
@@ -61,6 +61,11 @@ pub trait Hardware: Send + Sync {
     /// `E0554` for numbers of bits that the device does not have; `E0555` when a table has no row.
     fn cost(&self, layer: &LayerShape, weight_bits: u32, activation_bits: u32)
     -> Result<LayerCost>;
+
+    /// Are the bytes those of a file, which has more in it than layers: nodes, names, other constants?
+    fn counts_a_file(&self) -> bool {
+        false
+    }
 
     /// The latency of a network in 32-bit floats as a function of the sum of its layers; the sum itself
     /// where no network was timed.

@@ -10,20 +10,21 @@ pub(super) const BITS: Model = Model {
     name: "size",
     summary: "Bytes of the weights only, in bits without gaps (as HAQ counts)",
     figures: &[],
-    make: |_: &Figures| Ok(Box::new(Size { name: BITS.name, bytes: weight_bytes })),
+    make: |_: &Figures| Ok(Box::new(Size { name: BITS.name, bytes: weight_bytes, is_file: false })),
 };
 
 /// Bytes of an ONNX file, which has no integers of 1 to 3 or of 5 to 7 bits.
 pub(super) const ONNX: Model = Model {
     name: "size-onnx",
-    summary: "Bytes in an ONNX file: weights in 4 or 8 bits, with scales and biases",
+    summary: "Bytes in an ONNX file: weights in 4 or 8 bits, with scales and biases; a search adds nodes and names",
     figures: &[],
-    make: |_: &Figures| Ok(Box::new(Size { name: ONNX.name, bytes: onnx_bytes })),
+    make: |_: &Figures| Ok(Box::new(Size { name: ONNX.name, bytes: onnx_bytes, is_file: true })),
 };
 
 struct Size {
     name: &'static str,
     bytes: fn(&LayerShape, u32) -> f64,
+    is_file: bool,
 }
 
 impl Hardware for Size {
@@ -33,6 +34,10 @@ impl Hardware for Size {
 
     fn batch(&self) -> usize {
         1
+    }
+
+    fn counts_a_file(&self) -> bool {
+        self.is_file
     }
 
     fn cost(
