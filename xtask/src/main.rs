@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | torch-prune | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | torch-prune | processes | bench`.
 
 mod alone;
 mod bench;
@@ -22,6 +22,7 @@ mod kerf;
 mod large_sparse;
 mod margin;
 mod one_shot;
+mod processes;
 mod pruning;
 mod qat;
 mod readme;
@@ -115,6 +116,8 @@ enum Task {
     Int8(int8::Options),
     /// Quantize to few bits after training and in training, and write the table
     Qat(qat::Options),
+    /// Train and calibrate in one process and in two, by MPI, and write the table
+    Processes(processes::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -133,6 +136,7 @@ fn main() -> Result<()> {
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide { python } => side_by_side::run(&python),
+        Task::Processes(options) => processes::run(&options),
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),

@@ -131,7 +131,7 @@ impl Group {
     ///
     /// # Errors
     /// What keeps the first process from making it; the others wait for it then, until they end with it.
-    pub fn from_first(&self, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+    pub fn broadcast(&self, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
         let own = if self.is_first() { make()? } else { Vec::new() };
         Ok(self.gather(own)?.swap_remove(0))
     }

@@ -25,7 +25,7 @@ impl Moments {
     fn sum_over(&mut self, group: &Group) -> Result<()> {
         let (p, n) = (self.inputs(), self.outputs());
         // About one origin, that of the first process, they add up number by number.
-        let shifts = group.from_first(|| Ok(bytes_of(&[&self.shift_x, &self.shift_y])))?;
+        let shifts = group.broadcast(|| Ok(bytes_of(&[&self.shift_x, &self.shift_y])))?;
         let shifts = floats_of(&shifts);
         let (shift_x, shift_y) = shifts.split_at_checked(p).ok_or_else(torn)?;
         let mut all = Self::new(p, n)?;

@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path, group: &Group) -> Result<Option<Snapshot>> {
         Error::new(ErrorKind::Invalid, "E0404", message)
             .hint("remove the run folder and begin again")
     };
-    let bytes = group.from_first(|| match std::fs::read(path) {
+    let bytes = group.broadcast(|| match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Ok(bytes) if bytes.is_empty() => Err(damaged(&"it is empty")),
         bytes => bytes.map_err(|error| Error::io(path, &error)),

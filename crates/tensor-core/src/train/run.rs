@@ -188,13 +188,14 @@ impl<'a> Run<'a> {
     /// Finds out what would fail later: the graph runs, its output has classes, labels are classes.
     fn probe(&self) -> Result<()> {
         let graph = self.trainer.graph;
-        let batch = self.feed.data.batch(0..self.feed.plan.batch)?;
+        let samples = self.feed.own().len();
+        let batch = self.feed.data.batch(0..samples)?;
         let inputs: Vec<_> = graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
         let scores = self.trainer.scores;
         let session = Session::until(graph, &[scores])?.on(&self.trainer.backend)?;
         let outputs = session.fetch(&inputs, &[scores])?;
         let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
-        let classes = as_matrix(&first.tensor, self.feed.plan.batch)?.dim(1)?;
+        let classes = as_matrix(&first.tensor, samples)?.dim(1)?;
         if self.trainer.needs_labels() {
             check_labels("training ", &self.feed.data.labels()?, classes)?;
         }
@@ -211,7 +212,7 @@ impl<'a> Run<'a> {
         identity.insert("samples".to_owned(), json!(self.feed.data.len()));
         let group = self.feed.group.clone();
         let mut journal = None;
-        let entries = group.from_first(|| {
+        let entries = group.broadcast(|| {
             let (opened, entries) = Journal::open(&folder, "train", &identity)?;
             journal = Some(opened);
             Ok(json!(entries).to_string().into_bytes())
