@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
+use tensor_core::group::Group;
 use tensor_core::kernels::{ConvGeometry, Epilogue, WindowAxis, batch_norm_train, convolution};
 
 // As in the command-line program: blocks of memory are reused between operators.
@@ -103,7 +104,7 @@ fn batch_norm(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(x.elem_count() as u64));
         group.bench_function(BenchmarkId::new("forward-backward", channels), |bencher| {
             let step = || {
-                let y = batch_norm_train(&x, &scale, &bias, 1e-5).unwrap().y;
+                let y = batch_norm_train(&x, &scale, &bias, 1e-5, &Group::alone()).unwrap().y;
                 black_box(y.backward().unwrap())
             };
             pool.install(|| bencher.iter(step));

@@ -23,5 +23,12 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     // The README's commands have built the binary that the documents are checked against.
     steps.step("readme", || readme::run().and_then(|()| docs::check()))?;
     steps.step("alone", alone::run)?;
+    // The program alone is built again: everything below it has the same features.
+    steps.step("mpi", || {
+        let features = "--release --workspace --features kerf-cli/mpi";
+        run_cargo(&format!("clippy {features} --bin kerf --test mpi -- -D warnings"))?;
+        // Processes that wait for each other keep processors busy: one test at a time.
+        run_cargo(&format!("nextest run {features} --test mpi --test processes --test-threads 1"))
+    })?;
     steps.finish()
 }

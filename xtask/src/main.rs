@@ -1,6 +1,6 @@
 //! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | bench`.
+//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | kills | processes | bench`.
 
 mod alone;
 mod bench;
@@ -23,6 +23,7 @@ mod kills;
 mod large_sparse;
 mod margin;
 mod one_shot;
+mod processes;
 mod pruning;
 mod qat;
 mod readme;
@@ -114,6 +115,8 @@ enum Task {
     Qat(qat::Options),
     /// Kill a search at random moments, again and again, and compare the bytes that it ends in
     Kills(kills::Options),
+    /// Train and calibrate in one process and in two, by MPI, and write the table
+    Processes(processes::Options),
     /// Run the benchmarks
     Bench {
         /// Run only the benchmarks whose name contains this
@@ -132,6 +135,7 @@ fn main() -> Result<()> {
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),
         Task::SideBySide(options) => side_by_side::run(&options),
+        Task::Processes(options) => processes::run(&options),
         Task::TrainSpeed(options) => train_speed::run(&options),
         Task::Margin(options) => margin::run(&options),
         Task::Finetune(options) => finetune::run(&options),

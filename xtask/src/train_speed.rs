@@ -245,7 +245,7 @@ fn write_npy(path: &str, element: &str, dims: &[usize], values: &[u8]) -> Result
 }
 
 /// The processor's name and its number of threads.
-fn machine() -> Result<String> {
+pub(crate) fn machine() -> Result<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo")?;
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let threads = std::thread::available_parallelism()?;

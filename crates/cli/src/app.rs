@@ -4,7 +4,7 @@ use crate::args::Cli;
 use crate::commands::{Context, Outcome, Task, Verdict};
 use crate::console::{Console, Exit, error_document, printable, write_stdout};
 use crate::progress::Reporter;
-use crate::{input, interrupt, output, recipe, resume, shell, threads};
+use crate::{input, interrupt, output, processes, recipe, resume, shell, threads};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde_json::{Map, Value, json};
@@ -30,6 +30,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     interrupt::install();
     let done = execute(task, &matches, &arguments, &console);
     let exit = match &done {
+        Ok(done) if !processes::is_first() => done.verdict.into(),
         Ok(done) => {
             let text = if task.shared().json { &done.document } else { &done.text };
             match write_stdout(text) {
@@ -42,15 +43,23 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
                 Err(error) => fail(&error, &console, false),
             }
         }
+        Err(error) if !processes::is_to_tell() => Exit::of(error),
         Err(error) => fail(error, &console, task.shared().json),
     };
+    // After an error the others may be waiting for this process: they end with it, not before it.
+    if done.is_ok() {
+        processes::leave();
+    }
     exit.into()
 }
 
 /// Reports an error on stderr and, in JSON mode, on stdout.
 fn fail(error: &Error, console: &Console, as_json: bool) -> Exit {
     console.error(error);
-    if as_json && let Err(second) = write_stdout(&document_text(&error_document(error))) {
+    if as_json
+        && processes::is_first()
+        && let Err(second) = write_stdout(&document_text(&error_document(error)))
+    {
         console.error(&second);
     }
     Exit::of(error)
@@ -58,6 +67,9 @@ fn fail(error: &Error, console: &Console, as_json: bool) -> Exit {
 
 /// Help and version go to stdout; everything else is a usage error.
 fn usage(error: &clap::Error, wants_json: bool) -> Exit {
+    if !processes::is_first() {
+        return if error.use_stderr() { Exit::CannotRun } else { Exit::Success };
+    }
     let text = error.render();
     if !error.use_stderr() {
         return match write_stdout(&text.to_string()) {
@@ -119,27 +131,35 @@ pub(crate) fn execute(
     let shared = task.shared();
     let name = matches.subcommand_name().unwrap_or_default();
     threads::set(shared.threads)?;
+    let group = processes::join(task, name)?;
     let inputs: Vec<&Path> = task.model().into_iter().chain(task.other_model()).collect();
     let named = named_files(matches);
     let read: Vec<&Path> = named.iter().map(PathBuf::as_path).collect();
     let report = shared.report.as_deref().filter(|_| !shared.dry_run);
-    output::check_apart(&task.outputs())?;
-    for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
-        output::check(target, &read)?;
+    if group.is_first() {
+        output::check_apart(&task.outputs())?;
+        for target in task.outputs().into_iter().chain(report.map(output::Target::Folder)) {
+            output::check(target, &read)?;
+        }
     }
     let identities = inputs.iter().map(|path| identity(path)).collect::<Result<Vec<_>>>()?;
     let progress = Reporter::new(console, shared.no_progress);
-    if let Some(folder) = task.run_folder().filter(|_| !shared.dry_run) {
+    if let Some(folder) = task.run_folder().filter(|_| !shared.dry_run && group.is_first()) {
         resume::remember(folder, arguments)?;
     }
     let given = recipe::given(matches);
-    let cx = Context { console, progress, replay: replay.clone(), arguments, given };
+    let is_first = group.is_first();
+    let cx = Context { console, progress, replay: replay.clone(), arguments, given, group };
     let sources = sources(matches, &task.settings());
     let outcome = match shared.dry_run && !task.plans() {
         true => dry_run(name, task, &sources),
         false => task.run(&cx)?,
     };
     drop(cx);
+    if !is_first {
+        let (document, text) = (String::new(), String::new());
+        return Ok(Finished { document, text, verdict: outcome.verdict, hint: None });
+    }
     let mut document = head(name);
     for (name, identity) in ["input", "against"].into_iter().zip(identities) {
         document.insert(name.into(), identity);

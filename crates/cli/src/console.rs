@@ -5,6 +5,7 @@
 use crate::args::{ColorChoice, Shared};
 use crate::commands::Verdict;
 use crate::flags::in_flags;
+use crate::processes;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -85,7 +86,11 @@ impl Console {
                     && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
             }
         };
-        let level = i16::from(shared.verbose) - i16::from(shared.quiet);
+        // Of several processes one speaks.
+        let level = match processes::is_first() {
+            true => i16::from(shared.verbose) - i16::from(shared.quiet),
+            false => i16::MIN,
+        };
         Self { level, color, warnings: Mutex::default() }
     }
 

@@ -15,6 +15,7 @@ mod flags;
 mod input;
 mod interrupt;
 mod output;
+mod processes;
 mod progress;
 mod recipe;
 mod report;

@@ -1,5 +1,6 @@
 //! Where results may be written. Everything that can be known is checked before work starts.
 
+use crate::processes;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use tensor_core::{Error, ErrorKind, Result};
@@ -98,7 +99,9 @@ fn probe(folder: &Path, target: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Err(unwritable(target, &format!("no folder {}", folder.display())));
     }
-    let name = folder.join(format!(".kerf-probe-{}", std::process::id()));
+    // Processes on several machines may have the same number.
+    let (process, rank) = (std::process::id(), processes::rank());
+    let name = folder.join(format!(".kerf-probe-{process}-{rank}"));
     OpenOptions::new()
         .write(true)
         .create_new(true)

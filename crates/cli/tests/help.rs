@@ -183,8 +183,8 @@ fn every_flag_in_the_documents_exists() {
     assert!(count > 60, "{count}");
 }
 
-/// Flags of cargo that documents name.
-const OTHERS: [&str; 1] = ["--features"];
+/// Flags of cargo and of `mpirun` that documents name.
+const OTHERS: [&str; 4] = ["--features", "--bind-to", "--oversubscribe", "--allow-run-as-root"];
 
 #[test]
 fn completions_and_manual_pages_cover_every_command() {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor_core::cost::{Resource, cost};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::run::infer;
@@ -59,6 +60,7 @@ fn run(
         folder,
         identity: Identity::new(),
         progress,
+        group: Group::alone(),
     })?;
     Ok(Done { trained, plugins })
 }
@@ -127,6 +129,7 @@ fn open_gates_leave_training_alone() {
         folder: None,
         identity: Identity::new(),
         progress: &Silent,
+        group: Group::alone(),
     })
     .unwrap();
     // Until eps changes at half of the run the losses are the same; after that they round
@@ -201,6 +204,7 @@ fn rivals_are_cut_to_the_budget() {
             folder: None,
             identity: Identity::new(),
             progress: &Silent,
+            group: Group::alone(),
         });
         let trained = trained.unwrap().graph;
         let rival = (&*plugins[0] as &dyn Any).downcast_ref::<Rival>().unwrap();

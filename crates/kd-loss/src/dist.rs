@@ -68,6 +68,10 @@ impl LogitLoss for Dist {
         self.temperature
     }
 
+    fn mixes_samples(&self) -> bool {
+        self.gamma > 0.0
+    }
+
     fn loss(&self, student: &Tensor, teacher: &Tensor, _: Option<&Tensor>) -> Result<Tensor> {
         dist(student, teacher, self)
     }

@@ -28,6 +28,11 @@ pub trait LogitLoss: Debug + Send + Sync {
         false
     }
 
+    /// Is it other than a mean over samples of what each gives by itself?
+    fn mixes_samples(&self) -> bool {
+        false
+    }
+
     /// The loss, a scalar. `labels` have shape `(samples,)`.
     ///
     /// # Errors
@@ -46,6 +51,11 @@ pub trait FeatureLoss: Debug + Send + Sync {
     /// Fewest samples of a batch that it takes.
     fn least_samples(&self) -> usize {
         1
+    }
+
+    /// Is it other than a mean over samples of what each gives by itself?
+    fn mixes_samples(&self) -> bool {
+        false
     }
 
     /// The loss, a scalar.

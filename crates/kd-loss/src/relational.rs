@@ -115,6 +115,10 @@ impl FeatureLoss for Relational {
         if self.angle > 0.0 { 3 } else { 2 }
     }
 
+    fn mixes_samples(&self) -> bool {
+        true
+    }
+
     fn loss(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         check::not_negative("relational", "distance", self.distance)?;
         check::not_negative("relational", "angle", self.angle)?;

@@ -7,6 +7,7 @@ use kd_loss::train::{DistillParams, Distiller, FeatureTerm};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::run::Session;
@@ -66,6 +67,7 @@ fn run(
         folder,
         identity: Identity::new(),
         progress,
+        group: Group::alone(),
     })
 }
 

@@ -7,6 +7,7 @@ use magnitude_schedule::{Distribution, Pattern};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::train::{Job, Length, Params, Plugin, Trained, train};
@@ -52,6 +53,7 @@ fn run_on(
         folder,
         identity: Identity::new(),
         progress,
+        group: Group::alone(),
     })
 }
 

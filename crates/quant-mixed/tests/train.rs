@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options, Preprocess};
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::run::{Array, Session};
@@ -84,6 +85,7 @@ fn run(
         folder,
         identity: Identity::new(),
         progress,
+        group: Group::alone(),
     })?;
     Ok(Done { trained, plugins })
 }
@@ -250,6 +252,7 @@ fn another_graph_is_refused() {
         folder: None,
         identity: Identity::new(),
         progress: &Silent,
+        group: Group::alone(),
     });
     assert_eq!(result.err().unwrap().code(), "E0506");
     let wrong = QatParams { step_rate: 0.0, ..QatParams::default() };

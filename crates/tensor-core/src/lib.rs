@@ -14,6 +14,7 @@ pub mod element;
 pub mod error;
 pub mod files;
 pub mod graph;
+pub mod group;
 pub mod journal;
 pub mod kernels;
 #[cfg(feature = "measure")]

@@ -36,8 +36,10 @@ impl Progress for Silent {}
 /// # Errors
 /// `E0130`, of kind [`ErrorKind::Interrupted`].
 pub fn check(progress: &dyn Progress) -> Result<()> {
-    if progress.cancelled() {
-        return Err(Error::new(ErrorKind::Interrupted, "E0130", "interrupted"));
-    }
-    Ok(())
+    if progress.cancelled() { Err(interrupted()) } else { Ok(()) }
+}
+
+/// `E0130`: the caller asked to stop.
+pub fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "E0130", "interrupted")
 }

@@ -35,7 +35,7 @@ fn every_row_of_every_batch_counts_once() {
         let rows = (0..2 * INPUTS).map(|i| value(2 * batch + i / INPUTS, i % INPUTS)).collect();
         Array::float(Tensor::from_vec(rows, (2, INPUTS), &Device::Cpu).unwrap())
     };
-    let all = (0..batches).map(|batch| vec![array(batch)]).collect();
+    let all: Vec<_> = (0..batches).map(|batch| vec![array(batch)]).collect();
     let mut replay = Replay::new(&graph, all, usize::MAX).unwrap();
     let map = Product {
         channels: INPUTS,

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options};
 use tensor_core::graph::Graph;
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::rewrite::{
@@ -251,6 +252,7 @@ fn run(params: &Params, folder: Option<&Path>, progress: &dyn Progress) -> Resul
         folder,
         identity: Identity::new(),
         progress,
+        group: Group::alone(),
     })
 }
 
@@ -285,6 +287,7 @@ fn the_trained_model_has_the_structure_of_the_given_one() {
         folder: None,
         identity: Identity::new(),
         progress: &Silent,
+        group: Group::alone(),
     });
     let loss = again.unwrap().report.kept.unwrap().evaluation.unwrap().loss;
     assert!((loss - score.loss).abs() < 1e-5, "{loss} instead of {}", score.loss);

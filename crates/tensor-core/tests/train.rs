@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tensor_core::data::{self, Dataset, InputSpec, Options};
 use tensor_core::graph::{Attribute, Graph, Node};
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::{Progress, Silent};
 use tensor_core::rewrite::Edit;
@@ -114,6 +115,7 @@ impl<'a> Run<'a> {
             folder: self.folder,
             identity: Identity::new(),
             progress: self.progress,
+            group: Group::alone(),
         })
     }
 }
@@ -360,6 +362,7 @@ fn what_does_not_fit_is_refused_before_training() {
             folder: None,
             identity: Identity::new(),
             progress: &Silent,
+            group: Group::alone(),
         };
         plan(job).map(|_| ()).unwrap_err()
     };

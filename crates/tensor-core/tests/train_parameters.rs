@@ -6,6 +6,7 @@ mod common;
 
 use common::{Attributes, Model, int};
 use tensor_core::graph::Graph;
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::Silent;
 use tensor_core::train::{Job, Length, Parameters, Params, Role, Schedule, prepare, scores, train};
@@ -133,6 +134,7 @@ fn step(graph: &Graph, params: Params, evaluates: bool) -> Result<Graph> {
         folder: None,
         identity: Identity::new(),
         progress: &Silent,
+        group: Group::alone(),
     };
     Ok(train(job)?.graph)
 }

@@ -51,6 +51,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tensor_core::Result;
+use tensor_core::group::Group;
 
 /// What was asked for.
 #[derive(Debug, Subcommand)]
@@ -201,6 +202,11 @@ pub(crate) trait Task: Settings {
         false
     }
 
+    /// Can several processes share its work?
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Checks what can be checked of the arguments alone, beyond what the parser does.
     ///
     /// # Errors
@@ -228,6 +234,8 @@ pub(crate) struct Context<'a> {
     pub(crate) arguments: &'a [OsString],
     /// The flags that were given, as a step of a recipe has them.
     pub(crate) given: Table,
+    /// The processes that share the work. The first one writes and speaks.
+    pub(crate) group: Group,
 }
 
 /// Was the goal met?
@@ -275,6 +283,11 @@ impl Outcome {
     /// What was found, and whether the goal was met.
     pub(crate) fn new(text: String, result: Value, verdict: Verdict) -> Self {
         Self { text, result, verdict, hint: None, folder: None, is_painted: false }
+    }
+
+    /// That of a process that is not the first, which says what they found together.
+    pub(crate) fn of_another() -> Self {
+        Self::answer(String::new(), Value::Null)
     }
 
     /// With a run folder that is to hold the document.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;
+use tensor_core::calibrate::Batches;
 use tensor_core::data::Dataset;
 use tensor_core::measure::{self, Choice};
 use tensor_core::run::Array;
@@ -133,6 +134,13 @@ impl<'a> Job<'a> {
     pub(super) fn batches(&mut self) -> Result<Vec<Vec<Array>>> {
         let cx = self.cx;
         let batches = samples::arrays(&self.model.graph, &self.set, self.batch, &cx.progress)?;
+        self.start = Instant::now();
+        Ok(batches)
+    }
+
+    /// As [`batches`](Self::batches), of which each process holds some.
+    pub(super) fn shared_batches(&mut self) -> Result<Batches> {
+        let batches = samples::shared_arrays(&self.model.graph, &self.set, self.batch, self.cx)?;
         self.start = Instant::now();
         Ok(batches)
     }

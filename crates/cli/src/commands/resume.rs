@@ -30,6 +30,10 @@ impl Task for ResumeArgs {
         true
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         let remembered = resume::recall(&self.folder)?;
         let arguments: Vec<OsString> = remembered.arguments.iter().map(OsString::from).collect();
@@ -47,6 +51,9 @@ impl Task for ResumeArgs {
             Error::new(ErrorKind::Invalid, "E0413", message.trim_end())
         })?;
         let done = app::execute(cli.task(), &matches, &arguments, cx.console)?;
+        if !cx.group.is_first() {
+            return Ok(Outcome::of_another());
+        }
         let result = serde_json::from_str(&done.document)
             .map_err(|error| Error::internal(error.to_string()))?;
         Ok(Outcome::new(done.text, result, done.verdict))

@@ -3,6 +3,8 @@
 use super::Context;
 use super::model::Model;
 use crate::args::{DataArgs, Shared, fixed_batch};
+use std::ops::Range;
+use tensor_core::calibrate::Batches;
 use tensor_core::data::Dataset;
 use tensor_core::measure::Named;
 use tensor_core::measure::compare::LabelledBatch;
@@ -80,11 +82,35 @@ pub(super) fn arrays(
     size: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<Array>>> {
-    progress.stage("read samples", set.len().div_ceil(size.max(1)));
+    numbered(graph, set, (size, 0..set.len().div_ceil(size.max(1))), progress)
+}
+
+/// The same, spread over the processes of the command.
+pub(super) fn shared_arrays(
+    graph: &Graph,
+    set: &Dataset,
+    size: usize,
+    cx: &Context,
+) -> Result<Batches> {
+    let own = cx.group.share(set.len().div_ceil(size.max(1)));
+    let arrays = numbered(graph, set, (size, own.clone()), &cx.progress)?;
+    Batches::shared(arrays, own.start, cx.group.clone())
+}
+
+/// Some batches by their numbers.
+fn numbered(
+    graph: &Graph,
+    set: &Dataset,
+    (size, numbers): (usize, Range<usize>),
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<Array>>> {
+    let size = size.max(1);
+    progress.stage("read samples", numbers.len());
     let mut batches = Vec::new();
-    for batch in set.batches(size) {
+    for number in numbers {
         progress::check(progress)?;
-        let named = in_order(graph, &batch?.inputs)?;
+        let batch = set.batch(number * size..((number + 1) * size).min(set.len()))?;
+        let named = in_order(graph, &batch.inputs)?;
         batches.push(named.into_iter().map(|(_, array)| array).collect());
         progress.item("batch");
     }

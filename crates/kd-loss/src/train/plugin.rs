@@ -236,6 +236,14 @@ impl Plugin for Distiller {
         Ok(Some(total))
     }
 
+    fn mixes_samples(&self) -> Option<String> {
+        if self.loss.mixes_samples() {
+            return Some(format!("the loss `{}`", self.params.logits.name));
+        }
+        let mixing = self.features.iter().find(|feature| feature.loss.mixes_samples());
+        mixing.map(|feature| format!("the loss on features of `{}`", feature.student))
+    }
+
     fn take_terms(&mut self) -> Vec<(String, Tensor)> {
         std::mem::take(&mut self.terms)
     }

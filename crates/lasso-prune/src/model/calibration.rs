@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tensor_core::archive::Archive;
-use tensor_core::calibrate::{Replay, Statistics};
+use tensor_core::calibrate::{Batches, Replay, Statistics};
 use tensor_core::cost::Resource;
 use tensor_core::graph::Graph;
 use tensor_core::progress::Progress;
@@ -76,18 +76,20 @@ struct SetAbout {
 
 /// Measures a model on calibration samples. Of `params`, the selection, the positions, the seed and
 /// the memory count, and whether streams are to be [sampled](Streams::Sample). `origin` is what to
-/// say about model and data in the file.
+/// say about model and data in the file. Where the samples are spread over processes, each gets the
+/// statistics of all samples.
 ///
 /// # Errors
 /// As [`prune`](crate::prune) up to the choice of widths.
 pub fn calibrate(
     graph: &Graph,
     shapes: &BTreeMap<String, Vec<usize>>,
-    batches: Vec<Vec<Array>>,
+    batches: impl Into<Batches>,
     params: &PruneParams,
     origin: Value,
     progress: &dyn Progress,
 ) -> Result<Calibration> {
+    let batches = batches.into();
     if batches.is_empty() {
         return Err(Error::invalid("calibration needs data").code_is("E0144"));
     }
@@ -165,30 +167,39 @@ fn f64s(values: &[f64]) -> Result<Constant> {
     Constant::from_bytes(ElementType::F64, vec![values.len()], bytes)
 }
 
-/// The first samples of each input, by name.
-fn few(graph: &Graph, batches: &[Vec<Array>]) -> Result<BTreeMap<String, Constant>> {
+/// The first samples of each input, by name. Where the samples are spread over processes, it takes those
+/// of several where the first has too few.
+fn few(graph: &Graph, batches: &Batches) -> Result<BTreeMap<String, Constant>> {
     /// As many as a written model is checked on.
     const SAMPLES: usize = 32;
     const BYTES: usize = 32 << 20;
-    let mut arrays = BTreeMap::new();
+    let (own, group) = (batches.own(), batches.group());
     let size = |array: &Array| array.dims().first().copied().unwrap_or(1).max(1);
-    let first = batches.first().map(Vec::as_slice).unwrap_or_default();
-    let bytes: usize = first.iter().map(|array| array.tensor.elem_count() / size(array) * 4).sum();
-    let wanted = SAMPLES.min(BYTES / bytes.max(1)).max(1);
-    let whole = wanted.div_ceil(first.first().map_or(1, size)).min(batches.len());
+    let first = own.first().map(Vec::as_slice).unwrap_or_default();
+    let bytes = first.iter().map(|array| array.tensor.elem_count() / size(array) * 4);
+    let wanted = SAMPLES.min(BYTES / bytes.sum::<usize>().max(1)).max(1);
+    let whole = wanted.div_ceil(first.first().map_or(1, size));
+    // The first process has a whole batch, if there is one.
+    let mut whole = [if group.is_first() { whole as f64 } else { 0.0 }];
+    group.sum_f64(&mut whole)?;
+    let here = (whole[0] as usize).saturating_sub(batches.first()).min(own.len());
+    let mut arrays = BTreeMap::new();
     for (i, &input) in graph.inputs.iter().enumerate() {
-        let element = stored_as(first[i].element)?;
-        let (mut dims, mut bytes) = (first[i].dims().to_vec(), Vec::new());
-        let mut count = 0;
-        for batch in &batches[..whole] {
-            count += size(&batch[i]);
-            let array = Array { element, ..batch[i].clone() };
+        let (mut count, mut bytes) = ([0.0], Vec::new());
+        for batch in &own[..here] {
+            let array = Array { element: stored_as(batch[i].element)?, ..batch[i].clone() };
+            count[0] += size(&array) as f64;
             bytes.extend_from_slice(array.to_constant()?.bytes());
         }
+        group.sum_f64(&mut count)?;
+        let bytes = group.gather(bytes)?.concat();
+        // A process without samples knows no shape, and is not the one that writes the file.
+        let Some(first) = first.get(i) else { continue };
+        let mut dims = first.dims().to_vec();
         if let Some(first) = dims.first_mut() {
-            *first = count;
+            *first = count[0] as usize;
         }
-        let array = Constant::from_bytes(element, dims, bytes)?;
+        let array = Constant::from_bytes(stored_as(first.element)?, dims, bytes)?;
         arrays.insert(format!("samples.{}", graph.name(input)), array);
     }
     Ok(arrays)

@@ -64,7 +64,8 @@ pub(crate) fn effects(
         let changed = rewrite::apply(graph, edits)?;
         let step = replay.prepare(&changed, facts, *node, &outputs)?;
         let actual: Vec<_> = run(&replay, &step)?.into_iter().map(|(values, _)| values).collect();
-        let Some(effect) = relative_error(&expected, &actual, stride)? else { return Ok(None) };
+        let pair = (expected.as_slice(), actual.as_slice());
+        let Some(effect) = relative_error(&replay, pair, outputs.len())? else { return Ok(None) };
         effects[at] = effect;
         progress.item(graph.key(*node));
     }
@@ -79,34 +80,37 @@ fn run(replay: &Replay, step: &Move) -> Result<Vec<(Vec<Array>, Held)>> {
         .collect()
 }
 
-/// Squared difference over centred energy on odd samples, summed over the outputs that vary and are
-/// finite; none when no output is.
+/// Squared difference over centred energy on odd samples of all processes, summed over the outputs that
+/// vary and are finite; none when no output is.
 fn relative_error(
-    expected: &[Vec<Array>],
-    actual: &[Vec<Array>],
-    stride: usize,
+    replay: &Replay,
+    (expected, actual): (&[Vec<Array>], &[Vec<Array>]),
+    outputs: usize,
 ) -> Result<Option<f64>> {
-    let outputs = expected.first().map_or(0, Vec::len);
     let mut sum = None;
     for output in 0..outputs {
-        let (mut count, mut total, mut square, mut error) = (0, 0.0, 0.0, 0.0);
+        let (mut count, mut total, mut square, mut error) = (0.0, 0.0, 0.0, 0.0);
         for (batch, (expected, actual)) in expected.iter().zip(actual).enumerate() {
             let (expected, actual) = (&expected[output], &actual[output]);
             let samples = expected.dims().first().copied().unwrap_or(1).max(1);
             let (expected, actual) = (expected.to_f32s()?, actual.to_f32s()?);
             let length = (expected.len() / samples).max(1);
             let pairs = expected.chunks(length).zip(actual.chunks(length)).enumerate();
-            for (_, (e, a)) in pairs.filter(|(sample, _)| is_odd(batch * stride, *sample)) {
+            let number = replay.number(batch);
+            for (_, (e, a)) in pairs.filter(|(sample, _)| is_odd(number, *sample)) {
                 for (&e, &a) in e.iter().zip(a) {
                     let (e, a) = (f64::from(e), f64::from(a));
-                    count += 1;
+                    count += 1.0;
                     total += e;
                     square += e * e;
                     error += (e - a).powi(2);
                 }
             }
         }
-        let energy = square - total * total / f64::from(count.max(1));
+        let mut sums = [count, total, square, error];
+        replay.group().sum_f64(&mut sums)?;
+        let [count, total, square, error] = sums;
+        let energy = square - total * total / f64::max(count, 1.0);
         // A sum of squares is positive by rounding even where nothing varies.
         if energy.is_finite() && error.is_finite() && energy > 1e-9 * square {
             sum = Some(sum.unwrap_or(0.0) + error / energy);

@@ -9,11 +9,11 @@ use super::report::{SparseLayer, SparsifyReport};
 use crate::Prunable;
 use faer::Mat;
 use std::collections::BTreeMap;
-use tensor_core::calibrate::{Replay, Sampling, Statistics, Walk, collect};
+use tensor_core::calibrate::{Batches, Replay, Sampling, Statistics, Walk, collect};
 use tensor_core::graph::{Constant, Graph, Index};
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, Edit, fold_batch_norm};
-use tensor_core::run::{self, Array, Facts};
+use tensor_core::run::{self, Facts};
 use tensor_core::{Error, NodeId, Result};
 
 /// A sparsified model.
@@ -43,7 +43,8 @@ const NETWORKS: usize = 2;
 /// responses from the original, so that later layers make up for earlier ones. Layers that stay
 /// dense are refitted too once their input has changed. What is zero already stays zero, and counts.
 ///
-/// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs.
+/// `batches` hold the calibration samples; each lists arrays in the order of the graph's inputs. They may
+/// be spread over processes, all of which get the result.
 /// `shapes` are the input shapes for inference, as for [`tensor_core::run::infer`].
 ///
 /// # Errors
@@ -52,10 +53,11 @@ const NETWORKS: usize = 2;
 pub fn sparsify(
     graph: &Graph,
     shapes: &BTreeMap<String, Vec<usize>>,
-    batches: Vec<Vec<Array>>,
+    batches: impl Into<Batches>,
     params: &ValidSparsifyParams,
     progress: &dyn Progress,
 ) -> Result<Sparsified> {
+    let batches = batches.into();
     if batches.is_empty() {
         return Err(Error::invalid("sparsifying needs calibration data").code_is("E0144"));
     }

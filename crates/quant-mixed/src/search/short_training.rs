@@ -4,6 +4,7 @@ use super::{Bits, Score, Simulator};
 use crate::model::{BiasCorrection, QuantizeParams, Rounding};
 use crate::train::{FakeQuantizer, QatParams};
 use tensor_core::data::Dataset;
+use tensor_core::group::Group;
 use tensor_core::journal::Identity;
 use tensor_core::progress::Silent;
 use tensor_core::run::Array;
@@ -68,6 +69,7 @@ impl ShortTraining<'_> {
             folder: None,
             identity: Identity::new(),
             progress: &Silent,
+            group: Group::alone(),
         })?;
         let quantizer = plugins.first().and_then(|plugin| {
             let any: &dyn std::any::Any = &**plugin;

@@ -2,6 +2,7 @@
 
 use super::{Held, LinearMap, Move, Replay, Statistics, StatisticsLimits};
 use crate::graph::{Graph, Index};
+use crate::group::Group;
 use crate::progress::{self, Progress};
 use crate::random;
 use crate::run::{Array, Facts, Floats};
@@ -99,6 +100,8 @@ pub struct Collected {
 
 /// Collects a layer's statistics.
 ///
+/// Batches may be spread over the processes of a [`Group`]; all of them get the statistics of all batches.
+///
 /// Without `current`, inputs come from the original network too. With it, the response is
 /// corrected by what the shortcut lost: `Y + shortcut - shortcut'` (He et al. 2017, section 3.3).
 ///
@@ -153,7 +156,7 @@ pub fn collect(
             .map(|batch| {
                 let walks = (&*original.replay, current.as_ref().map(|walk| &*walk.replay));
                 let moves = (&first, second.as_ref());
-                batch_rows(layer, walks, moves, batch, take, sampling.seed)
+                batch_rows(layer, walks, moves, batch, (take, sampling.seed))
             })
             .collect::<Result<_>>()?;
         // Sums over a whole wave pass through memory once.
@@ -187,6 +190,13 @@ pub fn collect(
     original.replay.settle(&first);
     if let (Some(walk), Some(second)) = (&mut current, &second) {
         walk.replay.settle(second);
+    }
+    let group = original.replay.group();
+    for statistics in statistics.iter_mut().flatten() {
+        statistics.sum_over(group)?;
+    }
+    for energy in [&mut response, &mut stream] {
+        energy.sum_over(group, shape.group_outputs())?;
     }
     let share = match stream.centred() {
         Some(stream) if stream > 0.0 => (response.centred().unwrap_or(stream) / stream).min(1.0),
@@ -234,6 +244,20 @@ impl Energy {
         self.sum.iter_mut().zip(&other.sum).for_each(|(mine, other)| *mine += other);
     }
 
+    /// Over the rows of all processes; a row has `length` numbers.
+    fn sum_over(&mut self, group: &Group, length: usize) -> Result<()> {
+        if group.is_alone() {
+            return Ok(());
+        }
+        self.sum.resize(length, 0.0);
+        self.sum.extend([self.square, self.rows as f64]);
+        group.sum_f64(&mut self.sum)?;
+        let [square, rows] = [length, length + 1].map(|at| self.sum[at]);
+        self.sum.truncate(length);
+        (self.square, self.rows) = (square, rows as usize);
+        Ok(())
+    }
+
     fn centred(&self) -> Option<f64> {
         let mean_square = |sum: &f64| sum * sum / self.rows as f64;
         (self.rows > 0).then(|| self.square - self.sum.iter().map(mean_square).sum::<f64>())
@@ -261,9 +285,9 @@ fn batch_rows(
     (original, current): (&Replay, Option<&Replay>),
     (first, second): (&Move, Option<&Move>),
     batch: usize,
-    take: usize,
-    seed: u64,
+    (take, seed): (usize, u64),
 ) -> Result<BatchRows> {
+    let number = original.number(batch);
     let (mut wanted, held_original) = original.run(first, batch)?.split();
     let mut held_current = None;
     let (input, shortcut_now) = match (current, second) {
@@ -292,20 +316,20 @@ fn batch_rows(
     }
     let shape = layer.map.shape();
     let (p, n) = (shape.columns(), shape.group_outputs());
-    let mut rng = random::stream(seed, &format!("positions/{}/{batch}", layer.node.index()));
+    let mut rng = random::stream(seed, &format!("positions/{}/{number}", layer.node.index()));
     let chosen: Vec<Vec<usize>> =
         (0..x.count).map(|_| choose(&mut rng, shape.positions, take)).collect();
     let mut rows = Vec::with_capacity(shape.groups);
     for group in 0..shape.groups {
         let mut halves = [0, 1].map(|odd| {
-            let mine = |(sample, _): &(usize, _)| usize::from(is_odd(batch, *sample)) == odd;
+            let mine = |(sample, _): &(usize, _)| usize::from(is_odd(number, *sample)) == odd;
             let rows = chosen.iter().enumerate().filter(mine).map(|(_, c)| c.len()).sum::<usize>();
             (Vec::with_capacity(rows * p), Vec::with_capacity(rows * n))
         });
         let mut other = vec![0.0; n];
         let places = chosen.iter().enumerate().flat_map(|(s, c)| c.iter().map(move |&at| (s, at)));
         for (sample, position) in places {
-            let (xs, ys) = &mut halves[usize::from(is_odd(batch, sample))];
+            let (xs, ys) = &mut halves[usize::from(is_odd(number, sample))];
             layer.map.input_row(x.at(sample), position, group, next_row(xs, p));
             let target = next_row(ys, n);
             layer.map.output_row(y.at(sample), position, group, target);

@@ -9,9 +9,13 @@
 //! * [`Rows`]: `X` and `Y` themselves, for layers with more inputs than sampled rows (a fully
 //!   connected layer behind a flatten), where `G` would be larger than `X`.
 //!
+//! Machines: [`Batches`] of several processes are one calibration set, and [`collect`] gives all of them
+//! the statistics of all samples.
+//!
 //! [`Statistics::new`] chooses between them. Channel selection, least-squares reconstruction and
 //! data-aware quantization are functions of these numbers alone and never see the data again.
 
+mod batches;
 mod checks;
 mod collect;
 mod linear;
@@ -21,7 +25,9 @@ mod replay;
 mod rows;
 mod statistics;
 mod stored;
+mod sum;
 
+pub use batches::Batches;
 pub use collect::{Collected, Place, Sampling, Walk, collect, is_odd, shortcut};
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
 pub use moments::{Centred, Moments};

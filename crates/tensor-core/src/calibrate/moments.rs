@@ -239,10 +239,15 @@ impl Moments {
         if other.rows == 0 {
             return Ok(());
         }
-        if self.rows == 0 {
-            *self = other.clone();
-            return Ok(());
+        match self.rows {
+            0 => *self = other.clone(),
+            _ => self.add(other),
         }
+        Ok(())
+    }
+
+    /// As [`merge`](Self::merge), of the same dimensions, about the own shifts.
+    pub(super) fn add(&mut self, other: &Self) {
         // What the others' shifts are, seen from mine.
         let from = |mine: &[f32], theirs: &[f32]| -> Vec<f64> {
             theirs.iter().zip(mine).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
@@ -263,7 +268,6 @@ impl Moments {
         }
         self.rows += other.rows;
         self.is_blocked |= other.is_blocked;
-        Ok(())
     }
 
     /// Moments about the mean. Consumes the statistics, because a copy of `G` can be large.

@@ -4,7 +4,9 @@
 //! to a later place runs only what lies between. Where the live values would take more memory than
 //! allowed, the replay stays where it is and the next move runs from there again.
 
+use super::Batches;
 use crate::graph::Graph;
+use crate::group::Group;
 use crate::run::{Array, Facts, Session};
 use crate::text::counted;
 use crate::{Error, NodeId, Result, ValueId};
@@ -14,12 +16,24 @@ use crate::{Error, NodeId, Result, ValueId};
 pub struct Replay {
     /// Values that are held.
     held: Vec<ValueId>,
-    /// Held arrays by batch, in the order of `held`.
-    batches: Vec<Vec<Array>>,
-    /// Samples over all batches.
+    /// The batches of this process.
+    batches: Vec<Batch>,
+    /// Samples over all batches, and over those of this process.
     samples: usize,
+    own_samples: usize,
     /// Most bytes to hold.
     memory: usize,
+    /// Who holds the other batches.
+    group: Group,
+}
+
+/// A batch on its way.
+#[derive(Debug, Clone)]
+struct Batch {
+    /// Its number among the batches of all processes.
+    number: usize,
+    /// Held arrays, in the order of [`Replay::held`].
+    held: Vec<Array>,
 }
 
 /// A move of a [`Replay`]: run it for every batch, give each result to [`Replay::advance`], then [`Replay::settle`].
@@ -42,36 +56,57 @@ impl Replay {
     ///
     /// # Errors
     /// When a batch has the wrong number of inputs.
-    pub fn new(graph: &Graph, batches: Vec<Vec<Array>>, memory: usize) -> Result<Self> {
-        if let Some(batch) = batches.iter().find(|batch| batch.len() != graph.inputs.len()) {
+    pub fn new(graph: &Graph, batches: impl Into<Batches>, memory: usize) -> Result<Self> {
+        let Batches { arrays, first, samples, group } = batches.into();
+        if let Some(batch) = arrays.iter().find(|batch| batch.len() != graph.inputs.len()) {
             return Err(Error::invalid(format!(
                 "the model has {}, a batch has {}",
                 counted(graph.inputs.len(), "input"),
                 batch.len()
             )));
         }
-        let first = |batch: &Vec<Array>| batch.first().and_then(|a| a.dims().first().copied());
-        let samples = batches.iter().filter_map(first).sum();
-        Ok(Self { held: graph.inputs.clone(), batches, samples, memory })
+        let own_samples = Batches::count(&arrays);
+        let numbered = (first..).zip(arrays).map(|(number, held)| Batch { number, held });
+        let (held, batches) = (graph.inputs.clone(), numbered.collect());
+        Ok(Self { held, batches, samples, own_samples, memory, group })
     }
 
-    /// Number of batches.
+    /// Number of batches of this process.
     pub fn batches(&self) -> usize {
         self.batches.len()
     }
 
-    /// Number of samples over all batches.
+    /// The number of one of them among the batches of all processes, which random draws and the halves
+    /// of the data go by.
+    pub fn number(&self, batch: usize) -> usize {
+        self.batches[batch].number
+    }
+
+    /// The processes that the batches are spread over.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Number of samples over all batches of all processes.
     pub fn samples(&self) -> usize {
         self.samples
     }
 
     /// A replay at the same place with the first of every `stride` batches.
     pub fn thinned(&self, stride: usize) -> Self {
-        let batches: Vec<_> = self.batches.iter().step_by(stride.max(1)).cloned().collect();
-        let all = self.batches.len().max(1);
+        let stride = stride.max(1);
+        let kept = self.batches.iter().filter(|batch| batch.number.is_multiple_of(stride));
+        let batches: Vec<Batch> = kept.cloned().collect();
         // Batches are of one size but for the last, which the memory estimate may overlook.
-        let samples = (self.samples * batches.len()).div_ceil(all);
-        Self { held: self.held.clone(), batches, samples, memory: self.memory }
+        let own_samples = (self.own_samples * batches.len()).div_ceil(self.batches.len().max(1));
+        Self {
+            held: self.held.clone(),
+            batches,
+            samples: self.samples.div_ceil(stride),
+            own_samples,
+            memory: self.memory,
+            group: self.group.clone(),
+        }
     }
 
     /// Prepares a move to right before `node`, which also computes `wanted` values (before or
@@ -112,7 +147,7 @@ impl Replay {
     ) -> Result<Move<'g>> {
         let live = live_before(graph, facts, place);
         let sample_bytes: usize = live.iter().map(|&value| sample_bytes(facts, value)).sum();
-        let keep = sample_bytes.saturating_mul(self.samples) <= self.memory;
+        let keep = sample_bytes.saturating_mul(self.own_samples) <= self.memory;
         let mut targets = wanted.to_vec();
         if keep {
             targets.extend(&live);
@@ -127,7 +162,7 @@ impl Replay {
     /// When a node fails.
     pub fn run(&self, step: &Move, batch: usize) -> Result<Moved> {
         let inputs: Vec<_> =
-            self.held.iter().copied().zip(self.batches[batch].iter().cloned()).collect();
+            self.held.iter().copied().zip(self.batches[batch].held.iter().cloned()).collect();
         let mut arrays = step.session.fetch(&inputs, &step.targets)?;
         let held = arrays.split_off(step.wanted);
         Ok(Moved { wanted: arrays, held })
@@ -137,7 +172,7 @@ impl Replay {
     /// batches are held twice. The batch cannot run again before [`settle`](Self::settle).
     pub fn advance(&mut self, step: &Move, batch: usize, held: Held) {
         if step.keep {
-            self.batches[batch] = held.0;
+            self.batches[batch].held = held.0;
         }
     }
 

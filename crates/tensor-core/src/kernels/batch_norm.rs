@@ -1,11 +1,14 @@
 //! Batch normalization in training together with a residual and a clamp behind it, and its
-//! gradients, channel by channel: memory is read once, and what is needed again is in cache.
+//! gradients, channel by channel: memory is read once, and what is needed again is in cache. Where
+//! processes share the batch, a pass over all channels comes first, whose sums they add up.
 
 use super::channelwise::LaneSums;
 use super::parallel::{Output, filled, for_each};
 use super::simd::{Kernel, Simd, dispatch};
 use super::storage::candle_error;
+use crate::group::Group;
 use candle_core::{Result, bail};
+use rayon::prelude::*;
 
 /// Values `[outer, channels, inner]`, each channel normalized over the other two axes.
 #[derive(Debug, Clone, Copy)]
@@ -38,22 +41,33 @@ impl View {
 }
 
 /// What is fixed for one normalization.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Normalization {
     pub(super) view: View,
     pub(super) epsilon: f64,
     /// Smallest and largest value.
     pub(super) clamp: Option<(f32, f32)>,
+    /// Who has the other values of each channel.
+    pub(super) group: Group,
+}
+
+/// Statistics by which values were normalized.
+#[derive(Debug, Clone)]
+pub(super) struct Statistics {
+    /// Means, then biased variances.
+    pub(super) values: Vec<f32>,
+    /// Values per channel, those of other processes too.
+    pub(super) count: usize,
 }
 
 impl Normalization {
-    /// The values, and means followed by biased variances.
+    /// The values, and what they were normalized by.
     pub(super) fn forward(
         &self,
         x: &[f32],
         parameters: Option<(&[f32], &[f32])>,
         residual: Option<&[f32]>,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
+    ) -> Result<(Vec<f32>, Statistics)> {
         let View { channels, .. } = self.view;
         let fits = |values: &[f32]| values.len() == channels;
         if x.len() != self.view.count() * channels || x.is_empty() {
@@ -65,6 +79,14 @@ impl Normalization {
         if residual.is_some_and(|residual| residual.len() != x.len()) {
             bail!("a residual of another size");
         }
+        let (known, count) = match self.group.is_alone() {
+            true => (None, self.view.count()),
+            false => {
+                let (known, count) = self.moments_of_all(x)?;
+                (Some(known), count)
+            }
+        };
+        let known = known.as_deref();
         let mut statistics = vec![0.0; 2 * channels];
         let shared = Output::over(&mut statistics);
         // SAFETY: each task writes all runs of its channel, and its two statistics.
@@ -75,23 +97,68 @@ impl Normalization {
                         .map_or((1.0, 0.0), |(scale, bias)| (scale[channel], bias[channel]));
                     let statistics = &shared;
                     let of = self;
-                    dispatch(Forward { of, channel, x, residual, scale, bias, output, statistics });
+                    let known = known.map(|known| known[channel]);
+                    dispatch(Forward {
+                        of,
+                        channel,
+                        x,
+                        known,
+                        residual,
+                        scale,
+                        bias,
+                        output,
+                        statistics,
+                    });
                 });
             })
         };
-        Ok((y.map_err(candle_error)?, statistics))
+        Ok((y.map_err(candle_error)?, Statistics { values: statistics, count }))
+    }
+
+    /// Mean and variance of each channel over the values of all processes, and the number of these.
+    fn moments_of_all(&self, x: &[f32]) -> Result<(Vec<[f64; 2]>, usize)> {
+        let mut moments = vec![[0.0; 2]; self.view.channels];
+        moments.par_iter_mut().enumerate().for_each(|(channel, moments)| {
+            dispatch(Measure { of: self, channel, x, moments });
+        });
+        let own = self.view.count() as f64;
+        let sums = moments
+            .iter()
+            .flat_map(|[mean, variance]| [own * mean, own * (variance + mean * mean)]);
+        let mut sums: Vec<f64> = sums.chain([own]).collect();
+        self.group.sum_f64(&mut sums).map_err(candle_error)?;
+        let count = sums.pop().unwrap_or(own);
+        let moments = sums.chunks_exact(2).map(|sums| {
+            let mean = sums[0] / count;
+            [mean, (sums[1] / count - mean * mean).max(0.0)]
+        });
+        Ok((moments.collect(), count as usize))
     }
 
     /// Gradients of the input, the scale, the bias and, if wanted, the residual.
     pub(super) fn backward(&self, operands: &Operands, residual: bool) -> Result<Gradients> {
         let View { channels, .. } = self.view;
+        let known = match self.group.is_alone() {
+            true => None,
+            false => Some(self.sums_of_all(operands)?),
+        };
+        let known = known.as_deref();
         let count = operands.x.len();
         let mut sums = vec![0.0; 2 * channels];
         let shared = Output::over(&mut sums);
         let mut dx = Ok(Vec::new());
         let run = |dx: &Output, masked: Option<&Output>| {
             for_each(channels, 8 * self.view.count(), |channel| {
-                dispatch(Backward { of: self, channel, operands, dx, masked, sums: &shared });
+                let known = known.map(|known| known[channel]);
+                dispatch(Backward {
+                    of: self,
+                    channel,
+                    operands,
+                    known,
+                    dx,
+                    masked,
+                    sums: &shared,
+                });
             });
         };
         // SAFETY: each task writes all runs of its channel, and its two sums.
@@ -113,6 +180,18 @@ impl Normalization {
             dbias,
             dresidual: dresidual.transpose().map_err(candle_error)?,
         })
+    }
+
+    /// For each channel the sums of [`Backward`] over the values of this process and over those of all.
+    fn sums_of_all(&self, operands: &Operands) -> Result<Vec<[[f64; 2]; 2]>> {
+        let mut own = vec![[0.0; 2]; self.view.channels];
+        own.par_iter_mut().enumerate().for_each(|(channel, sums)| {
+            dispatch(Collect { of: self, channel, operands, sums });
+        });
+        let mut all: Vec<f64> = own.iter().flatten().copied().collect();
+        self.group.sum_f64(&mut all).map_err(candle_error)?;
+        let all = all.chunks_exact(2).map(|sums| [sums[0], sums[1]]);
+        Ok(own.into_iter().zip(all).map(|(own, all)| [own, all]).collect())
     }
 }
 
@@ -144,6 +223,8 @@ pub(super) struct Operands<'a> {
     pub(super) scale: Option<&'a [f32]>,
     pub(super) mean: &'a [f32],
     pub(super) variance: &'a [f32],
+    /// Values per channel that these are of.
+    pub(super) count: usize,
 }
 
 /// One channel forward: mean, then variance around it, then the values.
@@ -151,6 +232,8 @@ struct Forward<'a> {
     of: &'a Normalization,
     channel: usize,
     x: &'a [f32],
+    /// Mean and variance, where other processes have some of the values.
+    known: Option<[f64; 2]>,
     residual: Option<&'a [f32]>,
     scale: f32,
     bias: f32,
@@ -163,20 +246,11 @@ impl Kernel for Forward<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { of, channel, x, .. } = self;
         let view = of.view;
-        let count = view.count() as f64;
-        // Both sums in one pass, around a guess of the mean, so that little cancels.
-        let guess = view.runs(channel).next().map_or(0.0, |run| mean_of(&x[run]));
-        let mut sums = LaneSums::new();
-        for run in view.runs(channel) {
-            let x = &x[run];
-            sums.add(x.len(), |i| {
-                let difference = x[i] - guess;
-                [difference, difference * difference]
-            });
-        }
-        let [total, squares] = sums.totals().map(|sum| sum / count);
-        let mean = (f64::from(guess) + total) as f32;
-        let variance = (squares - total * total).max(0.0) as f32;
+        let [mean, variance] = match self.known {
+            Some(known) => known,
+            None => of.moments(x, channel),
+        };
+        let (mean, variance) = (mean as f32, variance as f32);
         let inverse = (f64::from(variance) + of.epsilon).sqrt().recip();
         let factor = (f64::from(self.scale) * inverse) as f32;
         let (low, high) = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
@@ -208,6 +282,40 @@ impl Kernel for Forward<'_> {
     }
 }
 
+impl Normalization {
+    /// Mean and biased variance of a channel.
+    #[inline(always)]
+    fn moments(&self, x: &[f32], channel: usize) -> [f64; 2] {
+        // Both sums in one pass, around a guess of the mean, so that little cancels.
+        let guess = self.view.runs(channel).next().map_or(0.0, |run| mean_of(&x[run]));
+        let mut sums = LaneSums::new();
+        for run in self.view.runs(channel) {
+            let x = &x[run];
+            sums.add(x.len(), |i| {
+                let difference = x[i] - guess;
+                [difference, difference * difference]
+            });
+        }
+        let [total, squares] = sums.totals().map(|sum| sum / self.view.count() as f64);
+        [f64::from(guess) + total, (squares - total * total).max(0.0)]
+    }
+}
+
+/// [`Normalization::moments`] alone.
+struct Measure<'a> {
+    of: &'a Normalization,
+    channel: usize,
+    x: &'a [f32],
+    moments: &'a mut [f64; 2],
+}
+
+impl Kernel for Measure<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        *self.moments = self.of.moments(self.x, self.channel);
+    }
+}
+
 /// The mean of some values, at least one.
 #[inline(always)]
 fn mean_of(x: &[f32]) -> f32 {
@@ -230,6 +338,8 @@ struct Backward<'a> {
     of: &'a Normalization,
     channel: usize,
     operands: &'a Operands<'a>,
+    /// Both sums over the values of this process and of all, where there are others.
+    known: Option<[[f64; 2]; 2]>,
     dx: &'a Output<'a>,
     /// Takes what passes the clamp: the gradient of the residual.
     masked: Option<&'a Output<'a>>,
@@ -290,20 +400,25 @@ impl Backward<'_> {
     ) {
         let Self { of, channel, operands, .. } = *self;
         let view = of.view;
-        let mut sums = LaneSums::new();
-        for run in view.runs(channel) {
-            let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
-            let start = run.start;
-            sums.add(x.len().min(dy.len()), |i| {
-                let dy = gate(start + i, x[i], dy[i]);
-                [dy, dy * (x[i] - mean)]
-            });
-        }
-        let [total, weighted] = sums.totals();
-        let count = view.count() as f64;
-        let dscale = weighted * inverse;
+        let [own, all] = match self.known {
+            Some(known) => known,
+            None => {
+                let mut sums = LaneSums::new();
+                for run in view.runs(channel) {
+                    let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
+                    let start = run.start;
+                    sums.add(x.len().min(dy.len()), |i| {
+                        let dy = gate(start + i, x[i], dy[i]);
+                        [dy, dy * (x[i] - mean)]
+                    });
+                }
+                [sums.totals(); 2]
+            }
+        };
+        let [total, weighted] = all;
+        let count = operands.count as f64;
         let shift = (total / count) as f32;
-        let slope = (dscale / count * inverse) as f32;
+        let slope = (weighted * inverse / count * inverse) as f32;
         let value = |x: f32, dy: f32| factor * (dy - shift - slope * (x - mean));
         for run in view.runs(channel) {
             let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
@@ -330,8 +445,42 @@ impl Backward<'_> {
         }
         // SAFETY: this task alone writes these two elements.
         unsafe {
-            self.sums.part(channel, 1).write(dscale as f32);
-            self.sums.part(view.channels + channel, 1).write(total as f32);
+            self.sums.part(channel, 1).write((own[1] * inverse) as f32);
+            self.sums.part(view.channels + channel, 1).write(own[0] as f32);
         }
+    }
+}
+
+/// The sums of [`Backward`] alone: of what passes the gate, and of that times the distance from the mean.
+struct Collect<'a> {
+    of: &'a Normalization,
+    channel: usize,
+    operands: &'a Operands<'a>,
+    sums: &'a mut [f64; 2],
+}
+
+impl Kernel for Collect<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { of, channel, operands, .. } = self;
+        let (mean, variance) = (operands.mean[channel], f64::from(operands.variance[channel]));
+        let scale = operands.scale.map_or(1.0, |scale| scale[channel]);
+        let factor = (f64::from(scale) * (variance + of.epsilon).sqrt().recip()) as f32;
+        let (low, high) = of.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let inside = |y: f32| y > low && y < high;
+        let mut sums = LaneSums::new();
+        for run in of.view.runs(channel) {
+            let (x, dy) = (&operands.x[run.clone()], &operands.dy[run.clone()]);
+            sums.add(x.len().min(dy.len()), |i| {
+                let passes = match operands.gate {
+                    Gate::Open => true,
+                    Gate::Output(y) => inside(y[run.start + i]),
+                    Gate::Biases(biases) => inside((x[i] - mean) * factor + biases[channel]),
+                };
+                let dy = if passes { dy[i] } else { 0.0 };
+                [dy, dy * (x[i] - mean)]
+            });
+        }
+        *self.sums = sums.totals();
     }
 }

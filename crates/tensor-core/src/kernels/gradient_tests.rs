@@ -9,6 +9,7 @@ use super::{
     Epilogue, Pooling, ProductShape, batch_norm_train, convolution, global_pool, matrix_product,
     normalize_rows, pool, scale_channels, transposed_convolution,
 };
+use crate::group::Group;
 use candle_core::{D, DType, Device, Result, Shape, Tensor, Var};
 use proptest::prelude::*;
 
@@ -168,7 +169,7 @@ on_each_level(|| {
         let y: Vec<f64> =
             defined().and_then(|y| y.flatten_all()?.to_vec1()).expect("sizes fit");
 on_each_level(|| {
-        let run = || Ok(batch_norm_train(&x, &scale, &bias, epsilon)?.y);
+        let run = || Ok(batch_norm_train(&x, &scale, &bias, epsilon, &Group::alone())?.y);
         let found = gradients(run, &dy, &[&x, &scale, &bias]);
         for (found, expected) in found.iter().zip(&expected) {
             // Values up to 1 / sqrt(epsilon), summed over the channel.
@@ -322,7 +323,7 @@ fn any_number_of_threads_gives_the_same_gradients() {
             threads.expect("threads").install(|| {
                 let layer = || {
                     let y = convolution(&x, &weight, Some(&bias), &g, None, Epilogue::default())?;
-                    let y = batch_norm_train(&y, &bias, &bias, 1e-5)?.y;
+                    let y = batch_norm_train(&y, &bias, &bias, 1e-5, &Group::alone())?.y;
                     let half = WindowAxis { input: 8, output: 4, pad_end: 0, ..axis };
                     pool(&y, &half, &half, Pooling::Maximum)
                 };

@@ -4,8 +4,9 @@
 //! axes: batch normalization in training. One outer element gives normalization of rows, on which
 //! instance, group and layer normalization rest.
 
-use super::batch_norm::{Gate, Normalization, Operands, View};
+use super::batch_norm::{Gate, Normalization, Operands, Statistics, View};
 use super::storage::{elements, with_elements};
+use crate::group::Group;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,8 @@ pub struct Normalized {
     /// Biased variance of each channel (the sum of squares divided by the number of values),
     /// without gradient.
     pub variance: Tensor,
+    /// Values per channel that these are of.
+    pub count: usize,
 }
 
 /// Batch normalization in training: for each position on axis 1, over all other axes,
@@ -27,19 +30,22 @@ pub struct Normalized {
 /// Gradients flow to `x`, through mean and variance too, and to `scale` and `bias`, which have one
 /// value per channel. Values are normalized by the biased variance; for running statistics
 /// frameworks differ: PyTorch takes the unbiased one, `n / (n - 1)` times larger for n values per
-/// channel.
+/// channel. Where a group of processes shares the batch, statistics are those of all values, and so are the
+/// gradients of `x`; those of `scale` and `bias` are the terms of the own values.
 ///
 /// # Errors
-/// When `x` has fewer than two axes or no elements, parameters do not fit the channels, or elements
-/// are not `f32`.
+/// When `x` has fewer than two axes or no elements, parameters do not fit the channels, elements
+/// are not `f32`, or a process cannot be reached.
 pub fn batch_norm_train(
     x: &Tensor,
     scale: &Tensor,
     bias: &Tensor,
     epsilon: f64,
+    group: &Group,
 ) -> Result<Normalized> {
-    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp: None };
-    let statistics = Statistics::default();
+    let view = View::of(x.dims())?;
+    let of = Normalization { view, epsilon, clamp: None, group: group.clone() };
+    let statistics = Found::default();
     let normalize = Normalize { of, statistics: statistics.clone() };
     let (scale, bias) = (scale.contiguous()?, bias.contiguous()?);
     let y = x.contiguous()?.apply_op3(&scale, &bias, normalize)?;
@@ -54,35 +60,35 @@ pub fn batch_norm_train(
 pub fn normalize_rows(x: &Tensor, epsilon: f64) -> Result<Normalized> {
     let (rows, length) = x.dims2()?;
     let view = View { outer: 1, channels: rows, inner: length };
-    let of = Normalization { view, epsilon, clamp: None };
-    let statistics = Statistics::default();
+    let of = Normalization { view, epsilon, clamp: None, group: Group::alone() };
+    let statistics = Found::default();
     let normalize = Normalize { of, statistics: statistics.clone() };
     let y = x.contiguous()?.apply_op1(normalize)?;
     statistics.normalized(y)
 }
 
-/// Mean and biased variance of each channel, one after the other; set by the forward pass.
+/// The statistics; set by the forward pass.
 #[derive(Clone, Default)]
-struct Statistics(Arc<OnceLock<Vec<f32>>>);
+struct Found(Arc<OnceLock<Statistics>>);
 
-impl Statistics {
-    fn get(&self) -> Result<(&[f32], &[f32])> {
-        match self.0.get() {
-            Some(values) => Ok(values.split_at(values.len() / 2)),
-            None => bail!("normalization without a forward pass"),
-        }
+impl Found {
+    /// Means, variances and the number of values.
+    fn get(&self) -> Result<(&[f32], &[f32], usize)> {
+        let Some(found) = self.0.get() else { bail!("normalization without a forward pass") };
+        let (mean, variance) = found.values.split_at(found.values.len() / 2);
+        Ok((mean, variance, found.count))
     }
 
     fn normalized(&self, y: Tensor) -> Result<Normalized> {
-        let (mean, variance) = self.get()?;
+        let (mean, variance, count) = self.get()?;
         let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
-        Ok(Normalized { y, mean: tensor(mean)?, variance: tensor(variance)? })
+        Ok(Normalized { y, mean: tensor(mean)?, variance: tensor(variance)?, count })
     }
 }
 
 struct Normalize {
     of: Normalization,
-    statistics: Statistics,
+    statistics: Found,
 }
 
 impl Normalize {
@@ -95,12 +101,13 @@ impl Normalize {
 
     /// Gradients of the input, of the scale and of the bias.
     fn backward(&self, x: &Tensor, scale: Option<&Tensor>, dy: &Tensor) -> Result<[Tensor; 3]> {
-        let (mean, variance) = self.statistics.get()?;
+        let (mean, variance, count) = self.statistics.get()?;
         let dy = dy.contiguous()?;
         let run = |scale: Option<&[f32]>| {
             with_elements(x, |x| {
                 with_elements(&dy, |dy| {
-                    let operands = Operands { x, gate: Gate::Open, dy, scale, mean, variance };
+                    let gate = Gate::Open;
+                    let operands = Operands { x, gate, dy, scale, mean, variance, count };
                     self.of.backward(&operands, false)
                 })
             })

@@ -9,6 +9,7 @@ use super::parallel::{filled, for_each};
 use super::pool::{self, Pooling};
 use super::precision::Precision;
 use super::storage::{candle_error, with_all, with_elements};
+use crate::group::Group;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// Elements per task.
@@ -25,25 +26,38 @@ pub fn batch_norm_forward(
     bias: &Tensor,
     epsilon: f64,
     epilogue: &Epilogue,
+    group: &Group,
 ) -> Result<Normalized> {
-    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp: epilogue.clamp };
+    let of = normalization(x, epsilon, epilogue, group)?;
     let (x, scale, bias) = (x.contiguous()?, scale.contiguous()?, bias.contiguous()?);
     let run = |residual: Option<&[f32]>| {
         with_all([&x, &scale, &bias], |[x, scale, bias]| {
             of.forward(x, Some((scale, bias)), residual)
         })
     };
-    let (y, mut mean) = match &epilogue.residual {
+    let (y, statistics) = match &epilogue.residual {
         Some(residual) => with_elements(&residual.contiguous()?, |residual| run(Some(residual)))?,
         None => run(None),
     }??;
+    let mut mean = statistics.values;
     let variance = mean.split_off(of.view.channels);
     let tensor = |values| Tensor::from_vec(values, of.view.channels, &Device::Cpu);
     Ok(Normalized {
         y: Tensor::from_vec(y, x.dims(), &Device::Cpu)?,
         mean: tensor(mean)?,
         variance: tensor(variance)?,
+        count: statistics.count,
     })
+}
+
+fn normalization(
+    x: &Tensor,
+    epsilon: f64,
+    epilogue: &Epilogue,
+    group: &Group,
+) -> Result<Normalization> {
+    let view = View::of(x.dims())?;
+    Ok(Normalization { view, epsilon, clamp: epilogue.clamp, group: group.clone() })
 }
 
 /// Gradients of the input, the scale, the bias and, if there is one, the residual of
@@ -56,14 +70,14 @@ pub fn batch_norm_backward(
     [x, scale, bias]: [&Tensor; 3],
     normalized: &Normalized,
     epsilon: f64,
-    epilogue: &Epilogue,
+    (epilogue, group): (&Epilogue, &Group),
     dy: &Tensor,
 ) -> Result<[Option<Tensor>; 4]> {
-    let of = Normalization { view: View::of(x.dims())?, epsilon, clamp: epilogue.clamp };
+    let of = normalization(x, epsilon, epilogue, group)?;
     let (x, dy) = (x.contiguous()?, dy.contiguous()?);
     let (scale, bias) = (scale.contiguous()?, bias.contiguous()?);
     let residual = epilogue.residual.is_some();
-    let Normalized { y, mean, variance } = normalized;
+    let Normalized { y, mean, variance, count } = normalized;
     if x.dims() != dy.dims() || y.dims() != dy.dims() {
         bail!("a gradient of shape {:?} for values {:?}", dy.dims(), x.dims());
     }
@@ -74,7 +88,8 @@ pub fn batch_norm_backward(
             Some(_) if residual => Gate::Output(y),
             Some(_) => Gate::Biases(bias),
         };
-        let operands = Operands { x, gate, dy, scale: Some(scale), mean, variance };
+        let scale = Some(scale);
+        let operands = Operands { x, gate, dy, scale, mean, variance, count: *count };
         of.backward(&operands, residual)
     })??;
     let tensor = |values: Vec<f32>| Tensor::from_vec(values, of.view.channels, &Device::Cpu);

@@ -94,9 +94,9 @@ impl Operator for BatchNormalization {
         let x = float(inputs.required(0)?)?;
         let (scale, bias) = (float(inputs.required(1)?)?, float(inputs.required(2)?)?);
         let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
-        let Normalized { y, mean, variance } =
-            batch_norm_train(&x.tensor, &scale.tensor, &bias.tensor, epsilon)?;
-        let count = y.elem_count() / mean.elem_count().max(1);
+        let (scale, bias) = (&scale.tensor, &bias.tensor);
+        let Normalized { y, mean, variance, count } =
+            batch_norm_train(&x.tensor, scale, bias, epsilon, training.group())?;
         check_spread(count)?;
         training.record(cx.id, BatchStatistics { mean, variance, count });
         Ok(vec![Array { tensor: y, element: x.element }])
@@ -121,9 +121,8 @@ impl Operator for BatchNormalization {
         let tensor = match training.filter(|training| !training.is_frozen(cx.id)) {
             Some(_) if x.dims().len() < 2 => return Ok(None),
             Some(training) => {
-                let Normalized { y, mean, variance } =
+                let Normalized { y, mean, variance, count } =
                     portable::batch_norm(&x.tensor, scale, bias, epsilon)?;
-                let count = y.elem_count() / channels.max(1);
                 let [mean, variance] = [mean, variance].map(|t| t.to_device(&Device::Cpu));
                 let (mean, variance) = (mean?, variance?);
                 check_spread(count)?;
@@ -166,9 +165,10 @@ impl Operator for BatchNormalization {
         let epilogue = Epilogue { residual, clamp: following.clamp, ..Epilogue::default() };
         let operands = [x, scale, bias].map(|array| array.tensor.clone());
         let [x_tensor, scale, bias] = &operands;
-        let normalized = batch_norm_forward(x_tensor, scale, bias, epsilon, &epilogue)?;
+        let group = training.group().clone();
+        let normalized = batch_norm_forward(x_tensor, scale, bias, epsilon, &epilogue, &group)?;
         let (mean, variance) = (normalized.mean.clone(), normalized.variance.clone());
-        let count = x_tensor.elem_count() / mean.elem_count().max(1);
+        let count = normalized.count;
         check_spread(count)?;
         training.record(cx.id, BatchStatistics { mean, variance, count });
         let output = Array { tensor: normalized.y.clone(), element: x.element };
@@ -176,7 +176,7 @@ impl Operator for BatchNormalization {
         let pullback = Box::new(move |dy: &Tensor| {
             let operands = operands.each_ref();
             let [dx, dscale, dbias, dresidual] =
-                batch_norm_backward(operands, &normalized, epsilon, &epilogue, dy)?;
+                batch_norm_backward(operands, &normalized, epsilon, (&epilogue, &group), dy)?;
             let dresidual = dresidual.filter(|_| wants_residual);
             Ok(vec![dx, dscale, dbias, None, None, dresidual])
         });

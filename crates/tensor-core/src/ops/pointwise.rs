@@ -10,7 +10,6 @@ use crate::portable;
 use crate::run::{Array, Fact, Training};
 use crate::{ElementType, Error, Result};
 use candle_core::{DType, Device, Tensor};
-use rand_chacha::rand_core::RngCore;
 
 /// The operators of this file.
 pub(super) const OPERATORS: &[Entry] = &[
@@ -239,9 +238,8 @@ impl Operator for Dropout {
             return self.eval(cx, inputs);
         }
         let limit = (f64::from(ratio) * 2_f64.powi(32)) as u32;
-        let random = training.random();
-        let mask: Vec<i64> =
-            (0..x.tensor.elem_count()).map(|_| i64::from(random.next_u32() >= limit)).collect();
+        let draws = training.draw(x.tensor.elem_count());
+        let mask: Vec<i64> = draws.into_iter().map(|draw| i64::from(draw >= limit)).collect();
         let mask = Tensor::from_vec(mask, x.dims(), &Device::Cpu)?;
         let factors = (mask.to_dtype(x.tensor.dtype())? / (1.0 - f64::from(ratio)))?;
         let kept = finish((&x.tensor * factors)?, x.element)?;

@@ -164,7 +164,7 @@ impl LayerNormalization {
         }
         let epsilon = f64::from(cx.float("epsilon", 1e-5)?);
         let rows = x.tensor.reshape((count / length, length))?;
-        let Normalized { y, mean, variance } = normalize_rows(&rows, epsilon)?;
+        let Normalized { y, mean, variance, .. } = normalize_rows(&rows, epsilon)?;
         let mut tensor = y.reshape(x.dims())?.broadcast_mul(&scale.tensor)?;
         if let Some(bias) = inputs.get(2) {
             tensor = tensor.broadcast_add(&float(bias)?.tensor)?;

@@ -16,11 +16,11 @@ pub(crate) fn batch_norm(
 ) -> Result<Normalized> {
     let (outer, channels) = (x.dim(0)?, x.dim(1)?);
     let inner = x.elem_count() / (outer * channels).max(1);
-    let Normalized { y, mean, variance } =
+    let Normalized { y, mean, variance, count } =
         normalize(&x.reshape((outer, channels, inner))?, (0, 2), epsilon)?;
     let (scale, bias) = (scale.reshape((1, channels, 1))?, bias.reshape((1, channels, 1))?);
     let y = y.broadcast_mul(&scale)?.broadcast_add(&bias)?.reshape(x.dims())?;
-    Ok(Normalized { y, mean, variance })
+    Ok(Normalized { y, mean, variance, count })
 }
 
 /// Normalizes each row of `[rows, length]`; see
@@ -42,7 +42,8 @@ fn normalize(
     let variance = centred.sqr()?.mean_keepdim(over)?;
     let y = centred.broadcast_div(&(&variance + epsilon)?.sqrt()?)?;
     let flat = |tensor: Tensor| tensor.detach().flatten_all();
-    Ok(Normalized { y, mean: flat(mean)?, variance: flat(variance)? })
+    let count = x.elem_count() / mean.elem_count().max(1);
+    Ok(Normalized { y, mean: flat(mean)?, variance: flat(variance)?, count })
 }
 
 /// `factors x + shifts`, by the channels on axis 1.

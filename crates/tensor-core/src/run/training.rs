@@ -1,10 +1,13 @@
 //! What a training run does differently from inference, and what it leaves behind.
 
+use crate::group::Group;
 use crate::kernels::Precision;
 use crate::{NodeId, Result};
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The state of one training step beside its values, for [`Session::train`](super::Session::train).
 #[derive(Debug)]
@@ -13,6 +16,10 @@ pub struct Training {
     precision: Precision,
     frozen: BTreeSet<NodeId>,
     statistics: BTreeMap<NodeId, BatchStatistics>,
+    group: Group,
+    /// The samples of this process, and the number of samples in the batch.
+    own: Range<usize>,
+    batch: usize,
 }
 
 impl Training {
@@ -23,7 +30,18 @@ impl Training {
             precision: Precision::F32,
             frozen: BTreeSet::new(),
             statistics: BTreeMap::new(),
+            group: Group::alone(),
+            own: 0..0,
+            batch: 0,
         }
+    }
+
+    /// The inputs are the samples `own` of a batch of `batch` samples that the processes of a group share.
+    /// Statistics of the batch are then those of all samples, and dropout draws for a sample what it
+    /// would draw in one process.
+    #[must_use]
+    pub fn sharing(self, group: &Group, own: Range<usize>, batch: usize) -> Self {
+        Self { group: group.clone(), own, batch, ..self }
     }
 
     /// Computes products in another precision than `f32`, in
@@ -57,8 +75,25 @@ impl Training {
         self.precision
     }
 
-    pub(crate) fn random(&mut self) -> &mut ChaCha8Rng {
-        &mut self.random
+    /// The processes that share the batch.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// A draw for each of `count` values, which lie sample by sample.
+    pub(crate) fn draw(&mut self, count: usize) -> Vec<u32> {
+        let each = if self.group.is_alone() { 0 } else { count / self.own.len().max(1) };
+        let others = [self.own.start * each, self.batch.saturating_sub(self.own.end) * each];
+        // Those of the samples before and behind, which other processes have.
+        let pass = |random: &mut ChaCha8Rng, count: usize| {
+            (0..count).for_each(|_| {
+                random.next_u32();
+            });
+        };
+        pass(&mut self.random, others[0]);
+        let own = (0..count).map(|_| self.random.next_u32()).collect();
+        pass(&mut self.random, others[1]);
+        own
     }
 
     pub(crate) fn record(&mut self, node: NodeId, statistics: BatchStatistics) {

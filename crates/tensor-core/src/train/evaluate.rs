@@ -6,6 +6,7 @@ use super::views::{Views, Watched};
 use super::{Mode, Plugin};
 use crate::data::{Batch, Dataset};
 use crate::graph::Graph;
+use crate::group::Group;
 use crate::progress::{self, Progress};
 use crate::run::{Array, Session};
 use crate::{Error, Result, ValueId};
@@ -54,20 +55,24 @@ pub(super) fn arrays(graph: &Graph, batch: &Batch) -> Result<Vec<Array>> {
 }
 
 /// Evaluates a graph that holds its weights, as `plugins` let it see values; `session` is prepared
-/// for its scores.
+/// for its scores. Each process of `group` takes some of the batches, and all get the same.
 pub(super) fn evaluate(
     session: &Session,
     graph: &Graph,
     scores: ValueId,
-    (set, batch): (&Dataset, usize),
+    (set, size, group): (&Dataset, usize, &Group),
     plugins: &mut [Box<dyn Plugin>],
     progress: &dyn Progress,
 ) -> Result<Score> {
     let watched = Watched::new(graph, plugins)?;
-    let (mut loss, mut right) = (0.0, 0_usize);
-    for batch in set.batches(batch) {
-        progress::check(progress)?;
-        let batch = batch?;
+    let (mut loss, mut right, mut stops) = (0.0, 0_usize, false);
+    for number in group.share(set.len().div_ceil(size)) {
+        if progress.cancelled() {
+            stops = true;
+            break;
+        }
+        let start = number * size;
+        let batch = set.batch(start..(start + size).min(set.len()))?;
         let inputs: Vec<(ValueId, Array)> =
             graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
         let outputs = if watched.replaces() {
@@ -85,7 +90,14 @@ pub(super) fn evaluate(
         loss -= logs.iter().zip(&labels).map(|(row, &y)| f64::from(row[y as usize])).sum::<f64>();
     }
     let samples = set.len().max(1) as f64;
-    Ok(Score { loss: loss / samples, accuracy: right as f64 / samples, samples: set.len() })
+    // All processes stop when one was asked to.
+    let mut sums = [loss, right as f64, f64::from(u8::from(stops))];
+    group.sum_f64(&mut sums)?;
+    let [loss, right, stopped] = sums.map(|sum| sum / samples);
+    if stopped > 0.0 {
+        return Err(progress::interrupted());
+    }
+    Ok(Score { loss, accuracy: right, samples: set.len() })
 }
 
 /// Number of samples whose class has the highest score.

@@ -3,8 +3,13 @@
 use super::augment::Images;
 use super::{Job, Length, Moment, Params};
 use crate::data::{Batch, Dataset};
+use crate::graph::{Dim, Graph};
+use crate::group::Group;
+use crate::run::DeviceName;
+use crate::text::counted;
 use crate::{Error, Result, random};
 use rand_chacha::rand_core::RngCore;
+use std::ops::Range;
 
 /// The steps of a run.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +31,8 @@ pub(super) struct Feed<'a> {
     pub(super) data: &'a Dataset,
     pub(super) params: &'a Params,
     pub(super) plan: Plan,
+    /// The processes that share each batch.
+    pub(super) group: Group,
 }
 
 impl<'a> Feed<'a> {
@@ -48,7 +55,14 @@ impl<'a> Feed<'a> {
             Length::Steps(steps) => steps,
         };
         let evaluate_every = params.evaluate_every.unwrap_or(per_epoch);
-        Ok(Self { data, params, plan: Plan { batch, per_epoch, steps, evaluate_every } })
+        check_group(&job.group, (job.graph, batch), params)?;
+        let plan = Plan { batch, per_epoch, steps, evaluate_every };
+        Ok(Self { data, params, plan, group: job.group.clone() })
+    }
+
+    /// Which samples of each batch are those of this process.
+    pub(super) fn own(&self) -> Range<usize> {
+        self.group.share(self.plan.batch)
     }
 
     /// The samples in the order of an epoch.
@@ -57,11 +71,20 @@ impl<'a> Feed<'a> {
         self.data.shuffled(random::stream(self.params.seed, &name).next_u64())
     }
 
-    /// The augmented batch of a step, of the samples in the order of its epoch.
+    /// This process's part of the augmented batch of a step, of the samples in the order of its epoch.
     pub(super) fn batch(&self, set: &Dataset, at: Moment) -> Result<Batch> {
+        self.part(set, at, self.own())
+    }
+
+    /// The augmented batch of a step with the samples of all processes.
+    pub(super) fn whole_batch(&self, set: &Dataset, at: Moment) -> Result<Batch> {
+        self.part(set, at, 0..self.plan.batch)
+    }
+
+    fn part(&self, set: &Dataset, at: Moment, part: Range<usize>) -> Result<Batch> {
         let within = usize::try_from(at.step % self.plan.per_epoch).unwrap_or_default();
-        let first = within * self.plan.batch;
-        let mut batch = set.batch(first..first + self.plan.batch)?;
+        let first = within * self.plan.batch + part.start;
+        let mut batch = set.batch(first..first + part.len())?;
         let augment = &self.params.augment;
         if augment.is_active()
             && let Some((layout, black)) = set.images()
@@ -72,4 +95,37 @@ impl<'a> Feed<'a> {
         }
         Ok(batch)
     }
+}
+
+/// Refuses what processes cannot share.
+fn check_group(group: &Group, (graph, batch): (&Graph, usize), params: &Params) -> Result<()> {
+    if group.is_alone() {
+        return Ok(());
+    }
+    let refused = |message: String, hint: &str| {
+        Err(Error::invalid(message).code_is("E0621").hint(hint.to_owned()))
+    };
+    let processes = group.size();
+    if batch < processes {
+        return refused(
+            format!("a batch of {} for {processes} processes", counted(batch, "sample")),
+            "start fewer processes, or take larger batches",
+        );
+    }
+    if params.device != DeviceName::Cpu {
+        return refused(
+            format!("{processes} processes on a device other than the CPU"),
+            "several processes compute on the CPU",
+        );
+    }
+    for &input in &graph.inputs {
+        let dims = graph.declared(input).and_then(|declared| declared.dims.as_ref());
+        if let Some(Dim::Known(samples)) = dims.and_then(|dims| dims.first()) {
+            return refused(
+                format!("`{}` takes {} at a time", graph.name(input), counted(*samples, "sample")),
+                "several processes need a model whose batch is free",
+            );
+        }
+    }
+    Ok(())
 }

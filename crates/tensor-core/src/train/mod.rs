@@ -25,6 +25,8 @@ mod plugin;
 #[cfg(feature = "train")]
 mod reduced;
 #[cfg(feature = "train")]
+mod report;
+#[cfg(feature = "train")]
 mod restored;
 #[cfg(feature = "train")]
 mod run;
@@ -51,7 +53,9 @@ pub use plugin::{Extra, Mode, Moment, Outline, Plugin, Step};
 #[cfg(feature = "train")]
 pub use reduced::reduced_layers;
 #[cfg(feature = "train")]
-pub use run::{Job, Planned, Point, Rate, Report, Trained, plan, train};
+pub use report::{Planned, Point, Processes, Rate, Report};
+#[cfg(feature = "train")]
+pub use run::{Job, Trained, plan, train};
 pub use schedule::Schedule;
 pub use scores::scores;
 

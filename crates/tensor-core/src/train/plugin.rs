@@ -90,6 +90,13 @@ pub trait Plugin: Any {
         Ok(None)
     }
 
+    /// What of its term depends on several samples of a batch at once, in words, known from
+    /// [`begin`](Self::begin) on. Any other term is a mean over samples, so that processes can share a
+    /// batch: each has the mean over its own.
+    fn mixes_samples(&self) -> Option<String> {
+        None
+    }
+
     /// What the term of the last [`loss`](Self::loss) was the sum of, by name, each as it counts there;
     /// nothing where it has no parts.
     fn take_terms(&mut self) -> Vec<(String, Tensor)> {
@@ -218,7 +225,7 @@ pub struct Step<'a> {
     /// Where the run is.
     pub at: Moment,
     /// The batch as the graph saw it, augmented: input names and arrays, in the order of the
-    /// graph's inputs.
+    /// graph's inputs. Where processes share a batch, this process's samples of it.
     pub inputs: &'a [(String, Array)],
     /// The scores that the loss is taken of, N x classes: the first graph output, before a softmax
     /// that ends the graph.

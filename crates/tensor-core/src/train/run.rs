@@ -4,20 +4,21 @@ use super::checkpoint::{self, Snapshot};
 use super::evaluate::{Score, arrays, as_matrix, evaluate};
 use super::feed::{Feed, Plan};
 use super::loss::check_labels;
+use super::report::{Planned, Point, Processes, Rate, Report};
 use super::restored::Restored;
 use super::trainer::{Trainer, diverged};
 use super::{Keep, Outline, Params, Plugin, prepare};
 use crate::data::Dataset;
+use crate::group::Group;
 use crate::journal::{Identity, Journal};
 use crate::progress::{self, Progress};
 use crate::run::Session;
 use crate::{Error, Graph, Result, rewrite};
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The checkpoint that a run goes on from, and the one with the highest accuracy.
 const LAST: &str = "last.safetensors";
@@ -49,6 +50,10 @@ pub struct Job<'a> {
     pub identity: Identity,
     /// Who watches.
     pub progress: &'a dyn Progress,
+    /// The processes that share each batch. Each has a job that differs in nothing else, and gets the
+    /// same result, which is that of one process but for the order of sums; the first alone writes
+    /// into the run folder. A run may go on with another number of processes.
+    pub group: Group,
 }
 
 /// What a run gave.
@@ -58,68 +63,6 @@ pub struct Trained {
     pub graph: Graph,
     /// How it went.
     pub report: Report,
-}
-
-/// What a run is about to do.
-#[derive(Debug, Clone, Serialize)]
-pub struct Planned {
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Steps per pass over the data.
-    pub steps_per_epoch: u64,
-    /// Number of training samples.
-    pub samples: usize,
-    /// Trained values.
-    pub trained_values: usize,
-    /// Names of the parameters that stay.
-    pub frozen: Vec<String>,
-    /// Layers that have a BatchNormalization during the run, see [`Params::restore_norms`].
-    pub restored_norms: Vec<String>,
-    /// The learning rate at some hundred steps, the first and the last among them.
-    pub rates: Vec<Rate>,
-}
-
-/// The learning rate of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Rate {
-    /// The step, from 0.
-    pub step: u64,
-    /// Its rate.
-    pub rate: f64,
-}
-
-/// How a run went.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// What was to be done.
-    #[serde(flatten)]
-    pub planned: Planned,
-    /// The step that the run went on from, when it was interrupted before.
-    pub resumed_from: Option<u64>,
-    /// All evaluations, those of before an interruption too.
-    pub points: Vec<Point>,
-    /// The point whose weights were kept; absent without held-out data.
-    pub kept: Option<Point>,
-    /// Training samples per second of the steps since the start or the resumption; `None` when
-    /// there were none.
-    pub samples_per_second: Option<f64>,
-}
-
-/// What is known after some steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Mean training loss since the point before, all terms.
-    pub train_loss: f64,
-    /// Accuracy on the training batches since the point before; `None` without labels.
-    pub train_accuracy: Option<f64>,
-    /// On the held-out data.
-    pub evaluation: Option<Score>,
-    /// What the training loss is the sum of, where it has several terms: their weighted means since the
-    /// point before.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub terms: BTreeMap<String, f64>,
 }
 
 /// Sums since the last point.
@@ -142,7 +85,7 @@ struct Sums {
 /// `E0130` when it was stopped, after a checkpoint was written; `E0401` when the loss is not
 /// finite; `E0402` when there is nothing to train; `E0403` and `E0404` when the run folder does not
 /// fit; `E0405` when the model is no classifier; `E0406` and `E0407` for wrong parameters and
-/// names; errors of data and operators.
+/// names; `E0621` for what processes cannot share; errors of data and operators.
 pub fn train(job: Job) -> Result<Trained> {
     let feed = Feed::new(&job)?;
     let restored = Restored::new(prepare(job.graph), &feed, STATISTICS, job.progress)?;
@@ -178,6 +121,8 @@ struct Run<'a> {
     points: Vec<Point>,
     best: Option<Best>,
     started: Instant,
+    /// Time in sums over processes before that.
+    waited: Duration,
     /// The step that this process began with.
     from: u64,
 }
@@ -194,13 +139,7 @@ impl<'a> Run<'a> {
             }
         }
         let run = Self {
-            trainer: Trainer::new(
-                restored.graph(),
-                parameters,
-                job.params,
-                job.plugins,
-                feed.plan.steps,
-            )?,
+            trainer: Trainer::new(restored.graph(), parameters, &feed, job.plugins)?,
             feed,
             restored,
             evaluation: job.evaluation,
@@ -212,6 +151,7 @@ impl<'a> Run<'a> {
             points: Vec::new(),
             best: None,
             started: Instant::now(),
+            waited: Duration::ZERO,
             from: 0,
         };
         run.probe()?;
@@ -248,13 +188,14 @@ impl<'a> Run<'a> {
     /// Finds out what would fail later: the graph runs, its output has classes, labels are classes.
     fn probe(&self) -> Result<()> {
         let graph = self.trainer.graph;
-        let batch = self.feed.data.batch(0..self.feed.plan.batch)?;
+        let samples = self.feed.own().len();
+        let batch = self.feed.data.batch(0..samples)?;
         let inputs: Vec<_> = graph.inputs.iter().copied().zip(arrays(graph, &batch)?).collect();
         let scores = self.trainer.scores;
         let session = Session::until(graph, &[scores])?.on(&self.trainer.backend)?;
         let outputs = session.fetch(&inputs, &[scores])?;
         let first = outputs.first().ok_or_else(|| Error::internal("no scores"))?;
-        let classes = as_matrix(&first.tensor, self.feed.plan.batch)?.dim(1)?;
+        let classes = as_matrix(&first.tensor, samples)?.dim(1)?;
         if self.trainer.needs_labels() {
             check_labels("training ", &self.feed.data.labels()?, classes)?;
         }
@@ -269,23 +210,28 @@ impl<'a> Run<'a> {
         let Some(folder) = self.folder.clone() else { return Ok(None) };
         identity.insert("training".to_owned(), json!(self.trainer.params));
         identity.insert("samples".to_owned(), json!(self.feed.data.len()));
-        let (mut journal, entries) = Journal::open(&folder, "train", &identity)?;
-        for entry in &entries {
-            let point = serde_json::from_value(entry.clone()).map_err(|error| {
-                Error::invalid(format!("the journal of {}: {error}", folder.display()))
-                    .code_is("E0404")
-                    .hint("remove the run folder and begin again")
-            })?;
-            self.points.push(point);
-        }
-        let last = checkpoint::read(&folder.join(LAST))?;
+        let group = self.feed.group.clone();
+        let mut journal = None;
+        let entries = group.broadcast(|| {
+            let (opened, entries) = Journal::open(&folder, "train", &identity)?;
+            journal = Some(opened);
+            Ok(json!(entries).to_string().into_bytes())
+        })?;
+        self.points = serde_json::from_slice(&entries).map_err(|error| {
+            Error::invalid(format!("the journal of {}: {error}", folder.display()))
+                .code_is("E0404")
+                .hint("remove the run folder and begin again")
+        })?;
+        let last = checkpoint::read(&folder.join(LAST), &group)?;
         match &last {
             Some(snapshot) => self.restore(snapshot)?,
             None => self.points.clear(),
         }
         let point = self.last_point();
-        journal.retain(|entry| entry["step"].as_u64().is_some_and(|step| step <= point))?;
-        self.journal = Some(journal);
+        if let Some(journal) = &mut journal {
+            journal.retain(|entry| entry["step"].as_u64().is_some_and(|step| step <= point))?;
+        }
+        self.journal = journal;
         self.from = self.done;
         Ok(last.map(|_| self.done))
     }
@@ -298,11 +244,13 @@ impl<'a> Run<'a> {
             self.progress.advance(usize::try_from(self.done).unwrap_or(usize::MAX), "");
         }
         self.started = Instant::now();
+        self.waited = self.feed.group.spent();
         let mut order: Option<(u64, Dataset)> = None;
         loop {
-            if let Err(stop) = progress::check(self.progress) {
+            // All processes stop at the same step, whichever was asked to.
+            if self.feed.group.any(self.progress.cancelled())? {
                 self.write_checkpoint()?;
-                return Err(stop);
+                return Err(progress::interrupted());
             }
             let is_due =
                 self.done.is_multiple_of(self.feed.plan.evaluate_every) || self.done == steps;
@@ -349,7 +297,7 @@ impl<'a> Run<'a> {
                 let graph = self.trainer.written(true)?;
                 let Trainer { scores, backend, plugins, .. } = &mut self.trainer;
                 let session = Session::until(&graph, &[*scores])?.on(backend)?;
-                let set = (set, self.feed.plan.batch);
+                let set = (set, self.feed.plan.batch, &self.feed.group);
                 Some(evaluate(&session, &graph, *scores, set, plugins, self.progress)?)
             }
             None => None,
@@ -405,6 +353,7 @@ impl<'a> Run<'a> {
         self.best = Some(Best { accuracy, step: self.done, weights: None });
         let snapshot = self.snapshot()?;
         match (&self.folder, &mut self.best) {
+            (Some(_), _) if !self.feed.group.is_first() => {}
             (Some(folder), _) => checkpoint::write(&folder.join(BEST), &snapshot)?,
             (None, Some(best)) if self.trainer.params.keep == Keep::Best => {
                 best.weights = Some(snapshot);
@@ -439,8 +388,10 @@ impl<'a> Run<'a> {
 
     fn write_checkpoint(&self) -> Result<()> {
         match &self.folder {
-            Some(folder) => checkpoint::write(&folder.join(LAST), &self.snapshot()?),
-            None => Ok(()),
+            Some(folder) if self.feed.group.is_first() => {
+                checkpoint::write(&folder.join(LAST), &self.snapshot()?)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -499,6 +450,12 @@ impl<'a> Run<'a> {
     /// The trained graph, with what plug-ins learned folded in.
     fn finish(mut self, resumed_from: Option<u64>) -> Result<Trained> {
         let speed = speed(self.feed.plan, self.done - self.from, self.started);
+        let group = &self.feed.group;
+        let processes = (!group.is_alone()).then(|| Processes {
+            count: group.size(),
+            seconds_in_sums: (group.spent() - self.waited).as_secs_f64(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        });
         let mut kept = self.points.last().cloned();
         if self.trainer.params.keep == Keep::Best
             && let Some(best) = self.best.take()
@@ -506,7 +463,7 @@ impl<'a> Run<'a> {
             kept = self.points.iter().find(|point| point.step == best.step).cloned();
             let snapshot = match (best.weights, &self.folder) {
                 (Some(weights), _) => Some(weights),
-                (None, Some(folder)) => checkpoint::read(&folder.join(BEST))?,
+                (None, Some(folder)) => checkpoint::read(&folder.join(BEST), &self.feed.group)?,
                 (None, None) => None,
             };
             let snapshot = snapshot.ok_or_else(|| {
@@ -526,6 +483,7 @@ impl<'a> Run<'a> {
             kept: kept.filter(|point| point.evaluation.is_some()),
             points: self.points,
             samples_per_second: speed,
+            processes,
         };
         Ok(Trained { graph, report })
     }

@@ -2,17 +2,20 @@
 
 use super::checkpoint::Snapshot;
 use super::evaluate::{arrays, as_matrix, correct};
+use super::feed::Feed;
 use super::optimizer::{Optimization, Target, clip_factor, global_norm};
 use super::views::{self, Views, Watched};
 use super::{Extra, Mode, Moment, Parameters, Params, Plugin, Step, average, cross_entropy};
 use crate::data::Batch;
 use crate::graph::{Attribute, Graph};
+use crate::group::Group;
 use crate::run::{Array, Backend, Gradients, Session, Training};
 use crate::{Error, NodeId, Result, ValueId, random};
 use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-/// What a step measured.
+/// What a step measured, on the samples of all processes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Measured {
     pub(super) loss: f64,
@@ -36,27 +39,38 @@ pub(super) struct Trainer<'a> {
     frozen: Vec<NodeId>,
     optimization: Optimization,
     /// Variables that a plug-in, by its place, optimizes itself.
-    own: Vec<(usize, Extra)>,
+    handed_over: Vec<(usize, Extra)>,
     /// The moving average of the parameters, in their order.
     average: Option<Vec<Tensor>>,
     label_weight: f64,
+    /// The processes that share each batch, this one's samples of it, and how many it has.
+    group: Group,
+    own: Range<usize>,
+    batch: usize,
 }
 
 impl<'a> Trainer<'a> {
-    /// Prepares a run of `steps` steps on a prepared graph and its parameters.
+    /// Prepares a run on a prepared graph and its parameters.
     pub(super) fn new(
         graph: &'a Graph,
         mut parameters: Parameters,
-        params: &'a Params,
+        feed: &Feed<'a>,
         plugins: &'a mut [Box<dyn Plugin>],
-        steps: u64,
     ) -> Result<Self> {
+        let params = feed.params;
         let scores = super::scores(graph)?;
         if params.reinitialize {
             parameters.reinitialize(graph, scores, params.seed)?;
         }
         for plugin in plugins.iter_mut() {
-            plugin.begin(graph, steps)?;
+            plugin.begin(graph, feed.plan.steps)?;
+        }
+        let mixing = plugins.iter().find_map(|plugin| plugin.mixes_samples());
+        if let Some(what) = mixing.filter(|_| !feed.group.is_alone()) {
+            let message = format!("{what} depends on all samples of a batch at once");
+            return Err(Error::unsupported(message)
+                .code_is("E0621")
+                .hint("take another loss, or train in one process"));
         }
         let mut all: Vec<Target> = parameters
             .iter()
@@ -68,11 +82,11 @@ impl<'a> Trainer<'a> {
                 decays: parameter.role == super::Role::Weight,
             })
             .collect();
-        let mut own = Vec::new();
+        let mut handed_over = Vec::new();
         for (place, plugin) in plugins.iter().enumerate() {
             for extra in plugin.variables() {
                 if extra.rate == 0.0 {
-                    own.push((place, extra));
+                    handed_over.push((place, extra));
                     continue;
                 }
                 all.push(Target {
@@ -83,7 +97,7 @@ impl<'a> Trainer<'a> {
                 });
             }
         }
-        if all.is_empty() && own.is_empty() {
+        if all.is_empty() && handed_over.is_empty() {
             return Err(Error::invalid("every parameter is frozen")
                 .code_is("E0402")
                 .hint("leave a layer out of `freeze`, and give none a factor of 0"));
@@ -101,7 +115,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             frozen: parameters.frozen_nodes(graph),
             optimization: Optimization::new(params.optimizer, params.weight_decay, all),
-            own,
+            handed_over,
             label_weight: plugins.iter().map(|plugin| plugin.label_weight()).product(),
             graph,
             scores,
@@ -113,6 +127,9 @@ impl<'a> Trainer<'a> {
             watched,
             targets,
             average,
+            group: feed.group.clone(),
+            own: feed.own(),
+            batch: feed.plan.batch,
         })
     }
 
@@ -121,7 +138,7 @@ impl<'a> Trainer<'a> {
         self.label_weight != 0.0
     }
 
-    /// One step on an augmented batch.
+    /// One step on this process's part of an augmented batch.
     pub(super) fn step(&mut self, at: Moment, batch: &Batch) -> Result<Measured> {
         let inputs: Vec<(String, Array)> = self
             .graph
@@ -151,7 +168,11 @@ impl<'a> Trainer<'a> {
             }
         }
         let stream = random::stream(self.params.seed, &format!("train/dropout/{}", at.step));
-        let mut training = Training::new(stream).in_precision(self.params.precision);
+        let mut training = Training::new(stream).in_precision(self.params.precision).sharing(
+            &self.group,
+            self.own.clone(),
+            self.batch,
+        );
         for &node in &self.frozen {
             training.freeze(node);
         }
@@ -166,19 +187,24 @@ impl<'a> Trainer<'a> {
         let labels = batch.labels.as_deref();
         let step = Step { at, inputs: &inputs, scores: &scores, labels, values: &values };
         let (loss, terms) = self.loss(&step)?;
-        let measured = Measured {
+        let mut measured = Measured {
             loss: f64::from(loss.to_scalar::<f32>()?),
             terms,
             correct: labels.map_or(Ok(0), |labels| correct(&scores, labels))?,
         };
+        let loss = self.over_all(loss, &mut measured)?;
         if !measured.loss.is_finite() {
             return Err(not_finite(at, "the loss", measured.loss));
         }
         let mut gradients = recording.gradients(&loss)?;
         for (parameter, tensor) in self.parameters.iter().zip(&seen) {
             if let Some(gradient) = gradients.take(parameter.value)? {
+                let mut all = None;
                 for plugin in self.plugins.iter_mut().filter(|plugin| plugin.wants_gradients(at)) {
-                    plugin.gradient(&parameter.name, &gradient)?;
+                    if all.is_none() {
+                        all = Some(sum_over(&self.group, &gradient)?);
+                    }
+                    plugin.gradient(&parameter.name, all.as_ref().unwrap_or(&gradient))?;
                 }
                 gradients.follow(tensor, gradient)?;
             }
@@ -227,11 +253,30 @@ impl<'a> Trainer<'a> {
         Ok((loss?, values))
     }
 
+    /// The loss as this process's part of the mean over the whole batch, and the measurements of all
+    /// processes.
+    fn over_all(&self, loss: Tensor, measured: &mut Measured) -> Result<Tensor> {
+        if self.group.is_alone() {
+            return Ok(loss);
+        }
+        let share = self.own.len() as f64 / self.batch as f64;
+        let terms = measured.terms.iter().map(|(_, value)| share * value);
+        let mut sums: Vec<f64> =
+            [share * measured.loss, measured.correct as f64].into_iter().chain(terms).collect();
+        self.group.sum_f64(&mut sums)?;
+        (measured.loss, measured.correct) = (sums[0], sums[1] as usize);
+        for ((_, value), sum) in measured.terms.iter_mut().zip(&sums[2..]) {
+            *value = *sum;
+        }
+        Ok((loss * share)?)
+    }
+
     /// Updates the variables along the gradients of the loss.
     fn descend(&mut self, at: Moment, by: Gradients) -> Result<()> {
-        for (plugin, extra) in &self.own {
+        for (plugin, extra) in &self.handed_over {
             if let Some(gradient) = by.of(extra.var.as_tensor()) {
-                self.plugins[*plugin].variable_gradient(&extra.name, gradient)?;
+                let gradient = sum_over(&self.group, gradient)?;
+                self.plugins[*plugin].variable_gradient(&extra.name, &gradient)?;
             }
         }
         let mut gradients = Vec::new();
@@ -240,6 +285,7 @@ impl<'a> Trainer<'a> {
             gradients.push(gradient.map(|g| g.flatten_all()?.to_vec1::<f32>()).transpose()?);
         }
         drop(by);
+        sum_all_over(&self.group, &mut gradients)?;
         let norm = global_norm(&gradients);
         if !norm.is_finite() {
             return Err(not_finite(at, "the gradient", norm));
@@ -376,6 +422,32 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// The sum of a tensor over the processes of a group.
+fn sum_over(group: &Group, tensor: &Tensor) -> Result<Tensor> {
+    if group.is_alone() {
+        return Ok(tensor.clone());
+    }
+    let mut values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    group.sum_f32(&mut values)?;
+    Ok(Tensor::from_vec(values, tensor.dims(), tensor.device())?)
+}
+
+/// The sums of several over the processes of a group, in one go.
+fn sum_all_over(group: &Group, gradients: &mut [Option<Vec<f32>>]) -> Result<()> {
+    if group.is_alone() {
+        return Ok(());
+    }
+    let mut all: Vec<f32> = gradients.iter().flatten().flatten().copied().collect();
+    group.sum_f32(&mut all)?;
+    let mut rest = all.as_slice();
+    for gradient in gradients.iter_mut().flatten() {
+        let (own, others) = rest.split_at(gradient.len());
+        gradient.copy_from_slice(own);
+        rest = others;
+    }
+    Ok(())
 }
 
 /// The tensors whose names begin with a prefix, without it.

@@ -77,6 +77,10 @@ impl Task for CalibrateArgs {
         vec![self.files.target()]
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         self.params().check().map(|_| ())
     }
@@ -87,12 +91,15 @@ impl Task for CalibrateArgs {
         model.apply_policy(&self.shared, OnUnsupported::Error, cx.console)?;
         let set = samples::calibration(&self.data, &self.shared, &model.graph, cx)?;
         let batch = samples::batch(&self.data, &model)?;
-        let batches = samples::arrays(&model.graph, &set, batch, &cx.progress)?;
+        let batches = samples::shared_arrays(&model.graph, &set, batch, cx)?;
         let origin = Origin::new(&self.files.model, &self.data, &self.sampling, &self.shared)?;
         let start = Instant::now();
         let shapes = self.shared.shapes();
         let made =
             calibrate(&model.graph, &shapes, batches, &params, origin.to_value()?, &cx.progress)?;
+        if !cx.group.is_first() {
+            return Ok(Outcome::of_another());
+        }
         cx.console.note(&format!("calibrated in {:.2} s", start.elapsed().as_secs_f64()));
         let layers: Vec<String> = made.layers().map(str::to_owned).collect();
         let output = &self.files.output;

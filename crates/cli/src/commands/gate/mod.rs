@@ -49,6 +49,10 @@ impl Task for GateArgs {
         self.train.run_folder()
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         self.gates.gate_goal().map(|_| ())
     }

@@ -27,6 +27,10 @@ impl Task for SparsifyArgs {
         vec![self.common.files.target()]
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         self.params().map(|_| ())
     }
@@ -36,8 +40,11 @@ impl Task for SparsifyArgs {
         let mut job = Job::begin(&self.common, OnUnsupported::Error, cx)?;
         let judged = job.judged()?;
         let heading = job.data();
-        let batches = job.batches()?;
+        let batches = job.shared_batches()?;
         let made = sparsify(&job.model.graph, &job.shapes, batches, &params, &cx.progress)?;
+        if !cx.group.is_first() {
+            return Ok(Outcome::of_another());
+        }
         let report = made.report;
         let made = Made {
             graph: made.graph,

@@ -58,6 +58,10 @@ impl Task for TrainArgs {
         self.run.as_deref()
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn run(&self, cx: &Context) -> Result<Outcome> {
         self.perform(None, &self.settings(), cx)
     }
@@ -105,6 +109,7 @@ impl TrainArgs {
             folder: self.run.as_deref(),
             identity: identity::of((self, gates), &set, held_out.as_ref())?,
             progress: &cx.progress,
+            group: cx.group.clone(),
         };
         if self.shared.dry_run {
             let planned = train::plan(job)?;
@@ -118,6 +123,9 @@ impl TrainArgs {
             return Ok(Outcome::answer(text, result));
         }
         let Trained { graph: trained, report } = train::train(job)?;
+        if !cx.group.is_first() {
+            return Ok(Outcome::of_another());
+        }
         let mut failures = Vec::new();
         let (graphs, run) = ((&graph, &trained), (&report.planned, plugins.as_slice()));
         let sparsity = self.sparse.report(graphs, run, &mut failures, cx.console)?;

@@ -55,6 +55,14 @@ pub(super) fn report(model: &str, output: &Path, report: &Report, params: &Param
     if let Some(speed) = report.samples_per_second {
         text.push_str(&format!("speed  {speed:.0} samples/s, evaluations included\n"));
     }
+    if let Some(shared) = report.processes {
+        let share = shared.seconds_in_sums / shared.seconds.max(f64::MIN_POSITIVE);
+        text.push_str(&format!(
+            "shared by {} processes, {} of the time in sums over them\n",
+            shared.count,
+            units::percent(share)
+        ));
+    }
     text
 }
 
