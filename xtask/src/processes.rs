@@ -15,7 +15,7 @@ const DATA: [&str; 4] = [
     "fixtures/preprocess/fmnist.json",
 ];
 
-const STEPS: usize = 24;
+const STEPS: usize = 12;
 const BATCH: usize = 128;
 
 /// Size of the experiment.
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         writeln!(table, "{row}")?;
     }
     table.push_str(
-        "\n| 1,000 samples | 1 process | 2 processes | 1 process, 2 threads |\n|---|---|---|---|\n",
+        "\n| 400 samples | 1 process | 2 processes | 1 process, 2 threads |\n|---|---|---|---|\n",
     );
     for verb in ["calibrate", "sparsify"].into_iter().filter(|verb| verb.contains(&options.only)) {
         let row = one_shot(verb)?;
@@ -115,7 +115,7 @@ fn network(name: &str, new: &[&str]) -> Result<String> {
 fn one_shot(verb: &str) -> Result<String> {
     let model = "fixtures/models/resnet20_fmnist_folded.onnx";
     let own: &[&str] = if verb == "sparsify" { &["--sparsity", "50%"] } else { &[] };
-    let rest = ["-o", "target/processes.out", "-q", "--force"];
+    let rest = ["--samples", "400", "-o", "target/processes.out", "-q", "--force"];
     let arguments = [&[verb, model][..], own, &DATA, &rest].concat();
     let mut row = format!("| `kerf {verb}`, resnet20 |");
     for layout in LAYOUTS {
