@@ -12,17 +12,12 @@ fn search(folder: &Path, plan: &str, flags: &[&str]) -> common::Run {
     let plan = folder.join(plan).display().to_string();
     let fixed =
         ["search", VGG, "-o", &plan, "--force", "--data", TRAIN, "--preprocess", PREPROCESS];
-    let few = [
-        "--calibration",
-        "32",
-        "--sensitivity-samples",
-        "8",
-        "--eval-samples",
-        "60",
-        "--batch",
-        "30",
-    ];
-    kerf(&[&fixed[..], &few, flags, &["--json"]].concat())
+    let few = ["--calibration", "32", "--eval-samples", "60", "--batch", "30"];
+    let of_layers: &[&str] = match flags.contains(&"ddpg") {
+        true => &[],
+        false => &["--sensitivity-samples", "8"],
+    };
+    kerf(&[&fixed[..], &few, of_layers, flags, &["--json"]].concat())
 }
 
 #[test]
@@ -92,7 +87,7 @@ fn bytes_are_those_of_the_file() {
         ("75%", &[], 1024.0),
         ("75%", &["--activations", "6"], 8192.0),
     ] {
-        let flags = [&["--size", size, "--force"][..], more].concat();
+        let flags = [&["--size", size][..], more].concat();
         let found = search(folder.path(), "plan.toml", &flags).success().json();
         assert_eq!(found["result"]["device"], "size-onnx");
         let [cost, budget] =
@@ -134,15 +129,27 @@ fn an_interrupted_agent_ends_as_one_that_was_not() {
 fn episodes_can_train() {
     let folder = tempfile::tempdir().unwrap();
     let few = ["--hardware", "size", "--size", "30%", "--method", "ddpg", "--episodes", "1"];
-    let untrained = search(folder.path(), "plain.toml", &few).success();
-    let trains = [&few[..], &["--episode-steps", "12", "--run"]].concat();
-    let run = folder.path().join("run").display().to_string();
-    let trained = search(folder.path(), "trained.toml", &[&trains[..], &[&run]].concat());
-    assert_eq!(trained.success().json()["result"]["bits"], untrained.json()["result"]["bits"]);
-    let journal = fs::read_to_string(folder.path().join("run/journal.jsonl")).unwrap();
-    let episode: serde_json::Value = serde_json::from_str(journal.lines().last().unwrap()).unwrap();
-    let plain = untrained.json()["result"]["score"]["right"].as_u64().unwrap();
-    assert!(episode["score"]["right"].as_u64().unwrap() > plain, "{episode} {plain}");
+    let episode = |name: &str, more: &[&str]| {
+        let run = folder.path().join(name).display().to_string();
+        let flags = [&few[..], &["--run", &run], more].concat();
+        let found = search(folder.path(), "plan.toml", &flags).success().json();
+        let journal = fs::read_to_string(folder.path().join(name).join("journal.jsonl")).unwrap();
+        let last: serde_json::Value =
+            serde_json::from_str(journal.lines().last().unwrap()).unwrap();
+        // The agent selects by one half of the held-out samples, and is judged on the other.
+        assert_eq!([&last["score"]["of"], &found["result"]["score"]["of"]], [30, 30]);
+        (found["result"]["bits"].clone(), last["score"]["right"].as_u64().unwrap())
+    };
+    let (bits, plain) = episode("plain", &[]);
+    let (same, trained) = episode("trained", &["--episode-steps", "12"]);
+    assert_eq!(bits, same);
+    assert!(trained > plain, "{trained} {plain}");
+    let unused =
+        ["--hardware", "size", "--size", "30%", "--method", "ddpg", "--sensitivity", "hessian"];
+    let refused = search(folder.path(), "none.toml", &unused).exits(2);
+    assert!(refused.stdout.contains("does not use"), "{}", refused.stdout);
+    let drawn = ["cost", "measure", VGG, "-o", "none.jsonl", "--npy", "none.npy"];
+    assert!(kerf(&drawn).exits(2).stderr.contains("`--npy` is for `kerf cost import`"));
     let exact = ["--hardware", "size", "--size", "30%", "--episode-steps", "2"];
     let refused = search(folder.path(), "none.toml", &exact).exits(2);
     assert!(refused.stdout.contains("E0010"), "{}", refused.stdout);

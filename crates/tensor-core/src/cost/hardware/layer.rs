@@ -140,9 +140,9 @@ fn shape(graph: &Graph, facts: &Facts, id: NodeId) -> Result<Option<LayerShape>>
     let fact = |value: Option<crate::ValueId>| value.and_then(|value| facts.get(value));
     let (x, weight, y) = (fact(node.input(0)), fact(node.input(1)), fact(node.output(0)));
     let (Some(x), Some(weight), Some(y)) = (x, weight, y) else {
-        return Err(Error::invalid("its shapes are not known").code_is("E0111").hint(
-            "give those of the inputs with `--shape`; behind an operator that kerf does not know none are",
-        ));
+        return Err(Error::invalid("its shapes are not known")
+            .code_is("E0111")
+            .hint("give the shapes of the inputs; what is behind an unknown operator has none"));
     };
     if !weight.fixed {
         return Ok(None);
