@@ -72,15 +72,13 @@ pub(crate) fn stamp(graph: &mut Graph, recipe: &Value, input_sha256: &str, seed:
     }
 }
 
-/// Bytes that the stamp adds to a file.
+/// Bytes of a graph as a stamped file.
 ///
 /// # Errors
-/// When a graph cannot be encoded.
-pub(crate) fn bytes(seed: u64) -> Result<f64> {
-    let mut graph = Graph::default();
-    let bare = onnx::encode(&graph)?.len();
+/// When the graph cannot be encoded.
+pub(crate) fn bytes(mut graph: Graph, seed: u64) -> Result<usize> {
     stamp(&mut graph, &Value::Null, &"0".repeat(64), seed);
-    Ok((onnx::encode(&graph)?.len() - bare) as f64)
+    Ok(onnx::encode(&graph)?.len())
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     let space = args.space(budget);
     let mut rest = Rest { floats: &floats, cost: 0.0 };
     if device.counts_a_file() {
-        rest.cost = search::bytes_beside(&prepared, (&layers, &floats), &*device, &space)?
-            + provenance::bytes(args.shared.seed)?;
+        let size = |graph| provenance::bytes(graph, args.shared.seed);
+        rest.cost = search::bytes_beside(&prepared, (&layers, &floats), &*device, &space, size)?;
     } else if let Some(first) = uncounted.first() {
         cx.console.warn(&format!(
             "{} with weights cost nothing here, such as {}: `{}` has figures for convolutions and matrix \
