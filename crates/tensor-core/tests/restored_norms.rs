@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/images.rs"]
+mod images;
 
 use candle_core::{Device, Tensor};
 use common::{Attributes, Draws, Model, config, int, ints};
@@ -11,7 +13,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tensor_core::data::{self, Dataset, InputSpec, Options};
+use tensor_core::data::Dataset;
 use tensor_core::graph::Graph;
 use tensor_core::group::Group;
 use tensor_core::journal::Identity;
@@ -21,7 +23,7 @@ use tensor_core::rewrite::{
 };
 use tensor_core::run::{Array, Session};
 use tensor_core::train::{Augment, Job, Length, Params, Trained, train};
-use tensor_core::{Constant, ElementType, NodeId, Result, ValueId};
+use tensor_core::{ElementType, NodeId, Result, ValueId};
 
 const BATCH: usize = 16;
 
@@ -213,20 +215,7 @@ fn network() -> Graph {
 
 /// Bright above, bright below, or grey; with noise.
 fn images(graph: &Graph, count: usize, seed: u16) -> Dataset {
-    let mut values = Draws::new(vec![seed]).floats(count * 64, -0.3, 0.3);
-    for (i, image) in values.chunks_exact_mut(64).enumerate() {
-        for (at, pixel) in image.iter_mut().enumerate() {
-            *pixel += match (i % 3, at < 32) {
-                (0, true) | (1, false) => 1.0,
-                (2, _) => 0.5,
-                _ => 0.0,
-            };
-        }
-    }
-    let tensor = Constant::from_f32s(&[count, 1, 8, 8], &values).unwrap();
-    let options = Options { inputs: InputSpec::of(graph), ..Options::default() };
-    let labels = (0..count).map(|i| (i % 3) as u32).collect();
-    data::from_memory(vec![("x0".to_owned(), tensor)], Some(labels), &options).unwrap()
+    images::images(graph, count, (seed, 0.3), images::kind)
 }
 
 fn params() -> Params {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/images.rs"]
+mod images;
 #[path = "common/threads.rs"]
 mod threads;
 
@@ -10,7 +12,7 @@ use common::{Attributes, Draws, Model, ints};
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tensor_core::data::{self, Dataset, InputSpec, Options};
+use tensor_core::data::Dataset;
 use tensor_core::graph::{Dim, Graph};
 use tensor_core::group::Group;
 use tensor_core::journal::Identity;
@@ -18,7 +20,7 @@ use tensor_core::progress::{Progress, Silent};
 use tensor_core::train::{
     Augment, Job, Keep, Length, Moment, Params, Plugin, Step, Trained, train,
 };
-use tensor_core::{Constant, ElementType, Error, Result};
+use tensor_core::{ElementType, Error, Result};
 use threads::together;
 
 const BATCH: usize = 10;
@@ -62,20 +64,7 @@ fn network() -> Graph {
 
 /// Bright above, bright below, or grey; with noise.
 fn images(graph: &Graph, count: usize, seed: u16) -> Dataset {
-    let mut values = Draws::new(vec![seed, 3, 1]).floats(count * 64, -0.3, 0.3);
-    for (i, image) in values.chunks_exact_mut(64).enumerate() {
-        for (at, pixel) in image.iter_mut().enumerate() {
-            *pixel += match (i % 3, at < 32) {
-                (0, true) | (1, false) => 1.0,
-                (2, _) => 0.5,
-                _ => 0.0,
-            };
-        }
-    }
-    let tensor = Constant::from_f32s(&[count, 1, 8, 8], &values).unwrap();
-    let options = Options { inputs: InputSpec::of(graph), ..Options::default() };
-    let labels = (0..count).map(|i| (i % 3) as u32).collect();
-    data::from_memory(vec![("x0".to_owned(), tensor)], Some(labels), &options).unwrap()
+    images::images(graph, count, (seed, 0.3), images::kind)
 }
 
 fn params() -> Params {

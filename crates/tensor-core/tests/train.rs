@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/images.rs"]
+mod images;
 
 use candle_core::{Device, Tensor, Var};
 use common::{Attributes, Draws, Model, ints};
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tensor_core::data::{self, Dataset, InputSpec, Options};
+use tensor_core::data::Dataset;
 use tensor_core::graph::{Attribute, Graph, Node};
 use tensor_core::group::Group;
 use tensor_core::journal::Identity;
@@ -60,24 +62,11 @@ fn network(folded: bool) -> Graph {
 
 /// Bright above, bright below, or grey; with noise.
 fn images(graph: &Graph, count: usize, seed: u16) -> Dataset {
-    labelled(graph, count, seed, |i| (i % 3) as u32)
+    labelled(graph, count, seed, images::kind)
 }
 
 fn labelled(graph: &Graph, count: usize, seed: u16, label: impl Fn(usize) -> u32) -> Dataset {
-    let mut values = Draws::new(vec![seed, 3, 1]).floats(count * 64, -0.2, 0.2);
-    for (i, image) in values.chunks_exact_mut(64).enumerate() {
-        for (at, pixel) in image.iter_mut().enumerate() {
-            *pixel += match (i % 3, at < 32) {
-                (0, true) | (1, false) => 1.0,
-                (2, _) => 0.5,
-                _ => 0.0,
-            };
-        }
-    }
-    let tensor = Constant::from_f32s(&[count, 1, 8, 8], &values).unwrap();
-    let options = Options { inputs: InputSpec::of(graph), ..Options::default() };
-    let labels = (0..count).map(label).collect();
-    data::from_memory(vec![("x0".to_owned(), tensor)], Some(labels), &options).unwrap()
+    images::images(graph, count, (seed, 0.2), label)
 }
 
 fn params() -> Params {

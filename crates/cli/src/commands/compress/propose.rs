@@ -60,13 +60,10 @@ pub(super) fn next(goal: &GoalArgs, trials: &[Trial], means: Means) -> Option<(V
         let (kept, share, why) = lower(last)?;
         return Some((Variant { format, keep: Some((kept, share)), epochs: means.epochs }, why));
     }
-    if is_searched(goal, &own) {
+    untrained(goal, &own, format).or_else(|| {
         let variant = to_train(goal, &own, means)?;
-        return Some((variant, "nothing smaller is needed: now it is trained".to_owned()));
-    }
-    let (kept, share, why) = corrected(goal, &own)?;
-    let variant = Variant { format, keep: Some((kept, share)), epochs: 0 };
-    is_new(&own, &variant).then_some((variant, why))
+        Some((variant, "nothing smaller is needed: now it is trained".to_owned()))
+    })
 }
 
 /// The trials of a number format.
@@ -103,19 +100,25 @@ fn format(goal: &GoalArgs, trials: &[Trial], means: Means) -> Option<Format> {
 fn is_done(goal: &GoalArgs, trials: &[Trial], format: Format, means: Means) -> bool {
     let own: Vec<&Trial> = of(trials, format).collect();
     match goal.is_resource() {
-        true => is_searched(goal, &own) && to_train(goal, &own, means).is_none(),
+        true if own.is_empty() => false,
+        true => untrained(goal, &own, format).is_none() && to_train(goal, &own, means).is_none(),
         false => own.iter().any(|trial| is_end(goal, trial)),
     }
 }
 
-/// Is the share to keep found, or given up?
-fn is_searched(goal: &GoalArgs, own: &[&Trial]) -> bool {
-    let Some(last) = own.last() else { return false };
+/// The next share to keep, without training; `None` when it is found, or given up.
+fn untrained(goal: &GoalArgs, own: &[&Trial], format: Format) -> Option<(Variant, String)> {
+    let last = own.last()?;
     let excess = last.excess(goal);
     let is_just_enough = (UNUSED..=1.0).contains(&excess);
     let is_enough_as_it_is = excess <= 1.0 && last.variant.keep.is_none();
     let tried = own.iter().filter(|trial| trial.variant.epochs == 0).count();
-    is_end(goal, last) || is_just_enough || is_enough_as_it_is || tried >= TRIALS_PER_FORMAT
+    if is_end(goal, last) || is_just_enough || is_enough_as_it_is || tried >= TRIALS_PER_FORMAT {
+        return None;
+    }
+    let (kept, share, why) = corrected(goal, own)?;
+    let variant = Variant { format, keep: Some((kept, share)), epochs: 0 };
+    is_new(own, &variant).then_some((variant, why))
 }
 
 /// The best of a number format, to be trained, unless that was done or would not help.
@@ -379,6 +382,20 @@ mod tests {
                 assert!(best.meets() && best.variant.epochs == 2, "{goal:?}: {trials:#?}");
             }
         }
+    }
+
+    /// Where no share is small enough, the search of one format does not end that of the others, and
+    /// what comes closest is trained.
+    #[test]
+    fn out_of_reach_all_is_tried() {
+        let goal = GoalArgs { size: Some(0.05), ..GoalArgs::default() };
+        let world = World { fixed: 0.6, ..WORLDS[0] };
+        let trials = world.search_with(&goal, Means { epochs: 1 });
+        for format in [Format::Int8, Format::Int4] {
+            let trained = of(&trials, format).filter(|trial| trial.variant.epochs > 0);
+            assert_eq!(trained.count(), 1, "{format:?}: {trials:#?}");
+        }
+        assert!(!best(&trials, &goal).meets());
     }
 
     /// Half of the weights with 4 bits lose less than a quarter with 8: they come first, lest time ends.

@@ -49,7 +49,7 @@ pub(super) fn all(
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for episode in episodes.iter().filter(|episode| episode.bits != bits) {
-        let name = format!("episode {}", episode.episode);
+        let name = format!("episode {}, on the selecting half", episode.episode);
         let score = Some(episode.score);
         judged.push(Judged { score, ..Judged::new(name, &episode.bits, problem) });
     }

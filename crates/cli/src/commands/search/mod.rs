@@ -54,7 +54,8 @@ struct Found {
     seconds: f64,
     /// What the solver went by, if it was measured layer by layer.
     sensitivities: Option<Sensitivities>,
-    /// This one and others that were judged on the same samples.
+    /// This one and the same bits everywhere, judged on the same samples; episodes of the agent, on those
+    /// that it selects by.
     judged: Vec<Judged>,
 }
 

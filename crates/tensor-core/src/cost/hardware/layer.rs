@@ -1,6 +1,6 @@
 //! The layers of a graph as hardware sees them.
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Index};
 use crate::run::{Fact, Facts};
 use crate::{ElementType, Error, NodeId, Result};
 use serde::{Deserialize, Serialize};
@@ -118,13 +118,16 @@ pub fn known_layers(graph: &Graph, facts: &Facts) -> (Vec<Layer>, Vec<Error>) {
     (layers, others)
 }
 
-/// Nodes with constants of two axes and more, such as weights, that are no layers here: recurrent ones,
-/// tables of embeddings, operators of other domains.
+/// Nodes with constants along two axes and more, such as weights, that are no layers here: recurrent
+/// ones, tables of embeddings, operators of other domains. A number for each channel is no weight.
 pub fn weighted_others(graph: &Graph, layers: &[Layer]) -> Vec<NodeId> {
+    let index = Index::new(graph);
     let is_layer = |id: &NodeId| layers.iter().any(|layer| layer.node == *id);
     let is_weight = |value: &crate::ValueId| {
-        let constant = graph.initializer(*value);
-        constant.is_some_and(|c| c.element() == ElementType::F32 && c.dims().len() > 1)
+        graph.constant(*value, &index).is_some_and(|constant| {
+            let long = constant.dims().iter().filter(|dim| **dim > 1).count();
+            constant.element() == ElementType::F32 && long > 1
+        })
     };
     let is_weighted = |id: &NodeId| graph.node(*id).inputs.iter().flatten().any(is_weight);
     graph.node_ids().filter(|id| !is_layer(id) && is_weighted(id)).collect()
