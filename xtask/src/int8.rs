@@ -67,6 +67,8 @@ struct Cost {
     cpu_seconds: f64,
     /// Largest resident memory.
     peak_megabytes: f64,
+    /// What it is more than with one image.
+    images_megabytes: f64,
     /// Seconds in which ranges were found, on one thread.
     calibration_seconds: f64,
 }
@@ -87,14 +89,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut text = format!(
         "Written by `cargo xtask int8`: {} calibration images, no labels. CPU s and memory: of ONNX Runtime's\n\
          `quantize_static` in its process, of the whole `kerf quantize` in ours. Ranges: seconds that it takes to run the\n\
-         data and to find the ranges of activations, on one thread; ours do so before all else. Agreement: same class\n\
+         data and to find the ranges of activations, on one thread; ours do so before all else. Memory: at its peak, and by how\n\
+         much that is more than with one image, which leaves out programs, libraries, and the file of data. Agreement: same class\n\
          as the float model. SQNR: of the outputs. Latency: one thread, batch 1, each file against that of ONNX Runtime's MinMax per\n\
          channel in the same run, interleaved.\n",
         options.images
     );
     for case in cases(options)? {
         text.push_str(&format!(
-            "\n{}:\n\n| | top-1 | agreement | SQNR | ranges | CPU s | memory | latency |\n|---|---|---|---|---|---|---|---|\n",
+            "\n{}:\n\n| | top-1 | agreement | SQNR | ranges | CPU s | memory | for images | latency |\n|---|---|---|---|---|---|---|---|---|\n",
             case.name
         ));
         let rows = rows(options, &case)?;
@@ -102,13 +105,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let latency = latency(&rows[0].file, &row.file)?;
             let accuracy = row.accuracy.map_or("-".to_owned(), |a| format!("{:.2}", 100.0 * a));
             let line = format!(
-                "| {} | {accuracy} | {:.2} % | {:.1} dB | {:.2} | {:.1} | {:.0} MB | {latency} |",
+                "| {} | {accuracy} | {:.2} % | {:.1} dB | {:.2} | {:.1} | {:.0} MB | {:.0} MB | {latency} |",
                 row.name,
                 100.0 * row.agreement,
                 row.sqnr,
                 row.cost.calibration_seconds,
                 row.cost.cpu_seconds,
                 row.cost.peak_megabytes,
+                row.cost.images_megabytes,
             );
             say(&line);
             text.push_str(&line);
@@ -150,29 +154,36 @@ fn cases(options: &Options) -> Result<Vec<Case>> {
 
 fn rows(options: &Options, case: &Case) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let images = options.images.to_string();
     for (i, (name, method, granularity)) in THEIRS.iter().enumerate() {
         let file = format!("target/int8_theirs_{i}.onnx");
-        let mut command = Command::new(&options.python);
-        command.args(["benches/python/quantize.py", "ort"]).arg(&case.model);
-        command.arg(&case.calibration).args([*method, *granularity, &file, &images]);
-        let found = found(command.args([case.mean, case.std]))?;
-        let cost = cost(&found, &found["calibration_seconds"])?;
+        let quantize = |images: usize| {
+            let mut command = Command::new(&options.python);
+            command.args(["benches/python/quantize.py", "ort"]).arg(&case.model);
+            command.arg(&case.calibration).args([*method, *granularity, &file]);
+            command.arg(images.to_string());
+            found(command.args([case.mean, case.std]))
+        };
+        let one = quantize(1)?;
+        let all = quantize(options.images)?;
+        let cost = cost(&all, &one, &all["calibration_seconds"])?;
         rows.push(judged(case, name, file, cost)?);
     }
     for (i, (name, flags)) in OURS.iter().enumerate() {
         let file = format!("target/int8_ours_{i}.onnx");
-        let mut command = Command::new(&options.python);
-        command.args(["benches/python/quantize.py", "run", "target/release/kerf", "quantize"]);
-        command.arg(&case.model).args(["-o", &file, "--force", "--no-verify", "--no-bench"]);
-        command.arg("--data").arg(&case.calibration).args(["--samples", &images]);
-        command.args(["--mean", case.mean, "--std", case.std]).args(*flags);
-        command.args(["--threads", "1", "--report", REPORT]);
-        let found = found(&mut command)?;
+        let quantize = |images: usize| {
+            let mut command = Command::new(&options.python);
+            command.args(["benches/python/quantize.py", "run", "target/release/kerf", "quantize"]);
+            command.arg(&case.model).args(["-o", &file, "--force", "--no-verify", "--no-bench"]);
+            command.arg("--data").arg(&case.calibration).arg("--samples").arg(images.to_string());
+            command.args(["--mean", case.mean, "--std", case.std]).args(*flags);
+            found(command.args(["--threads", "1", "--report", REPORT]))
+        };
+        let one = quantize(1)?;
+        let all = quantize(options.images)?;
         let report = fs::read_to_string(Path::new(REPORT).join("report.json"))?;
         let report: Value = serde_json::from_str(&report)?;
-        let cost = cost(&found, &report["result"]["quantization"]["calibration_seconds"])?;
-        rows.push(judged(case, name, file, cost)?);
+        let seconds = &report["result"]["quantization"]["calibration_seconds"];
+        rows.push(judged(case, name, file, cost(&all, &one, seconds)?)?);
     }
     Ok(rows)
 }
@@ -186,11 +197,15 @@ fn found(command: &mut Command) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn cost(found: &Value, calibration: &Value) -> Result<Cost> {
-    let number = |key: &str| found[key].as_f64().with_context(|| format!("no {key}"));
+/// What making a file took, from what the script found with all images and with one.
+fn cost(all: &Value, one: &Value, calibration: &Value) -> Result<Cost> {
+    let number =
+        |found: &Value, key: &str| found[key].as_f64().with_context(|| format!("no {key}"));
+    let peak_megabytes = number(all, "peak_megabytes")?;
     Ok(Cost {
-        cpu_seconds: number("cpu_seconds")?,
-        peak_megabytes: number("peak_megabytes")?,
+        cpu_seconds: number(all, "cpu_seconds")?,
+        peak_megabytes,
+        images_megabytes: peak_megabytes - number(one, "peak_megabytes")?,
         calibration_seconds: calibration.as_f64().context("no calibration_seconds")?,
     })
 }

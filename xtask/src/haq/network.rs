@@ -118,6 +118,14 @@ fn percent(score: Score) -> f64 {
     100.0 * score.share()
 }
 
+/// The agent, whose noise falls as far in so many episodes as in the 600 of the paper.
+fn agent(episodes: usize) -> ddpg::DdpgParams {
+    let paper = ddpg::DdpgParams::default();
+    let learned = |episodes: usize| episodes.saturating_sub(paper.warmup).max(1) as f64;
+    let decay = paper.decay.powf(learned(paper.episodes) / learned(episodes));
+    ddpg::DdpgParams { episodes, decay, ..paper }
+}
+
 impl Network {
     /// Trains, calibrates, measures sensitivities.
     pub(super) fn prepare(options: &Options, name: &str) -> Result<Self> {
@@ -201,7 +209,7 @@ impl Network {
         if options.episodes > 0 {
             let begin = Instant::now();
             let simulator = self.judge(&self.validation)?;
-            let params = ddpg::DdpgParams { episodes: options.episodes, ..Default::default() };
+            let params = agent(options.episodes);
             let float = simulator.float_score()?;
             let mut score = |bits: &[Bits]| simulator.score(bits);
             let mut after = |_: &ddpg::Episode| Ok(());

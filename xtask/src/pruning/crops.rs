@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::path::Path;
 
 /// A network, the share to keep, and how it reads images.
-struct Case {
-    name: &'static str,
+pub(super) struct Case {
+    pub(super) name: &'static str,
     macs: &'static str,
-    flags: &'static [&'static str],
+    pub(super) flags: &'static [&'static str],
 }
 
 const fn case(name: &'static str, macs: &'static str, flags: &'static [&'static str]) -> Case {
@@ -20,7 +20,7 @@ const fn case(name: &'static str, macs: &'static str, flags: &'static [&'static 
 
 const UNIT: [&str; 4] = ["--mean", "0.5", "--std", "0.5"];
 
-const CASES: [Case; 6] = [
+pub(super) const CASES: [Case; 8] = [
     case("efficientnet_lite0", "70%", &["--mean", "0.498", "--std", "0.502"]),
     case(
         "ppocrv4_det",
@@ -31,6 +31,8 @@ const CASES: [Case; 6] = [
     case("ppocr_mobile_cls", "60%", &["--resize", "48x192", UNIT[0], UNIT[1], UNIT[2], UNIT[3]]),
     case("mtcnn_pnet", "60%", &["--resize", "96x96", UNIT[0], UNIT[1], UNIT[2], UNIT[3]]),
     case("mtcnn_onet", "60%", &["--resize", "48x48", UNIT[0], UNIT[1], UNIT[2], UNIT[3]]),
+    case("digit_cnn", "60%", &["--resize", "28x28"]),
+    case("fer_mini_xception", "60%", &["--resize", "64x64", UNIT[0], UNIT[1], UNIT[2], UNIT[3]]),
 ];
 
 /// Runs all and writes the table.

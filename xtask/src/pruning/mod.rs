@@ -1,11 +1,12 @@
 //! What the parts of pruning gain, and what it does to real networks.
 
 mod crops;
+mod latency;
 mod parts;
 
 use crate::fashion_mnist::FashionMnist;
 use crate::step::run_cargo;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Models and data.
@@ -20,14 +21,23 @@ pub(crate) struct Options {
     /// Folder with crops of photographs in `calibration` and `evaluation`
     #[arg(long)]
     crops: Option<PathBuf>,
+    /// Tables to write
+    #[arg(long, value_delimiter = ',', default_value = "parts,latency,models")]
+    only: Vec<String>,
 }
 
 /// Runs all and writes the tables.
 pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
-    parts::run(&options.data)?;
-    if let (Some(models), Some(crops)) = (&options.models, &options.crops) {
-        crops::run(models, crops)?;
+    let real = options.models.as_deref().zip(options.crops.as_deref());
+    for table in &options.only {
+        match (table.as_str(), real) {
+            ("parts", _) => parts::run(&options.data)?,
+            ("latency", _) => latency::run(&options.data, real)?,
+            ("models", Some((models, crops))) => crops::run(models, crops)?,
+            ("models", None) => {}
+            _ => bail!("there is no table `{table}`: parts, latency, models"),
+        }
     }
     Ok(())
 }

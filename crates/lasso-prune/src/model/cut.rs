@@ -30,7 +30,7 @@ pub(crate) fn cut(
 ) -> Result<Cut> {
     let whole = insert_samplers(graph, layers, sets, kept)?;
     let facts = run::infer(&whole, shapes)?;
-    let channels = channels::analyze(&whole, &facts)?;
+    let channels = channels::analyze_split(&whole, &facts, labels.split)?;
     let gone = given_up(sets, kept);
     let remove = in_new_labels(&gone, labels, &channels, &whole, &facts)?;
     let edits = channels::cut(&whole, &facts, &channels, &remove)?;

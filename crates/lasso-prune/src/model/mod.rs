@@ -29,7 +29,9 @@ mod widths;
 pub use calibration::{Calibration, SCHEMA as STATISTICS_SCHEMA, calibrate};
 pub use factor::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 pub use narrow::narrowed;
-pub use params::{Budget, Inputs, Limit, PruneParams, Streams, ValidPruneParams, Widths};
+pub use params::{
+    Attention, Budget, Inputs, Limit, PruneParams, Streams, ValidPruneParams, Widths,
+};
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
 pub use report::{

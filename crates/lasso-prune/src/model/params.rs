@@ -3,6 +3,7 @@
 use super::names::unknown_name;
 use crate::params::{SelectionParams, ValidSelection};
 use std::collections::{BTreeMap, BTreeSet};
+use tensor_core::channels::SplitAxis;
 use tensor_core::cost::{Price, Resource};
 use tensor_core::text::matches;
 use tensor_core::{Error, Result};
@@ -77,6 +78,25 @@ pub enum Streams {
     Prune,
 }
 
+/// What attention can lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attention {
+    /// Dimensions of the values, the same ones of every head.
+    #[default]
+    Dimensions,
+    /// Whole heads.
+    Heads,
+}
+
+impl Attention {
+    pub(crate) fn split(self) -> SplitAxis {
+        match self {
+            Self::Dimensions => SplitAxis::Finest,
+            Self::Heads => SplitAxis::Heads,
+        }
+    }
+}
+
 /// What layers are refitted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
@@ -98,6 +118,7 @@ pub enum Inputs {
 /// | `round_to` | 1 | channel counts become multiples of this: the runtime's block of channels | 1 to 256 |
 /// | `may_round_less` | no | halve `round_to` where the budget cannot be met otherwise, or where that lowers the predicted error by more than it raises the operations on whole blocks | |
 /// | `streams` | `Auto` | what happens to residual streams | |
+/// | `attention` | `Dimensions` | what attention can lose | |
 /// | `inputs` | `Current` | what layers are refitted on | |
 /// | `positions` | `None` | sampled output positions per image and layer; `None` takes 20 to 80, or more where few images meet wide layers | >= 1 |
 /// | `exclude` | none | ids, roots, parameters or layers of groups to leave alone | `*` matches any text |
@@ -118,6 +139,8 @@ pub struct PruneParams {
     pub may_round_less: bool,
     /// What happens to residual streams.
     pub streams: Streams,
+    /// What attention can lose.
+    pub attention: Attention,
     /// What layers are refitted on.
     pub inputs: Inputs,
     /// Sampled output positions per image and layer; `None` takes 20 (wide layers) to 80, or as many as give 16 rows
@@ -147,6 +170,7 @@ impl Default for PruneParams {
             round_to: 1,
             may_round_less: false,
             streams: Streams::Auto,
+            attention: Attention::Dimensions,
             inputs: Inputs::Current,
             positions: None,
             exclude: Vec::new(),

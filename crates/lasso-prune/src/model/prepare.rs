@@ -53,9 +53,11 @@ impl Prepared {
         let graph = rewrite::apply(original, &fold_batch_norm(original)?)?;
         let facts = run::infer(&graph, shapes)?;
         let counted = run::infer_declared(&graph, shapes)?;
-        let channels = channels::analyze(&graph, &facts)?;
+        let split = params.params.attention.split();
+        let channels = channels::analyze_split(&graph, &facts, split)?;
         let layers = find_layers(&graph, &facts, &channels)?;
-        let original_channels = channels::analyze(original, &run::infer(original, shapes)?)?;
+        let original_facts = run::infer(original, shapes)?;
+        let original_channels = channels::analyze_split(original, &original_facts, split)?;
         let names = Names::new((original, &original_channels), (&graph, &channels));
         params.check_excluded(&names.known())?;
         let model = Model {

@@ -46,6 +46,8 @@ pub(crate) struct Set {
     pub(crate) readers: Vec<usize>,
     /// Sum of absolute weights of the filters that make each class.
     pub(crate) producer_norms: Vec<f64>,
+    /// Channels that a class is at least wherever it is made or read: those of a head, or 1.
+    pub(crate) channels: usize,
     /// Places in `classes` of which one at least has to stay, because they alone fill an axis (a
     /// branch of a concatenation).
     pub(crate) axes: Vec<Vec<usize>>,
@@ -72,6 +74,11 @@ impl Set {
         }
         kept.sort_unstable();
         kept
+    }
+
+    /// How many classes make a multiple of so many channels, at least nearly.
+    pub(crate) fn step(&self, channels: usize) -> usize {
+        (channels / self.channels).max(1)
     }
 
     /// Are its channels chosen before the pass from shallow to deep: because several layers read
@@ -138,6 +145,7 @@ pub(crate) fn find_sets(
             kind: Kind::Cut,
             producer_norms: classes.iter().map(of_class).collect(),
             axes: partial_axes(graph, facts, channels, &classes),
+            channels: channels_of_a_class(group),
             classes,
             readers,
         };
@@ -160,6 +168,12 @@ pub(crate) fn find_sets(
         }
     }
     (sets, frozen)
+}
+
+/// The fewest positions that a class has on an axis of a parameter.
+fn channels_of_a_class(group: &Group) -> usize {
+    let of = group.parameters.iter().map(|member| member.count / group.classes.len().max(1));
+    of.min().unwrap_or(1).max(1)
 }
 
 /// The axes that some but not all of the classes fill alone, as places in `classes`.

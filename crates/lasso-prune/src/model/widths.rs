@@ -91,7 +91,8 @@ impl Goal {
 
     /// Can the goal be met at all, in multiples of `step`?
     pub(crate) fn is_feasible(&self, sets: &[Set], step: usize) -> bool {
-        let smallest: Vec<usize> = sets.iter().map(|set| step.min(set.classes.len())).collect();
+        let smallest: Vec<usize> =
+            sets.iter().map(|set| set.step(step).min(set.classes.len())).collect();
         self.cost.at(&smallest) <= self.limit
     }
 }
@@ -166,7 +167,7 @@ fn allowed(full: usize, step: usize) -> Vec<usize> {
 }
 
 fn choice(set: &Set, curve: &Curve, step: usize) -> Choice {
-    let widths = allowed(set.classes.len(), step);
+    let widths = allowed(set.classes.len(), set.step(step));
     let penalty = widths.iter().map(|&k| curve.penalty(k)).collect();
     Choice { name: set.name.clone(), widths, penalty }
 }
@@ -176,7 +177,7 @@ fn uniform(sets: &[Set], goal: &Goal, step: usize) -> Result<Vec<usize>> {
     let at = |share: f64| -> Vec<usize> {
         let width = |set: &Set| {
             let wanted = share * set.classes.len() as f64;
-            let widths = allowed(set.classes.len(), step);
+            let widths = allowed(set.classes.len(), set.step(step));
             let near = |k: &usize| (*k as f64 - wanted).abs();
             widths.into_iter().min_by(|a, b| near(a).total_cmp(&near(b))).unwrap_or(1)
         };

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod model;
+
 use lasso_prune::{Problem, Task, contiguous_blocks};
 use tensor_core::calibrate::{Moments, Rows};
 

@@ -1,6 +1,6 @@
 //! The analysis: labels through the graph, then classes and groups.
 
-use super::{Channels, Class, ClassId, Flow, Group, Member};
+use super::{Channels, Class, ClassId, Flow, Group, Member, SplitAxis};
 use crate::graph::Graph;
 use crate::ops::{self, NodeCx};
 use crate::run::Facts;
@@ -13,7 +13,15 @@ use std::sync::Arc;
 /// # Errors
 /// When an operator finds the graph invalid.
 pub fn analyze(graph: &Graph, facts: &Facts) -> Result<Channels> {
-    let mut flow = Flow::new(graph, facts);
+    analyze_split(graph, facts, SplitAxis::default())
+}
+
+/// As [`analyze`], with a choice of what a class is where channels are split over several axes.
+///
+/// # Errors
+/// When an operator finds the graph invalid.
+pub fn analyze_split(graph: &Graph, facts: &Facts, split: SplitAxis) -> Result<Channels> {
+    let mut flow = Flow::new(graph, facts, split);
     for &value in graph.initializers() {
         let Some(constant) = graph.initializer(value) else { continue };
         if constant.element().is_float() {
@@ -131,6 +139,7 @@ fn collect(mut flow: Flow) -> Channels {
         classes,
         groups,
         contractions: std::mem::take(&mut flow.contractions),
+        split: flow.split(),
         positions,
     };
     find_members(graph, flow.facts, &mut channels);

@@ -12,6 +12,16 @@ pub type Label = u32;
 /// Labels along the axes of a value; `None` for an axis without channels (batch, space).
 pub type Labels = Vec<Option<Arc<[Label]>>>;
 
+/// Which axis carries the channels of an axis that a reshape splits over several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SplitAxis {
+    /// The one that leaves the most classes: of attention, a dimension of all heads at once.
+    #[default]
+    Finest,
+    /// The last but one of those that are longer than 1: of attention, whole heads.
+    Heads,
+}
+
 /// A place where a node sums over channels: masking this input there removes the channels'
 /// contribution exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +52,11 @@ pub struct Flow<'a> {
     pub(super) reasons: Vec<String>,
     pub(super) contractions: Vec<Contraction>,
     pub(super) node: NodeId,
+    split: SplitAxis,
 }
 
 impl<'a> Flow<'a> {
-    pub(super) fn new(graph: &'a Graph, facts: &'a Facts) -> Self {
+    pub(super) fn new(graph: &'a Graph, facts: &'a Facts, split: SplitAxis) -> Self {
         Self {
             graph,
             facts,
@@ -57,7 +68,13 @@ impl<'a> Flow<'a> {
             reasons: Vec::new(),
             contractions: Vec::new(),
             node: NodeId::from_index(0),
+            split,
         }
+    }
+
+    /// What carries the channels of an axis that is split.
+    pub fn split(&self) -> SplitAxis {
+        self.split
     }
 
     fn input_value(&self, input: usize) -> Option<ValueId> {

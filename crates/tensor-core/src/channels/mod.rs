@@ -12,9 +12,9 @@ pub mod identity;
 mod names;
 mod union_find;
 
-pub use analyze::analyze;
+pub use analyze::{analyze, analyze_split};
 pub use cut::{CutCx, cut};
-pub use flow::{Contraction, Flow, Label, Labels};
+pub use flow::{Contraction, Flow, Label, Labels, SplitAxis};
 pub use names::GroupNames;
 
 use crate::ValueId;
@@ -72,6 +72,8 @@ pub struct Channels {
     pub groups: Vec<Group>,
     /// Where channels are summed over.
     pub contractions: Vec<Contraction>,
+    /// How axes that are split were read.
+    pub split: SplitAxis,
     /// Class of each position, by value and axis.
     positions: Vec<Vec<Option<Arc<[ClassId]>>>>,
 }

@@ -16,6 +16,9 @@ use std::sync::Mutex;
 /// More axes than any data set has; keeps a lying header short.
 const MAX_AXES: u8 = 8;
 
+/// The most bytes that a byte of deflated data stands for.
+const MAX_DEFLATED: u64 = 1032;
+
 /// Do these first bytes belong to an IDX file, plain or compressed?
 pub(super) fn is_magic(start: &[u8]) -> bool {
     matches!(start, [0, 0, 0x08..=0x0E, 1..=MAX_AXES, ..] | [0x1F, 0x8B, ..])
@@ -41,7 +44,10 @@ pub(super) fn open(path: &Path) -> Result<Array> {
             .hint("decompress it with `gunzip`; plain files are read piece by piece"));
         }
         let mut bytes = Vec::new();
-        // Grows with what is really there, whatever the header claims.
+        // Growing takes up to three times the memory, so there is room for what the header claims, but
+        // no more than so many compressed bytes can hold. Where memory is short it grows after all.
+        let holds = claimed.min(size.saturating_mul(MAX_DEFLATED));
+        let _ = bytes.try_reserve_exact(usize::try_from(holds).unwrap_or(0));
         inflated.take(claimed).read_to_end(&mut bytes).map_err(|error| truncated(path, &error))?;
         let available = bytes.len() as u64;
         return Array::new(path, header, Store::Memory(bytes), available);

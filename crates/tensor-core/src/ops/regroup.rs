@@ -1,6 +1,6 @@
 //! Channel labels through a change of shape that keeps the element order (`Reshape`, `Flatten`).
 
-use crate::channels::{Flow, Label, Labels};
+use crate::channels::{Flow, Label, Labels, SplitAxis};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ fn blocks(from: &[usize], to: &[usize]) -> Vec<(Range<usize>, Range<usize>)> {
 /// Labels of the first output after regrouping the first input's axes.
 ///
 /// Within a block of axes at most one may carry labels. Merging repeats its labels; splitting ties
-/// them so that one of the new axes carries all of them: the one that leaves the most classes.
-/// Anything else is frozen.
+/// them so that one of the new axes carries all of them: the one that leaves the most classes, or that of
+/// heads ([`SplitAxis`]). Anything else is frozen.
 pub(super) fn regroup(flow: &mut Flow, from: &[usize], to: &[usize]) -> Labels {
     let labels = flow.input(0);
     let mut result: Labels = vec![None; to.len()];
@@ -55,7 +55,7 @@ pub(super) fn regroup(flow: &mut Flow, from: &[usize], to: &[usize]) -> Labels {
         };
         let Some(list) = labels[axis].clone() else { continue };
         let inner: usize = from[axis + 1..old.end].iter().product();
-        let placed = match carry(&list, inner, count, &to[new.clone()]) {
+        let placed = match carry(&list, inner, count, &to[new.clone()], flow.split()) {
             Some(placed) => placed,
             None => {
                 flow.freeze_axis(0, axis, "the new shape mixes channels with other axes");
@@ -79,8 +79,16 @@ struct Placed {
 }
 
 /// Finds the new axis that carries the labels of an old axis with `inner` elements per position.
-fn carry(list: &Arc<[Label]>, inner: usize, count: usize, to: &[usize]) -> Option<Placed> {
+fn carry(
+    list: &Arc<[Label]>,
+    inner: usize,
+    count: usize,
+    to: &[usize],
+    split: SplitAxis,
+) -> Option<Placed> {
     let n = list.len();
+    let mut long = (0..to.len()).rev().filter(|&axis| to[axis] > 1);
+    let heads = long.nth(1).filter(|_| split == SplitAxis::Heads);
     if count > MAX_BLOCK {
         return None;
     }
@@ -88,7 +96,7 @@ fn carry(list: &Arc<[Label]>, inner: usize, count: usize, to: &[usize]) -> Optio
     let mut stride = count;
     for (axis, &length) in to.iter().enumerate() {
         stride /= length;
-        if length == 1 {
+        if length == 1 || heads.is_some_and(|heads| heads != axis) {
             continue;
         }
         // First old position seen at each new position; later ones are tied to it.
@@ -148,15 +156,32 @@ mod tests {
     #[test]
     fn merging_repeats_and_splitting_ties() {
         let list: Arc<[Label]> = (0..6).collect();
-        let merged = carry(&list, 2, 12, &[12]).expect("a merge is expressible");
+        let merged = carry(&list, 2, 12, &[12], SplitAxis::Finest).expect("a merge is expressible");
         assert_eq!(&*merged.labels, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
         assert!(merged.ties.is_empty());
-        let split = carry(&list, 1, 6, &[2, 3]).expect("a split is expressible");
+        let split = carry(&list, 1, 6, &[2, 3], SplitAxis::Finest).expect("a split is expressible");
         assert_eq!((split.axis, &*split.labels), (1, &[0, 1, 2][..]));
         assert_eq!(split.ties, [(0, 3), (1, 4), (2, 5)]);
-        let coarse = carry(&list, 2, 12, &[4, 3]).expect("halves are expressible");
+        let coarse =
+            carry(&list, 2, 12, &[4, 3], SplitAxis::Finest).expect("halves are expressible");
         assert_eq!((coarse.axis, &*coarse.labels), (0, &[0, 1, 3, 4][..]));
         assert_eq!(coarse.ties, [(0, 1), (1, 2), (3, 4), (4, 5)]);
-        assert!(carry(&list, 1, 6, &[1, 1]).is_none(), "no axis can carry labels");
+        assert!(
+            carry(&list, 1, 6, &[1, 1], SplitAxis::Finest).is_none(),
+            "no axis can carry labels"
+        );
+    }
+
+    #[test]
+    fn heads_are_the_last_axis_but_one() {
+        let list: Arc<[Label]> = (0..12).collect();
+        let heads = carry(&list, 1, 12, &[1, 3, 1, 4], SplitAxis::Heads).expect("three heads");
+        assert_eq!((heads.axis, &*heads.labels), (1, &[0, 4, 8][..]));
+        assert_eq!(heads.ties.len(), 9);
+        // Queries, keys and values of two heads side by side.
+        let packed = carry(&list, 1, 12, &[3, 2, 2], SplitAxis::Heads).expect("two heads");
+        assert_eq!((packed.axis, packed.labels.len(), packed.ties.len()), (1, 2, 10));
+        let merged = carry(&list, 2, 24, &[24], SplitAxis::Heads).expect("nothing is split");
+        assert_eq!(merged.labels.len(), 24);
     }
 }

@@ -5,7 +5,7 @@ use super::super::statistics::StatisticsArgs;
 use super::widths::WidthsArg;
 use crate::args::{BudgetArgs, RoundTo, TimeArgs};
 use clap::{Args, ValueEnum};
-use lasso_prune::{Budget, PruneParams, SelectionParams, Streams, Widths};
+use lasso_prune::{Attention, Budget, PruneParams, SelectionParams, Streams, Widths};
 use serde::Serialize;
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -57,6 +57,9 @@ struct MethodArgs {
     /// (auto) prune them only where the budget cannot be met otherwise
     #[arg(long, value_enum, value_name = "HOW", default_value_t = StreamsArg::Auto)]
     streams: StreamsArg,
+    /// What attention can lose: the same dimensions of the values of all heads, or whole heads
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = AttentionArg::Dimensions)]
+    attention: AttentionArg,
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
@@ -74,6 +77,16 @@ enum StreamsArg {
     Sample,
     /// They are pruned as a whole
     Prune,
+}
+
+/// What attention can lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum AttentionArg {
+    /// Dimensions of the values, the same ones of every head
+    Dimensions,
+    /// Whole heads: queries, keys and values alike
+    Heads,
 }
 
 impl PruneArgs {
@@ -111,6 +124,10 @@ impl PruneArgs {
                 StreamsArg::Keep => Streams::Keep,
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
+            },
+            attention: match self.method.attention {
+                AttentionArg::Dimensions => Attention::Dimensions,
+                AttentionArg::Heads => Attention::Heads,
             },
             inputs: self.known.inputs(&self.common.data)?,
             positions: self.common.sampling.positions(),

@@ -12,7 +12,8 @@
 //! replay memory and the number of updates, on which the paper is silent, are the code's. What the code
 //! does wrong is corrected: pins hold in every episode, not only where bits are trimmed; all states are
 //! normalized; the flag of weights and activations means the same in every step; accuracies are of held-out
-//! data, never of a running mean over training batches. Who scores allocations may train them first
+//! data, never of a running mean over training batches; transitions hold the actions of the bits that trimming
+//! left, as the reward is that of these. Who scores allocations may train them first
 //! ([`ShortTraining`](super::ShortTraining), with the feature `train`).
 //!
 //! A search is told the scores of earlier episodes to go on: it repeats its own computations, which cost little

@@ -82,6 +82,7 @@ pub fn search(
         let mut walk = walk(problem, &shown, &mut agent, (number, params.constraint))?;
         // Bounded bits are within the budget, unless a device takes less for more of them.
         trim(problem, &mut walk.bits);
+        walk.took(problem);
         let found = match known.get(number) {
             Some(&found) => found,
             None => score(&walk.bits)?,
@@ -110,6 +111,31 @@ pub fn search(
 struct Walk {
     bits: Vec<Bits>,
     steps: Vec<Transition>,
+}
+
+impl Walk {
+    /// Steps as if the actions had been those of the bits that are left: the reward is that of these.
+    fn took(&mut self, problem: &Problem) {
+        let params = problem.params();
+        let searched = (0..problem.len()).filter(|&layer| !problem.is_pinned(layer));
+        let taken = searched.flat_map(|layer| {
+            let Bits { weights, activations } = self.bits[layer];
+            std::iter::once(weights).chain(params.activations.is_none().then_some(activations))
+        });
+        let mut previous = 1.0;
+        for (at, bits) in taken.enumerate() {
+            let step = &mut self.steps[at];
+            step.state[STATE - 1] = previous;
+            // Within the share of its bits the action is the agent's own.
+            if bits_of(f64::from(step.action), params.min_bits, params.max_bits) != bits {
+                step.action = action_of(bits, params.min_bits, params.max_bits) as f32;
+            }
+            previous = step.action;
+            if let Some(before) = at.checked_sub(1) {
+                self.steps[before].next = self.steps[at].state;
+            }
+        }
+    }
 }
 
 /// Two steps for each layer that is not pinned; one where activations are not searched.
@@ -200,6 +226,37 @@ mod tests {
             out_w: 8,
         };
         Layer { node: NodeId::from_index(at), name: format!("layer{at}"), shape }
+    }
+
+    /// What is learned from is what was run, before trimming and after it.
+    #[test]
+    fn steps_hold_the_bits_that_are_left() {
+        let layers: Vec<Layer> = (0..6).map(layer).collect();
+        let device = hardware::find("bismo-edge").unwrap();
+        let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.4) };
+        let space = SpaceParams::default();
+        let problem = Problem::new(&layers, Rest::default(), &*device, budget, &space).unwrap();
+        let params = DdpgParams { hidden: [8, 8], ..DdpgParams::default() };
+        let mut agent = Agent::new(&params, problem.len()).unwrap();
+        let shown = states(&problem);
+        let mut walk = walk(&problem, &shown, &mut agent, (0, Constraint::Trim)).unwrap();
+        let chosen = walk.bits.clone();
+        walk.took(&problem);
+        let own: Vec<f32> = walk.steps.iter().map(|step| step.action).collect();
+        trim(&problem, &mut walk.bits);
+        assert_ne!(walk.bits, chosen, "the budget binds nothing");
+        walk.took(&problem);
+        let left = walk.bits[1..5].iter().flat_map(|bits| [bits.weights, bits.activations]);
+        for ((at, step), bits) in walk.steps.iter().enumerate().zip(left) {
+            assert_eq!(bits_of(f64::from(step.action), 2, 8), bits);
+            let was = bits_of(f64::from(own[at]), 2, 8);
+            assert!(was != bits || step.action == own[at], "an action without need for another");
+            let previous = at.checked_sub(1).map_or(1.0, |before| walk.steps[before].action);
+            assert_eq!(step.state[STATE - 1], previous);
+            if let Some(next) = walk.steps.get(at + 1) {
+                assert_eq!(step.next, next.state);
+            }
+        }
     }
 
     /// A bounded walk needs no trimming, and its steps hold the actions of the bits that it took.
