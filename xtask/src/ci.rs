@@ -2,7 +2,7 @@
 
 use crate::step::{Steps, run_cargo, succeed};
 use crate::workspace::cargo;
-use crate::{alone, docs, readme, tidy};
+use crate::{alone, api, docs, readme, tidy};
 use anyhow::Result;
 
 /// Runs all steps, or those whose name contains `only`.
@@ -20,6 +20,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         command.args(["doc", "--quiet", "--release", "--no-deps", "--workspace"]);
         succeed(command.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
+    steps.step("api", api::check)?;
     // The README's commands have built the binary that the documents are checked against.
     steps.step("readme", || readme::run().and_then(|()| docs::check()))?;
     steps.step("alone", alone::run)?;

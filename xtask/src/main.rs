@@ -3,6 +3,7 @@
 //! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | kills | processes | bench`.
 
 mod alone;
+mod api;
 mod bench;
 mod ci;
 mod crossover;
@@ -70,6 +71,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the listings of public interfaces under docs/api
+    Api {
+        /// Only say what is out of date
+        #[arg(long)]
+        check: bool,
+    },
     /// Make files under fixtures/ again
     #[command(subcommand)]
     Fixtures(fixtures::Fixture),
@@ -131,6 +138,8 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(),
         Task::Docs { check: true } => docs::check(),
         Task::Docs { check: false } => docs::write(),
+        Task::Api { check: true } => api::check(),
+        Task::Api { check: false } => api::write(),
         Task::Fixtures(fixture) => fixtures::run(&fixture),
         Task::Results(options) => results::run(&options),
         Task::SingleLayer => single_layer::run(),

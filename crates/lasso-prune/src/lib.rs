@@ -110,6 +110,8 @@ pub use model::{
     ValidPruneParams, Widths, calibrate, narrowed, plan, prune,
 };
 pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
+#[cfg(feature = "train")]
+pub use model::{RefineParams, RefineReport, Refined, refine};
 pub use model::{Split, ThreeC, ThreeCReport, three_c};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};

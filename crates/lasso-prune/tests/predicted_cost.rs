@@ -6,11 +6,11 @@ mod common;
 use common::model::Model;
 use lasso_prune::{Budget, Limit, Predicted, PruneParams, Streams, plan, prune};
 use std::collections::BTreeMap;
-use tensor_core::{Constant, ElementType, Node};
 use tensor_core::cost::{Resource, cost};
 use tensor_core::graph::{Attribute, Graph};
 use tensor_core::progress::Silent;
 use tensor_core::run::{Array, infer};
+use tensor_core::{Constant, ElementType, Node};
 
 const BATCH: usize = 8;
 

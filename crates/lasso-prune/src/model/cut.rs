@@ -16,6 +16,8 @@ pub(crate) struct Cut {
     /// The model before the cut, samplers inserted.
     pub(crate) whole: Graph,
     pub(crate) mask: Mask,
+    /// Of values that lost positions, the axis and what stays on it, by name.
+    pub(crate) kept: BTreeMap<String, (usize, Vec<usize>)>,
 }
 
 /// Removes what the sets gave up. `graph` holds the refitted weights at full size, `labels` its
@@ -38,7 +40,30 @@ pub(crate) fn cut(
     let small_facts = run::infer(&small, shapes)?;
     rewrite::drop_stale_shapes(&mut small, &facts, &small_facts);
     check_outputs(&whole, &facts, &small_facts)?;
-    Ok(Cut { mask: Mask::new(&whole, &channels, &remove)?, graph: small, whole })
+    let kept = kept_positions(&whole, &channels, &remove);
+    Ok(Cut { mask: Mask::new(&whole, &channels, &remove)?, kept, graph: small, whole })
+}
+
+/// Of values that lose positions on one axis, the axis and what stays.
+fn kept_positions(
+    graph: &Graph,
+    channels: &Channels,
+    remove: &[ClassId],
+) -> BTreeMap<String, (usize, Vec<usize>)> {
+    let removed: BTreeSet<ClassId> = remove.iter().copied().collect();
+    let mut kept = BTreeMap::new();
+    for value in (0..graph.value_count()).map(ValueId::from_index) {
+        let mut shortened = (0..channels.rank(value)).filter_map(|axis| {
+            let classes = channels.positions(value, axis)?;
+            let stays = |position: &usize| !removed.contains(&classes[*position]);
+            let stay: Vec<usize> = (0..classes.len()).filter(stays).collect();
+            (stay.len() < classes.len()).then_some((axis, stay))
+        });
+        if let (Some(only), None) = (shortened.next(), shortened.next()) {
+            kept.insert(graph.name(value).to_owned(), only);
+        }
+    }
+    kept
 }
 
 /// Puts a Gather before each reader of a sampled stream and drops the weight columns it loses.

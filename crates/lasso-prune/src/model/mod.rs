@@ -16,6 +16,8 @@ mod plan;
 mod prepare;
 mod problems;
 mod prune;
+#[cfg(feature = "train")]
+mod refine;
 mod refit;
 mod report;
 mod scope;
@@ -34,6 +36,8 @@ pub use params::{
 };
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Pruned, prune};
+#[cfg(feature = "train")]
+pub use refine::{RefineParams, RefineReport, Refined, refine};
 pub use report::{
     CurvePoint, FrozenReport, LayerReport, PathStep, Predicted, PredictedTime, PruneReport,
     RoundingReport, RoundingTrial, SetReport,

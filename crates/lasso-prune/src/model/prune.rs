@@ -11,7 +11,7 @@ use super::report::{CURVE_POINTS, FrozenReport, LayerReport, PruneReport, SetRep
 use super::scope::Scope;
 use super::sets::{Frozen, Set};
 use super::source::{Checked, Source};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tensor_core::channels::identity;
 use tensor_core::cost;
 use tensor_core::graph::{Dim, Graph};
@@ -29,6 +29,16 @@ pub struct Pruned {
     pub graph: Graph,
     /// What was done.
     pub report: PruneReport,
+    /// What the layers of the smaller model read.
+    pub(crate) reads: Vec<Compared>,
+}
+
+/// A value that both the smaller and the original model have, by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Compared {
+    pub(crate) name: String,
+    /// The axis on which the smaller model has less, and the positions that it has.
+    pub(crate) kept: Option<(usize, Vec<usize>)>,
 }
 
 /// Times that a missed budget is tightened and tried again.
@@ -141,7 +151,20 @@ pub(crate) fn prune_with(
         folded_batch_norms: prepared.folded_batch_norms,
         mask_difference,
     };
-    Ok(Pruned { graph: cut.graph, report })
+    let reads = reads(&prepared, &mut cut.kept);
+    Ok(Pruned { graph: cut.graph, report, reads })
+}
+
+/// What layers read, each value once.
+fn reads(prepared: &Prepared, kept: &mut BTreeMap<String, (usize, Vec<usize>)>) -> Vec<Compared> {
+    let graph = &prepared.graph;
+    let inputs: BTreeSet<ValueId> = prepared.layers.iter().map(|layer| layer.input).collect();
+    let read = inputs.into_iter().filter(|value| !graph.inputs.contains(value));
+    read.map(|value| {
+        let name = graph.name(value).to_owned();
+        Compared { kept: kept.remove(&name), name }
+    })
+    .collect()
 }
 
 /// Networks that hold activations: the original and the current one.

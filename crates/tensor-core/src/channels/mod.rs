@@ -90,7 +90,7 @@ impl Channels {
     }
 
     /// Number of axes of a value as the analysis saw it.
-    pub(crate) fn rank(&self, value: ValueId) -> usize {
+    pub fn rank(&self, value: ValueId) -> usize {
         self.positions.get(value.index()).map_or(0, Vec::len)
     }
 

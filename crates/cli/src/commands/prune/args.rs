@@ -5,7 +5,7 @@ use super::super::statistics::StatisticsArgs;
 use super::widths::WidthsArg;
 use crate::args::{BudgetArgs, RoundTo, TimeArgs};
 use clap::{Args, ValueEnum};
-use lasso_prune::{Attention, Budget, PruneParams, SelectionParams, Streams, Widths};
+use lasso_prune::{Attention, Budget, PruneParams, RefineParams, SelectionParams, Streams, Widths};
 use serde::Serialize;
 use tensor_core::{Error, ErrorKind, Result};
 
@@ -60,6 +60,10 @@ struct MethodArgs {
     /// What attention can lose: the same dimensions of the values of all heads, or whole heads
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = AttentionArg::Dimensions)]
     attention: AttentionArg,
+    /// Then train for N steps, on the same samples, to respond as the original does; needs no labels. Some
+    /// hundred gain where a network is deep; 0 for least squares alone
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    refine: u64,
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
@@ -136,6 +140,12 @@ impl PruneArgs {
             memory: self.common.sampling.memory(),
         };
         Ok((params, budget))
+    }
+
+    /// Gradient steps after pruning, if any.
+    pub(super) fn refinement(&self) -> Option<RefineParams> {
+        let (steps, seed) = (self.method.refine, self.common.shared.seed);
+        (steps > 0).then(|| RefineParams { steps, seed, ..RefineParams::default() })
     }
 
     /// The name of the method, for people.

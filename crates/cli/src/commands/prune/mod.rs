@@ -14,11 +14,12 @@ use super::{Context, Outcome, Settings, Task, samples};
 use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::output::Target;
 use crate::report;
-use lasso_prune::{Source, plan, prune};
+use crate::units;
+use lasso_prune::{RefineReport, Source, plan, prune, refine};
 use serde_json::json;
 use std::path::Path;
 use tensor_core::text::counted;
-use tensor_core::{Graph, Result};
+use tensor_core::{Error, ErrorKind, Graph, Result};
 
 impl Task for PruneArgs {
     fn shared(&self) -> &Shared {
@@ -51,6 +52,11 @@ impl Task for PruneArgs {
             params.positions = params.positions.or(calibration.positions());
         }
         let params = params.check()?;
+        if alone.is_some() && self.refinement().is_some() {
+            let message = "statistics hold too few samples to refine a model on";
+            return Err(Error::new(ErrorKind::Invalid, "E0147", message)
+                .hint("name the samples, too: `--data PATH`"));
+        }
         let read = |graph: &Graph| match alone {
             Some(calibration) => statistics::few_samples(calibration, graph),
             None => samples::calibration(data, shared, graph, cx),
@@ -82,9 +88,20 @@ impl Task for PruneArgs {
         let judged = job.judged()?;
         let source = source(&mut job)?;
         let pruned = prune(&job.model.graph, &job.shapes, source, &params, &cx.progress)?;
+        let refined = match self.refinement() {
+            Some(params) => {
+                let original = &job.model.graph;
+                Some(refine(original, &pruned, &job.shapes, &job.set, &params, &cx.progress)?)
+            }
+            None => None,
+        };
+        let (graph, refinement) = match refined {
+            Some(refined) => (refined.graph, Some(refined.report)),
+            None => (pruned.graph, None),
+        };
         let predicted = &pruned.report.time;
         let made = Made {
-            graph: pruned.graph,
+            graph,
             word: "pruned",
             settings: &alone.map_or(self.settings(), |calibration| {
                 statistics::as_with_data(self.settings(), calibration)
@@ -99,8 +116,27 @@ impl Task for PruneArgs {
         }
         let behind =
             ("time", time.as_ref().map_or_else(String::new, time::Time::text), json!(time));
-        let text = report::layers(&pruned.report);
-        let did = ("pruning", json!(pruned.report));
+        let mut text = report::layers(&pruned.report);
+        let mut done = json!(pruned.report);
+        if let Some(refinement) = &refinement {
+            text.push_str(&refinement_text(refinement));
+            done["refinement"] = json!(refinement);
+        }
+        let did = ("pruning", done);
         proved.outcome(&self.common, (&heading, &text), did, Some(behind), cx)
     }
+}
+
+/// What gradient steps cost and gained, for people.
+fn refinement_text(report: &RefineReport) -> String {
+    let RefineReport { steps, batch, values, before, after, is_held_out, seconds } = report;
+    let on = if *is_held_out { "samples that were left out" } else { "the same samples" };
+    format!(
+        "refined in {steps} steps of {} on the scores and {} ({seconds:.1} s): squared error of the scores on {on} \
+         {} -> {}\n",
+        counted(*batch, "sample"),
+        counted(*values, "response"),
+        units::percent_fine(*before),
+        units::percent_fine(*after),
+    )
 }

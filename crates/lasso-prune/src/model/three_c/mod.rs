@@ -182,7 +182,7 @@ impl<'a> Work<'a> {
         }
         let params = PruneParams { budget: budget(self.limit), ..self.pruning.clone() };
         let pruned = prune(now, self.shapes, self.batches.clone(), &params.check()?, progress)?;
-        let Pruned { graph, report } = pruned;
+        let Pruned { graph, report, .. } = pruned;
         Ok(Made { graph, factoring, pruning: Some(report) })
     }
 }
