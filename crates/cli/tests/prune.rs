@@ -536,3 +536,35 @@ fn a_measured_table_predicts_the_network() {
     let line = run.stdout.lines().find(|line| line.starts_with("time  predicted ")).unwrap();
     assert!(line.contains(" ms -> ") && line.contains(", batch 1"), "{line}");
 }
+
+/// Gradient steps are in the report and in what repeats the run, and give the same bytes again.
+#[test]
+fn refinement_is_reported_and_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("a.onnx"), folder.path().join("b.onnx"));
+    let extra = ["--macs", "30%", "--refine", "3", "--json"];
+    let document = prune(VGG, &first, &extra).success().json();
+    let refinement = &document["result"]["pruning"]["refinement"];
+    assert_eq!(refinement["steps"], 3);
+    let error = |key: &str| refinement[key].as_f64().unwrap();
+    assert!(error("after") <= error("before"), "{refinement}");
+    assert_eq!(document["settings"]["refine"], 3);
+    let text = prune(VGG, &second, &extra[..4]).success();
+    assert!(text.stdout.contains("refined in 3 steps of"), "{}", text.stdout);
+    assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+}
+
+/// Statistics hold some samples for the proof, which are too few to train on.
+#[test]
+fn refinement_needs_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (statistics, output) = (path("vgg.stats"), path("o.onnx"));
+    let data = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", "64"];
+    kerf(&[&["calibrate", VGG, "-o", &statistics][..], &data].concat()).success();
+    let run = kerf(&[
+        "prune", VGG, "--statistics", &statistics, "--macs", "50%", "--refine", "3", "-o", &output,
+    ]);
+    assert!(run.code != 0 && run.stderr.contains("error[E0147]: "), "{}", run.stderr);
+    assert!(!Path::new(&output).exists());
+}

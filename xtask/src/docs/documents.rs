@@ -18,7 +18,7 @@ const COMMANDS: [&str; 30] = [
     "new lenet --input 1x28x28 -o DIR/new.onnx",
     "schedule --sparsity 90%",
     "prune VGG --macs 60% --method lasso DATA -o DIR/prune.onnx --report DIR/prune",
-    "prune BN --macs 60% --no-bench --eval-data TEST --assert-max-drop 50% DATA -o DIR/prune2.onnx",
+    "prune BN --macs 60% --refine 2 --no-bench --eval-data TEST --assert-max-drop 50% DATA -o DIR/prune2.onnx",
     "calibrate VGG DATA -o DIR/vgg7.stats",
     "prune VGG --macs 60% --no-bench --statistics DIR/vgg7.stats -o DIR/prune3.onnx",
     "factor VGG --macs 40% --prune --no-bench DATA -o DIR/both.onnx",

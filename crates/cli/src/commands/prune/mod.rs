@@ -19,6 +19,7 @@ use lasso_prune::{RefineReport, Source, plan, prune, refine};
 use serde_json::json;
 use std::path::Path;
 use tensor_core::text::counted;
+use tensor_core::train::scores;
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
 impl Task for PruneArgs {
@@ -62,6 +63,10 @@ impl Task for PruneArgs {
             None => samples::calibration(data, shared, graph, cx),
         };
         let mut job = Job::begin_on(&self.common, OnUnsupported::Error, &read, cx)?;
+        if self.refinement().is_some() {
+            // Known before the work, not after it.
+            scores(&job.model.graph)?;
+        }
         let source = |job: &mut Job| -> Result<Source> {
             Ok(match (alone, &stored) {
                 (Some(calibration), _) => Source::Statistics(calibration),
