@@ -13,9 +13,7 @@ use tensor_core::random;
 const FOLDER: &str = "target/kills";
 
 /// Pruning, integers and a short training, in some seconds.
-const ARGUMENTS: [&str; 18] = [
-    "compress",
-    "fixtures/models/vgg7_fmnist_bn.onnx",
+const ARGUMENTS: [&str; 16] = [
     "--data",
     "fixtures/data/train-1k-images-idx3-ubyte.gz",
     "--preprocess",
@@ -40,6 +38,9 @@ pub(crate) struct Options {
     /// Kills
     #[arg(long, default_value_t = 50)]
     count: u64,
+    /// The model; without one a LeNet with initial weights, which takes little time
+    #[arg(long)]
+    model: Option<PathBuf>,
     /// Seed of the moments
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -52,9 +53,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(FOLDER)?;
     }
     fs::create_dir_all(FOLDER)?;
+    let model = match &options.model {
+        Some(model) => model.clone(),
+        None => {
+            let model = Path::new(FOLDER).join("lenet.onnx");
+            let mut new = kerf::command(&["new", "lenet", "--input", "1x28x28", "-o"]);
+            kerf::run(new.arg(&model))?;
+            model
+        }
+    };
     let whole = output("whole");
     let start = Instant::now();
-    finish(&whole)?;
+    finish(&model, &whole)?;
     let length = start.elapsed();
     let expected = fs::read(&whole)?;
     say(&format!("undisturbed: {:.1} s, {} bytes", length.as_secs_f64(), expected.len()));
@@ -63,8 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let path = output(&kill.to_string());
         let most = u64::try_from(length.as_micros())?;
         let moment = Duration::from_micros(random::below(&mut moments, most));
-        let ended = kill_after(&path, moment)?;
-        finish(&path)?;
+        let ended = kill_after(&model, &path, moment)?;
+        finish(&model, &path)?;
         if fs::read(&path)? != expected {
             bail!("killed after {moment:?}, {} differs from {}", path.display(), whole.display());
         }
@@ -79,15 +89,15 @@ fn output(name: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{name}.onnx"))
 }
 
-fn command(output: &Path) -> Command {
-    let mut command = kerf::command(&ARGUMENTS);
-    command.arg(output).arg("--quiet").stdout(Stdio::null());
+fn command(model: &Path, output: &Path) -> Command {
+    let mut command = kerf::command(&["compress"]);
+    command.arg(model).args(ARGUMENTS).arg(output).arg("--quiet").stdout(Stdio::null());
     command
 }
 
 /// Starts and kills after some time. Had it ended by itself?
-fn kill_after(output: &Path, moment: Duration) -> Result<bool> {
-    let mut child = command(output).spawn().context("starting kerf")?;
+fn kill_after(model: &Path, output: &Path, moment: Duration) -> Result<bool> {
+    let mut child = command(model, output).spawn().context("starting kerf")?;
     thread::sleep(moment);
     let ended = child.try_wait()?.is_some();
     child.kill()?;
@@ -96,10 +106,10 @@ fn kill_after(output: &Path, moment: Duration) -> Result<bool> {
 }
 
 /// Runs to the end. Goals that are missed are no failure here: bytes are what is compared.
-fn finish(output: &Path) -> Result<()> {
-    let status = command(output).status().context("starting kerf")?;
+fn finish(model: &Path, output: &Path) -> Result<()> {
+    let status = command(model, output).status().context("starting kerf")?;
     match status.code() {
         Some(0 | 1) => Ok(()),
-        _ => bail!("{:?}: {status}", command(output)),
+        _ => bail!("{:?}: {status}", command(model, output)),
     }
 }

@@ -563,7 +563,16 @@ fn refinement_needs_samples() {
     let data = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", "64"];
     kerf(&[&["calibrate", VGG, "-o", &statistics][..], &data].concat()).success();
     let run = kerf(&[
-        "prune", VGG, "--statistics", &statistics, "--macs", "50%", "--refine", "3", "-o", &output,
+        "prune",
+        VGG,
+        "--statistics",
+        &statistics,
+        "--macs",
+        "50%",
+        "--refine",
+        "3",
+        "-o",
+        &output,
     ]);
     assert!(run.code != 0 && run.stderr.contains("error[E0147]: "), "{}", run.stderr);
     assert!(!Path::new(&output).exists());

@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Folder with crops of photographs in `calibration` and `evaluation`
     #[arg(long)]
     crops: Option<PathBuf>,
+    /// The same with text on them, as `benches/python/text_crops.py` makes it
+    #[arg(long, requires = "crops")]
+    text: Option<PathBuf>,
     /// Tables to write
     #[arg(long, value_delimiter = ',', default_value = "parts,latency,models")]
     only: Vec<String>,
@@ -34,7 +37,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         match (table.as_str(), real) {
             ("parts", _) => parts::run(&options.data)?,
             ("latency", _) => latency::run(&options.data, real)?,
-            ("models", Some((models, crops))) => crops::run(models, crops)?,
+            ("models", Some((models, crops))) => {
+                crops::run(models, crops, options.text.as_deref().unwrap_or(crops))?;
+            }
             ("models", None) => {}
             _ => bail!("there is no table `{table}`: parts, latency, models"),
         }

@@ -233,7 +233,7 @@ mod tests {
     fn steps_hold_the_bits_that_are_left() {
         let layers: Vec<Layer> = (0..6).map(layer).collect();
         let device = hardware::find("bismo-edge").unwrap();
-        let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.4) };
+        let budget = Budget { resource: Resource::Latency, limit: Limit::Keep(0.55) };
         let space = SpaceParams::default();
         let problem = Problem::new(&layers, Rest::default(), &*device, budget, &space).unwrap();
         let params = DdpgParams { hidden: [8, 8], ..DdpgParams::default() };
