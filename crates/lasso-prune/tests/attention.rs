@@ -142,7 +142,7 @@ fn budgets_take_dimensions_or_heads() {
             Attention::Dimensions => HEADS,
             Attention::Heads => DIMENSIONS,
         };
-        assert!(columns < INNER && columns % unit == 0, "{attention_loses:?}: {columns}");
+        assert!(columns < INNER && columns.is_multiple_of(unit), "{attention_loses:?}: {columns}");
         let macs = |graph: &Graph| cost(graph, &infer(graph, &shapes).unwrap()).unwrap().macs;
         assert!(macs(&pruned.graph) as f64 <= 0.75 * macs(&graph) as f64);
     }
