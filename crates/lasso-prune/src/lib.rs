@@ -104,9 +104,9 @@ pub use held_out_path::held_out_errors;
 pub use homotopy::{Event, Knot, Path, lasso_path};
 pub use lasso_system::LassoSystem;
 pub use model::{
-    Attention, Budget, Calibration, CurvePoint, FrozenReport, Inputs, LayerReport, Limit, PathStep,
-    Plan, PlannedCost, PlannedSet, Predicted, PredictedTime, PruneParams, PruneReport, Pruned,
-    RoundingReport, RoundingTrial, STATISTICS_SCHEMA, SetReport, Source, Streams, Study,
+    Attention, Budget, Calibration, Compared, CurvePoint, FrozenReport, Inputs, LayerReport, Limit,
+    PathStep, Plan, PlannedCost, PlannedSet, Predicted, PredictedTime, PruneParams, PruneReport,
+    Pruned, RoundingReport, RoundingTrial, STATISTICS_SCHEMA, SetReport, Source, Streams, Study,
     ValidPruneParams, Widths, calibrate, narrowed, plan, prune,
 };
 pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};

@@ -35,7 +35,7 @@ pub use params::{
     Attention, Budget, Inputs, Limit, PruneParams, Streams, ValidPruneParams, Widths,
 };
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
-pub use prune::{Pruned, prune};
+pub use prune::{Compared, Pruned, prune};
 #[cfg(feature = "train")]
 pub use refine::{RefineParams, RefineReport, Refined, refine};
 pub use report::{

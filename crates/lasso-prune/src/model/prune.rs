@@ -29,16 +29,18 @@ pub struct Pruned {
     pub graph: Graph,
     /// What was done.
     pub report: PruneReport,
-    /// What the layers of the smaller model read.
-    pub(crate) reads: Vec<Compared>,
+    /// What its layers read, in the order of the values: where it can be compared with the original.
+    pub reads: Vec<Compared>,
 }
 
 /// A value that both the smaller and the original model have, by name.
-#[derive(Debug, Clone)]
-pub(crate) struct Compared {
-    pub(crate) name: String,
-    /// The axis on which the smaller model has less, and the positions that it has.
-    pub(crate) kept: Option<(usize, Vec<usize>)>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// Its name.
+    pub name: String,
+    /// The axis on which the smaller model has less, and the original's positions that it has; `None`
+    /// where it has all.
+    pub kept: Option<(usize, Vec<usize>)>,
 }
 
 /// Times that a missed budget is tightened and tried again.
