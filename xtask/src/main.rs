@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask ci | tidy | docs | fixtures | results | single-layer | side-by-side |
+//! Development tasks: `cargo xtask ci | tidy | docs | api | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
 //! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | kills | processes | bench`.
 

@@ -4,7 +4,8 @@ use std::str::FromStr;
 use tensor_core::Error;
 
 /// Parameters of the libraries that are flags of the same name, with `-` for `_`.
-const PARAMETERS: [&str; 28] = [
+const PARAMETERS: [&str; 29] = [
+    "attention",
     "batch",
     "checkpoint_every",
     "classes",

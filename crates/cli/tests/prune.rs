@@ -545,35 +545,32 @@ fn refinement_is_reported_and_repeats() {
     let extra = ["--macs", "30%", "--refine", "3", "--json"];
     let document = prune(VGG, &first, &extra).success().json();
     let refinement = &document["result"]["pruning"]["refinement"];
-    assert_eq!(refinement["steps"], 3);
+    assert_eq!((&refinement["steps"], &refinement["judges"]), (&3.into(), &6.into()));
+    // A tenth of the 64 samples is kept from pruning, too.
+    assert_eq!(document["result"]["pruning"]["samples"], 58);
     let error = |key: &str| refinement[key].as_f64().unwrap();
-    assert!(error("after") <= error("before"), "{refinement}");
+    assert_eq!(refinement["is_kept"], error("after") < error("before"), "{refinement}");
     assert_eq!(document["settings"]["refine"], 3);
     let text = prune(VGG, &second, &extra[..4]).success();
     assert!(text.stdout.contains("refined in 3 steps of"), "{}", text.stdout);
     assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
 }
 
-/// Statistics hold some samples for the proof, which are too few to train on.
+/// The samples that judge may not have been seen: not by statistics, and they should not be too few.
 #[test]
-fn refinement_needs_samples() {
+fn refinement_needs_samples_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (statistics, output) = (path("vgg.stats"), path("o.onnx"));
+    let output = folder.path().join("o.onnx");
+    let statistics = folder.path().join("vgg.stats");
+    let statistics = statistics.to_str().unwrap();
     let data = ["--data", TRAIN, "--preprocess", PREPROCESS, "--samples", "64"];
-    kerf(&[&["calibrate", VGG, "-o", &statistics][..], &data].concat()).success();
-    let run = kerf(&[
-        "prune",
-        VGG,
-        "--statistics",
-        &statistics,
-        "--macs",
-        "50%",
-        "--refine",
-        "3",
-        "-o",
-        &output,
-    ]);
-    assert!(run.code != 0 && run.stderr.contains("error[E0147]: "), "{}", run.stderr);
-    assert!(!Path::new(&output).exists());
+    kerf(&[&["calibrate", VGG, "-o", statistics][..], &data].concat()).success();
+    for extra in [&["--statistics", statistics][..], &["--samples", "40"]] {
+        let written = output.to_str().unwrap();
+        let fixed = ["prune", VGG, "--macs", "50%", "--refine", "3", "-o", written];
+        let samples = if extra[0] == "--samples" { &data[..4] } else { &data };
+        let run = kerf(&[&fixed[..], samples, extra].concat());
+        assert!(run.code != 0 && run.stderr.contains("error[E0147]: "), "{}", run.stderr);
+        assert!(!output.exists());
+    }
 }

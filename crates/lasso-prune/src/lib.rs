@@ -111,7 +111,7 @@ pub use model::{
 };
 pub use model::{FactorParams, FactorReport, Factored, FactoredLayer, Form, factorize};
 #[cfg(feature = "train")]
-pub use model::{RefineParams, RefineReport, Refined, refine};
+pub use model::{RefineParams, RefineReport, Refined, check_refine, refine};
 pub use model::{Split, ThreeC, ThreeCReport, three_c};
 pub use obs::{Elimination, eliminate};
 pub use params::{SelectionParams, ValidSelection};

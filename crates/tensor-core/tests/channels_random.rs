@@ -9,7 +9,7 @@ use common::{Attributes, Draws, Model, array, int, ints};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tensor_core::channels::identity::{Mask, masked_against_cut};
-use tensor_core::channels::{Channels, ClassId, analyze, cut};
+use tensor_core::channels::{Channels, ClassId, SplitAxis, analyze_split, cut};
 use tensor_core::graph::Attribute;
 use tensor_core::rewrite::apply;
 use tensor_core::run::{Facts, infer};
@@ -463,11 +463,21 @@ fn choose(facts: &Facts, channels: &Channels, count: usize, draws: &mut Draws) -
     remove
 }
 
+/// With every axis that can carry the channels of one that is split; how many classes were removed.
 fn check(draws: Vec<u16>, pieces: &[usize]) -> Result<usize, TestCaseError> {
+    let finest = check_split(draws.clone(), pieces, SplitAxis::Finest)?;
+    Ok(finest + check_split(draws, pieces, SplitAxis::Heads)?)
+}
+
+fn check_split(
+    draws: Vec<u16>,
+    pieces: &[usize],
+    split: SplitAxis,
+) -> Result<usize, TestCaseError> {
     let mut draws = Draws::new(draws);
     let graph = network(&mut draws, pieces);
     let facts = infer(&graph, &BTreeMap::new()).unwrap();
-    let channels = analyze(&graph, &facts).unwrap();
+    let channels = analyze_split(&graph, &facts, split).unwrap();
     let remove = choose(&facts, &channels, graph.value_count(), &mut draws);
     let edits =
         cut(&graph, &facts, &channels, &remove).map_err(|e| TestCaseError::fail(e.to_string()))?;

@@ -32,7 +32,7 @@ pub(super) fn run(data: &FashionMnist, real: Option<(&Path, &Path)>) -> Result<(
         table.push_str(&row(name, &model, prune)?);
     }
     if let Some((models, crops)) = real {
-        for case in CASES.iter().filter(|case| NAMES.contains(&case.name)) {
+        for case in NAMES.iter().filter_map(|name| CASES.iter().find(|case| case.name == *name)) {
             let model = models.join(format!("{}.onnx", case.name));
             let prune = |command: &mut Command| {
                 command.arg("--data").arg(crops.join("calibration")).args(case.flags);

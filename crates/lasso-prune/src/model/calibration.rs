@@ -75,7 +75,7 @@ struct SetAbout {
 }
 
 /// Measures a model on calibration samples. Of `params`, the selection, the positions, the seed and
-/// the memory count, and whether streams are to be [sampled](Streams::Sample). `origin` is what to
+/// the memory count, what attention can lose, and whether streams are to be [sampled](Streams::Sample). `origin` is what to
 /// say about model and data in the file. Where the samples are spread over processes, each gets the
 /// statistics of all samples.
 ///
@@ -301,7 +301,7 @@ impl Calibration {
                     "the statistics know no group {} of {channels} channels",
                     set.label()
                 ))
-                .hint("they may be of another model; sampled streams need `streams = sample` in the calibration, too")
+                .hint("they may be of another model; sampled streams and whole heads need `streams = sample` and `attention = heads` in the calibration, too")
             })?;
             let order = self.array(&format!("sets.{at}.order"))?.to_i64s()?;
             let order: Vec<usize> =

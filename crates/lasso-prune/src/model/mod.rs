@@ -37,7 +37,7 @@ pub use params::{
 pub use plan::{Plan, PlannedCost, PlannedSet, plan};
 pub use prune::{Compared, Pruned, prune};
 #[cfg(feature = "train")]
-pub use refine::{RefineParams, RefineReport, Refined, refine};
+pub use refine::{RefineParams, RefineReport, Refined, check_refine, refine};
 pub use report::{
     CurvePoint, FrozenReport, LayerReport, PathStep, Predicted, PredictedTime, PruneReport,
     RoundingReport, RoundingTrial, SetReport,

@@ -1,6 +1,7 @@
 //! `kerf calibrate`: what pruning measures on samples, in a file, for any number of budgets.
 
 use super::model::{Model, file_name};
+use super::prune::AttentionArg;
 use super::statistics::{self, Origin};
 use super::{Context, Outcome, Task, samples};
 use crate::args::{DataArgs, ModelArgs, OnUnsupported, SamplingArgs, Shared};
@@ -30,6 +31,9 @@ pub(crate) struct CalibrateArgs {
     /// What will happen to residual streams: with `auto` they can be kept or pruned
     #[arg(long, value_enum, value_name = "HOW", default_value_t = StreamsArg::Auto, help_heading = "Method")]
     streams: StreamsArg,
+    /// What attention will lose: the same dimensions of the values of all heads, or whole heads
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = AttentionArg::Dimensions, help_heading = "Method")]
+    attention: AttentionArg,
     #[command(flatten)]
     #[serde(flatten)]
     sampling: SamplingArgs,
@@ -56,6 +60,7 @@ impl CalibrateArgs {
                 StreamsArg::Auto => Streams::Auto,
                 StreamsArg::Sample => Streams::Sample,
             },
+            attention: self.attention.into(),
             positions: self.sampling.positions(),
             seed: self.shared.seed,
             memory: self.sampling.memory(),

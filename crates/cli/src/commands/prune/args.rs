@@ -60,8 +60,8 @@ struct MethodArgs {
     /// What attention can lose: the same dimensions of the values of all heads, or whole heads
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = AttentionArg::Dimensions)]
     attention: AttentionArg,
-    /// Then train for N steps, on the same samples, to respond as the original does; needs no labels. Some
-    /// hundred gain where a network is deep; 0 for least squares alone
+    /// Then train for N steps to respond as the original does; needs no labels, but about a thousand samples,
+    /// of which a tenth is kept from pruning and training to judge the steps. 0 for least squares alone
     #[arg(long, value_name = "N", default_value_t = 0)]
     refine: u64,
     /// Leave groups alone, by id, root, layer or parameter; `*` matches any text (repeatable)
@@ -86,11 +86,20 @@ enum StreamsArg {
 /// What attention can lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum AttentionArg {
+pub(crate) enum AttentionArg {
     /// Dimensions of the values, the same ones of every head
     Dimensions,
     /// Whole heads: queries, keys and values alike
     Heads,
+}
+
+impl From<AttentionArg> for Attention {
+    fn from(given: AttentionArg) -> Self {
+        match given {
+            AttentionArg::Dimensions => Self::Dimensions,
+            AttentionArg::Heads => Self::Heads,
+        }
+    }
 }
 
 impl PruneArgs {
@@ -129,10 +138,7 @@ impl PruneArgs {
                 StreamsArg::Sample => Streams::Sample,
                 StreamsArg::Prune => Streams::Prune,
             },
-            attention: match self.method.attention {
-                AttentionArg::Dimensions => Attention::Dimensions,
-                AttentionArg::Heads => Attention::Heads,
-            },
+            attention: self.method.attention.into(),
             inputs: self.known.inputs(&self.common.data)?,
             positions: self.common.sampling.positions(),
             exclude: self.method.freeze.clone(),

@@ -5,7 +5,7 @@ mod plan;
 mod time;
 mod widths;
 
-pub(crate) use args::PruneArgs;
+pub(crate) use args::{AttentionArg, PruneArgs};
 pub(super) use plan::exceeded;
 
 use super::one_shot::{Job, Made, OneShotArgs};
@@ -15,11 +15,11 @@ use crate::args::{OnUnsupported, Shared, describe_budget};
 use crate::output::Target;
 use crate::report;
 use crate::units;
-use lasso_prune::{RefineReport, Source, plan, prune, refine};
+use lasso_prune::{RefineParams, RefineReport, Source, check_refine, plan, prune, refine};
 use serde_json::json;
 use std::path::Path;
+use tensor_core::data::Dataset;
 use tensor_core::text::counted;
-use tensor_core::train::scores;
 use tensor_core::{Error, ErrorKind, Graph, Result};
 
 impl Task for PruneArgs {
@@ -53,20 +53,19 @@ impl Task for PruneArgs {
             params.positions = params.positions.or(calibration.positions());
         }
         let params = params.check()?;
-        if alone.is_some() && self.refinement().is_some() {
-            let message = "statistics hold too few samples to refine a model on";
+        let refinement = self.refinement();
+        if stored.is_some() && refinement.is_some() {
+            let message =
+                "refinement is judged on samples that nothing else saw, and statistics saw all";
             return Err(Error::new(ErrorKind::Invalid, "E0147", message)
-                .hint("name the samples, too: `--data PATH`"));
+                .hint("leave out `--statistics` or `--refine`"));
         }
         let read = |graph: &Graph| match alone {
             Some(calibration) => statistics::few_samples(calibration, graph),
             None => samples::calibration(data, shared, graph, cx),
         };
         let mut job = Job::begin_on(&self.common, OnUnsupported::Error, &read, cx)?;
-        if self.refinement().is_some() {
-            // Known before the work, not after it.
-            scores(&job.model.graph)?;
-        }
+        let judges = refinement.as_ref().map(|params| self.judges(&mut job, params)).transpose()?;
         let source = |job: &mut Job| -> Result<Source> {
             Ok(match (alone, &stored) {
                 (Some(calibration), _) => Source::Statistics(calibration),
@@ -93,13 +92,11 @@ impl Task for PruneArgs {
         let judged = job.judged()?;
         let source = source(&mut job)?;
         let pruned = prune(&job.model.graph, &job.shapes, source, &params, &cx.progress)?;
-        let refined = match self.refinement() {
-            Some(params) => {
-                let original = &job.model.graph;
-                Some(refine(original, &pruned, &job.shapes, &job.set, &params, &cx.progress)?)
-            }
-            None => None,
-        };
+        let mut refined = None;
+        if let Some((params, judges)) = refinement.as_ref().zip(judges) {
+            let (original, sets) = (&job.model.graph, (&job.set, &judges));
+            refined = Some(refine(original, &pruned, &job.shapes, sets, params, &cx.progress)?);
+        }
         let (graph, refinement) = match refined {
             Some(refined) => (refined.graph, Some(refined.report)),
             None => (pruned.graph, None),
@@ -132,16 +129,42 @@ impl Task for PruneArgs {
     }
 }
 
+/// One in so many samples judges refinement.
+const JUDGES: usize = 10;
+
+/// Fewest samples that judge.
+const LEAST: usize = 5;
+
+impl PruneArgs {
+    /// Takes samples away that are to judge refinement, and looks whether it can be done at all.
+    fn judges(&self, job: &mut Job, params: &RefineParams) -> Result<Dataset> {
+        let count = job.set.len() / JUDGES;
+        if count < LEAST {
+            let message = format!(
+                "of {} one in {JUDGES} judges refinement, which is fewer than {LEAST}",
+                counted(job.set.len(), "sample")
+            );
+            return Err(Error::new(ErrorKind::Invalid, "E0147", message)
+                .hint("give more samples: refinement gains from about a thousand on"));
+        }
+        let all = job.set.shuffled(params.seed);
+        job.set = all.without_first(count);
+        check_refine(&job.model.graph, &job.shapes, &job.set, params)?;
+        Ok(all.first(count))
+    }
+}
+
 /// What gradient steps cost and gained, for people.
 fn refinement_text(report: &RefineReport) -> String {
-    let RefineReport { steps, batch, values, before, after, is_held_out, seconds } = report;
-    let on = if *is_held_out { "samples that were left out" } else { "the same samples" };
+    let RefineReport { steps, batch, values, before, after, is_kept, judges, seconds } = report;
+    let end = if *is_kept { "" } else { ", so they were given up" };
     format!(
-        "refined in {steps} steps of {} on the scores and {} ({seconds:.1} s): squared error of the scores on {on} \
-         {} -> {}\n",
+        "refined in {steps} steps of {} by outputs and {} ({seconds:.1} s): squared error of the outputs {} -> {} on \
+         {} that nothing else saw{end}\n",
         counted(*batch, "sample"),
         counted(*values, "response"),
         units::percent_fine(*before),
         units::percent_fine(*after),
+        counted(*judges, "sample"),
     )
 }

@@ -4,11 +4,11 @@
 //! seen only as far as these can make up for it. Here all layers move together:
 //!
 //! ```text
-//! L = |z - z*|^2 / |z*|^2 + 1/n sum_v |v - v*|^2 / |v*|^2
+//! L = 1/m sum_z |z - z*|^2 / |z*|^2 + 1/n sum_v |v - v*|^2 / |v*|^2
 //! ```
 //!
-//! with the scores `z` and what layers read, `v`, of the pruned model and, starred, the same channels of
-//! the original (the block outputs of Li et al., "BRECQ", 2021, where they are reconstructed for
+//! with the m outputs `z`, the first before its softmax, and what layers read, `v`, of the pruned model and,
+//! starred, the same channels of the original (the block outputs of Li et al., "BRECQ", 2021, where they are reconstructed for
 //! quantization, all at once).
 
 mod distance;
@@ -25,8 +25,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 use tensor_core::data::Dataset;
 use tensor_core::group::Group;
-use tensor_core::progress::Progress;
-use tensor_core::train::{Job, Length, Optimizer, Params, Schedule, train};
+use tensor_core::progress::{Progress, Silent};
+use tensor_core::run::infer;
+use tensor_core::train::{Job, Length, Optimizer, Params, Plugin, Schedule, plan, train};
 use tensor_core::{Graph, Result};
 
 /// A refined model.
@@ -45,62 +46,89 @@ pub struct RefineReport {
     pub steps: u64,
     /// Samples of a step.
     pub batch: usize,
-    /// Values that are compared beside the scores.
+    /// Values that are compared beside the outputs.
     pub values: usize,
-    /// Squared error of the scores before, relative to their mean square, on samples that were not trained on;
-    /// on all where there were too few to leave some out.
+    /// Squared error of the outputs before, relative to their mean square, on the samples that judge.
     pub before: f64,
-    /// And after.
+    /// And after the steps, whether they were kept or not.
     pub after: f64,
-    /// Were those samples left out of the training?
-    pub is_held_out: bool,
+    /// Did the error fall? Otherwise the model stays as it was.
+    pub is_kept: bool,
+    /// Samples that judge.
+    pub judges: usize,
     /// Wall-clock seconds, both measurements included.
     pub seconds: f64,
 }
 
-/// Share of the samples on which the error is measured, in place of training on them: one in so many.
-const HELD_OUT: usize = 10;
-
 /// Share of the run in which the learning rate rises.
 const WARMUP: f64 = 0.1;
 
-/// Fewer samples are all trained on.
-const FEW: usize = 50;
-
 /// Trains a pruned model to respond as the original does to samples without labels.
 ///
-/// `shapes` are those of inputs with open dimensions. Deterministic, whatever the number of threads. Where the error on samples that were left out does not
-/// fall, the model stays as it was.
+/// `judge` are samples that neither pruning nor the steps saw: least squares can fit a wide layer to few
+/// samples exactly, which says nothing. Where the error on them does not fall, the model stays as it was.
+/// `shapes` are those of inputs with open dimensions. Deterministic, whatever the number of threads.
 ///
 /// # Errors
-/// `E0147` for parameters outside their range; `E0405` when the model has no table of scores; what
-/// [`train`] says.
+/// `E0147` for parameters outside their range; `E0405` when the first output is no table of scores; `E0401`
+/// when the steps diverge; `E0130` when interrupted.
 pub fn refine(
     original: &Graph,
     pruned: &Pruned,
     shapes: &BTreeMap<String, Vec<usize>>,
-    data: &Dataset,
+    (data, judge): (&Dataset, &Dataset),
     params: &RefineParams,
     progress: &dyn Progress,
 ) -> Result<Refined> {
     params.check()?;
     let start = Instant::now();
-    let is_held_out = data.len() >= FEW;
-    let shuffled = data.shuffled(params.seed);
-    let (trained_on, judged_on) = match is_held_out {
-        true => {
-            let count = data.len() / HELD_OUT;
-            (shuffled.without_first(count), shuffled.first(count))
-        }
-        false => (shuffled.clone(), shuffled),
-    };
-    let batch = params.batch.min(trained_on.len());
+    let before = distance(original, &pruned.graph, judge)?;
     let pairs = pairs(original, pruned, shapes)?;
     let values = pairs.len();
-    let before = distance(original, &pruned.graph, &judged_on)?;
-    let training = Params {
+    let training = training(original, shapes, data, params)?;
+    let mut plugins: [Box<dyn Plugin>; 1] = [Box::new(Responses::new(original, pairs)?)];
+    let trained = train(job(&pruned.graph, data, &training, &mut plugins, progress))?;
+    let after = distance(original, &trained.graph, judge)?;
+    let is_kept = after < before;
+    let graph = if is_kept { trained.graph } else { pruned.graph.clone() };
+    let report = RefineReport {
+        steps: params.steps,
+        batch: training.batch,
+        values,
+        before,
+        after,
+        is_kept,
+        judges: judge.len(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    Ok(Refined { graph, report })
+}
+
+/// What [`refine`] would refuse, known before a model is pruned.
+///
+/// # Errors
+/// As [`refine`], apart from what only the steps can tell.
+pub fn check_refine(
+    original: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    data: &Dataset,
+    params: &RefineParams,
+) -> Result<()> {
+    params.check()?;
+    let training = training(original, shapes, data, params)?;
+    let mut plugins: [Box<dyn Plugin>; 1] = [Box::new(Responses::new(original, Vec::new())?)];
+    plan(job(original, data, &training, &mut plugins, &Silent)).map(|_| ())
+}
+
+fn training(
+    original: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    data: &Dataset,
+    params: &RefineParams,
+) -> Result<Params> {
+    Ok(Params {
         length: Length::Steps(params.steps),
-        batch,
+        batch: batch(original, shapes, params)?.min(data.len()),
         rate: params.rate,
         schedule: Schedule::Cosine,
         // The first moments of AdamW are those of a few samples.
@@ -110,25 +138,39 @@ pub fn refine(
         clip_norm: Some(1.0),
         seed: params.seed,
         ..Params::default()
-    };
-    let trained = train(Job {
-        graph: &pruned.graph,
-        data: &trained_on,
+    })
+}
+
+/// Samples whose values, with gradients, fit the memory.
+fn batch(
+    original: &Graph,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    params: &RefineParams,
+) -> Result<usize> {
+    let facts = infer(original, shapes)?;
+    let samples = original.inputs.first().and_then(|&input| facts.dims(input)?.first().copied());
+    let made = original.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    let values: usize = made.filter_map(|&value| Some(facts.get(value)?.count())).sum();
+    let bytes = 2 * size_of::<f32>() * values / samples.unwrap_or(1).max(1);
+    Ok((params.memory / bytes.max(1)).clamp(1, params.batch))
+}
+
+fn job<'a>(
+    graph: &'a Graph,
+    data: &'a Dataset,
+    params: &'a Params,
+    plugins: &'a mut [Box<dyn Plugin>],
+    progress: &'a dyn Progress,
+) -> Job<'a> {
+    Job {
+        graph,
+        data,
         evaluation: None,
-        params: &training,
-        plugins: &mut [Box::new(Responses::new(original, pairs)?)],
+        params,
+        plugins,
         folder: None,
         identity: serde_json::Map::new(),
         progress,
         group: Group::alone(),
-    })?;
-    let after = distance(original, &trained.graph, &judged_on)?;
-    let (graph, after) = match after < before {
-        true => (trained.graph, after),
-        false => (pruned.graph.clone(), before),
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    let steps = params.steps;
-    let report = RefineReport { steps, batch, values, before, after, is_held_out, seconds };
-    Ok(Refined { graph, report })
+    }
 }

@@ -2,10 +2,11 @@
 
 use super::super::Pruned;
 use super::super::prune::Compared;
+use super::distance::ends;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use tensor_core::run::{Session, infer};
-use tensor_core::train::{Plugin, Step, scores};
+use tensor_core::train::{Plugin, Step};
 use tensor_core::{Error, Graph, Result, ValueId};
 
 /// Keeps the mean square of a value that is zero throughout from dividing by nothing.
@@ -56,18 +57,21 @@ pub(super) fn pairs(
 pub(super) struct Responses {
     session: Session<'static>,
     inputs: Vec<ValueId>,
-    /// The scores, then the values of the pairs.
+    /// The scores, the other outputs, then the values of the pairs.
     targets: Vec<ValueId>,
+    /// Names of the other outputs.
+    outputs: Vec<String>,
     pairs: Vec<Pair>,
 }
 
 impl Responses {
     pub(super) fn new(original: &Graph, pairs: Vec<Pair>) -> Result<Self> {
-        let values = pairs.iter().map(|pair| pair.original);
-        let targets: Vec<ValueId> = std::iter::once(scores(original)?).chain(values).collect();
+        let mut targets = ends(original)?;
+        let outputs = targets[1..].iter().map(|&output| original.name(output).to_owned()).collect();
+        targets.extend(pairs.iter().map(|pair| pair.original));
         let inputs = original.inputs.clone();
         let session = Session::owned(original.clone(), &targets)?;
-        Ok(Self { session, inputs, targets, pairs })
+        Ok(Self { session, inputs, targets, outputs, pairs })
     }
 }
 
@@ -84,7 +88,8 @@ impl Plugin for Responses {
     }
 
     fn wants(&self) -> Vec<String> {
-        self.pairs.iter().map(|pair| pair.name.clone()).collect()
+        let pairs = self.pairs.iter().map(|pair| pair.name.clone());
+        self.outputs.iter().cloned().chain(pairs).collect()
     }
 
     fn label_weight(&self) -> f64 {
@@ -98,6 +103,10 @@ impl Plugin for Responses {
         let scores = found.next().ok_or_else(|| Error::internal("an original without scores"))?;
         let scores = scores.tensor.detach().reshape(step.scores.shape())?;
         let mut total = relative(step.scores, &scores)?;
+        for (name, array) in self.outputs.iter().zip(&mut found) {
+            total = (total + relative(step.value(name)?, &array.tensor.detach())?)?;
+        }
+        total = (total / (1 + self.outputs.len()) as f64)?;
         let share = 1.0 / self.pairs.len().max(1) as f64;
         for (pair, array) in self.pairs.iter().zip(found) {
             let theirs = array.tensor.detach();

@@ -80,9 +80,7 @@ pub fn search(
     for number in 0..params.episodes {
         progress::check(progress)?;
         let mut walk = walk(problem, &shown, &mut agent, (number, params.constraint))?;
-        // Bounded bits are within the budget, unless a device takes less for more of them.
-        trim(problem, &mut walk.bits);
-        walk.took(problem);
+        walk.settle(problem);
         let found = match known.get(number) {
             Some(&found) => found,
             None => score(&walk.bits)?,
@@ -114,8 +112,10 @@ struct Walk {
 }
 
 impl Walk {
-    /// Steps as if the actions had been those of the bits that are left: the reward is that of these.
-    fn took(&mut self, problem: &Problem) {
+    /// Takes bits until the budget holds, and makes the actions those of the bits that are left, as the
+    /// reward is that of these. Bounded bits are within the budget, unless a device takes less for more.
+    fn settle(&mut self, problem: &Problem) {
+        trim(problem, &mut self.bits);
         let params = problem.params();
         let searched = (0..problem.len()).filter(|&layer| !problem.is_pinned(layer));
         let taken = searched.flat_map(|layer| {
@@ -241,11 +241,9 @@ mod tests {
         let shown = states(&problem);
         let mut walk = walk(&problem, &shown, &mut agent, (0, Constraint::Trim)).unwrap();
         let chosen = walk.bits.clone();
-        walk.took(&problem);
         let own: Vec<f32> = walk.steps.iter().map(|step| step.action).collect();
-        trim(&problem, &mut walk.bits);
+        walk.settle(&problem);
         assert_ne!(walk.bits, chosen, "the budget binds nothing");
-        walk.took(&problem);
         let left = walk.bits[1..5].iter().flat_map(|bits| [bits.weights, bits.activations]);
         for ((at, step), bits) in walk.steps.iter().enumerate().zip(left) {
             assert_eq!(bits_of(f64::from(step.action), 2, 8), bits);
