@@ -8,21 +8,32 @@ use rayon::prelude::*;
 use tensor_core::Result;
 
 /// Ridges that [`best_ridge`] tries, relative to the mean diagonal entry of the centred `G`.
-const RIDGES: [f64; 7] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+const RIDGES: [f64; 8] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
 
-/// Does a held-out error that one ridge lowered from `best` (infinite for the first) promise more
-/// from the next? One more factorization buys nothing where rows are plenty.
-pub(crate) fn promises_more(best: f64, error: f64) -> bool {
-    /// Share of the error that has to be gained.
-    const GAIN: f64 = 0.005;
+/// Does a held-out error that one ridge made of `best` (infinite for the first) promise more from the next?
+///
+/// Where rows are plenty, one more factorization buys nothing once an error stands still. Where they are
+/// few it may stand still over several ridges that are too small to matter, and fall behind them.
+pub(crate) fn promises_more(best: f64, error: f64, are_plenty: bool) -> bool {
+    /// Share of the error that counts as a change.
+    const CHANGE: f64 = 0.005;
     /// Relative errors below this are as good as none.
     const SMALL: f64 = 1e-4;
-    best.is_infinite() || best - error > GAIN * best.max(SMALL)
+    let change = CHANGE * best.max(SMALL);
+    let stands_still = (best - error).abs() <= change;
+    best.is_infinite() || best - error > change || stands_still && !are_plenty && error > SMALL
 }
 
 /// The ridges to try, the smallest first; none below `least`.
 pub(crate) fn ridges(least: f64) -> impl Iterator<Item = f64> {
     std::iter::once(least).chain(RIDGES.into_iter().filter(move |&ridge| ridge > least))
+}
+
+/// Do all halves have so many rows for each of the columns that a fit hardly depends on the ridge?
+pub(crate) fn have_plenty(halves: &[[Problem; 2]], columns: usize) -> bool {
+    /// Rows of one image are alike, so that fewer count than there are.
+    const ROWS_PER_COLUMN: usize = 64;
+    halves.iter().flatten().all(|half| half.rows() >= ROWS_PER_COLUMN * columns)
 }
 
 /// Squared error of a reconstruction on the rows of a problem, relative to their centred energy.
@@ -84,10 +95,12 @@ pub fn best_ridge(halves: &[[Problem; 2]], kept: &[usize], least: f64) -> Result
         .flat_map(|[even, odd]| [(even, odd), (odd, even)])
         .map(|(fit, judge)| Ok(Fold { fit: System::new(fit, kept)?, judge }))
         .collect::<Result<_>>()?;
+    let columns = halves.first().map_or(0, |[even, _]| even.kept_columns(kept).len());
+    let plenty = have_plenty(halves, columns);
     let (mut best, mut least_error) = (least, f64::INFINITY);
     for ridge in ridges(least) {
         let error = crossed(&folds, ridge)?;
-        let goes_on = promises_more(least_error, error);
+        let goes_on = promises_more(least_error, error, plenty);
         if error < least_error {
             (best, least_error) = (ridge, error);
         }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tensor_core::calibrate::Centred;
 use tensor_core::{Error, Result};
 
-use crate::held_out::{promises_more, ridges};
+use crate::held_out::{have_plenty, promises_more, ridges};
 use crate::held_out_kernel::kernel_errors;
 use crate::linalg::{cholesky, forward_substitute, gather, gather_rows, inner, singular};
 use crate::problem::{CentredStatistics, Problem, check_order};
@@ -52,6 +52,8 @@ pub fn held_out_errors(
     }
     let energy: f64 = folds.iter().map(|fold| fold.judge.energy).sum();
     let relative = |error: f64| if energy > 0.0 { error / energy } else { 0.0 };
+    let columns = folds.first().map_or(&[][..], |fold| fold.prefixes.as_slice());
+    let plenty: Vec<bool> = columns.iter().map(|&columns| have_plenty(halves, columns)).collect();
     let mut best = vec![f64::INFINITY; widths.len()];
     for ridge in ridges(least) {
         let errors: Vec<Option<Vec<f64>>> =
@@ -60,7 +62,7 @@ pub fn held_out_errors(
         let mut goes_on = false;
         for (i, best) in best.iter_mut().enumerate() {
             let error = relative(errors.iter().map(|fold| fold[i]).sum());
-            goes_on |= promises_more(*best, error);
+            goes_on |= promises_more(*best, error, plenty[i]);
             *best = best.min(error);
         }
         if !goes_on {

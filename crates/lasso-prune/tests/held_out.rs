@@ -50,7 +50,7 @@ proptest! {
     #[test]
     fn the_sweep_agrees_with_single_fits(seed: u64, size in sizes(), rotate in 0usize..8) {
         /// The largest that is tried, so that there is no choice.
-        const RIDGE: f64 = 10.0;
+        const RIDGE: f64 = 100.0;
         let layer = Layer::random(seed, size, 0.5);
         let halves = halves(&layer).map(|half| half.problem());
         let mut order: Vec<usize> = (0..layer.channels).collect();
@@ -79,6 +79,26 @@ fn the_sweep_over_rows_agrees_with_single_fits() {
             let (_, single) = best_ridge(std::slice::from_ref(&halves), &order[..k], 1e-6).unwrap();
             // Single fits hand their weights out in f32.
             assert!((swept - single).abs() <= 1e-4 * single, "{seed}, {k}: {swept}, {single}");
+        }
+    }
+}
+
+/// Where rows are few, the error may stand still over ridges that are too small to matter: the search goes on, and
+/// finds what starting at any larger ridge would.
+#[test]
+fn the_search_passes_ridges_that_change_nothing() {
+    const RIDGES: [f64; 6] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+    for (seed, size) in [(1, [40, 16, 1, 4]), (2, [48, 20, 1, 2]), (3, [60, 12, 2, 3])] {
+        // Responses that the inputs explain in part only.
+        let mut layer = Layer::random(seed, size, 0.0);
+        let other = Layer::random(seed + 100, size, 0.0);
+        layer.y.iter_mut().zip(&other.y).for_each(|(y, noise)| *y += 2.0 * noise);
+        let halves = [halves(&layer).map(|half| half.problem())];
+        let kept: Vec<usize> = (0..layer.channels).collect();
+        let (_, found) = best_ridge(&halves, &kept, 1e-12).unwrap();
+        for ridge in RIDGES {
+            let (_, other) = best_ridge(&halves, &kept, ridge).unwrap();
+            assert!(found <= 1.01 * other, "{seed}: {found} from 0, {other} from {ridge}");
         }
     }
 }

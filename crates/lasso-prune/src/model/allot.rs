@@ -9,8 +9,9 @@ use super::widths::{Goal, choose_widths, predicted_error, unrounded_error};
 use std::collections::BTreeMap;
 use tensor_core::{Error, Result, cost};
 
-/// Times that a missed budget is tightened and tried again.
-const ATTEMPTS: usize = 6;
+/// Times that a missed budget is tightened and tried again: many, as where channels of one set cost different
+/// amounts a little less may change nothing.
+const ATTEMPTS: usize = 24;
 
 /// Smallest multiple that is tried for accuracy alone: ONNX Runtime's blocked kernels refuse inputs
 /// of at least one block whose channels are no multiple of four.

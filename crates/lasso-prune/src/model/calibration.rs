@@ -29,7 +29,7 @@ const CODE: &str = "E0146";
 ///
 /// | array | content |
 /// |---|---|
-/// | `layers.L.G.even.*`, `layers.L.G.odd.*` | second moments (or rows) of the inputs and responses of layer `L`, convolution group `G`, on even and odd samples: [`Statistics::to_parts`] |
+/// | `layers.L.G.even.*`, `layers.L.G.odd.*` | second moments (or rows) of the inputs and responses of layer `L`, convolution group `G`, on even and odd blocks of samples: [`Statistics::to_parts`] |
 /// | `sets.S.order` | channels of set `S`, the one to keep longest first |
 /// | `sets.S.error` | held-out error of its readers when the first `k` of them are kept, `k` from 0 |
 /// | `sets.weights` | what an error of each set counts, by what it does to the outputs |

@@ -1,7 +1,7 @@
 //! What the error of a layer does to the outputs of the network, without labels.
 
 use rayon::prelude::*;
-use tensor_core::calibrate::{Held, Move, Replay, is_odd};
+use tensor_core::calibrate::{Held, Move, Replay};
 use tensor_core::graph::Graph;
 use tensor_core::progress::{self, Progress};
 use tensor_core::rewrite::{self, Edit};
@@ -21,7 +21,7 @@ pub(crate) struct Trial {
 /// Squared error of the network's outputs, relative to their centred energy, when one of
 /// the `trials` is made and nothing else changes; one number per trial.
 ///
-/// Only the part of the network behind the first changed layer runs, and only odd samples count:
+/// Only the part of the network behind the first changed layer runs, and only samples of odd blocks count:
 /// trials are fitted on even ones.
 ///
 /// None when no output tells: each depends on an unknown operator, is no real number, does not vary
@@ -40,9 +40,7 @@ pub(crate) fn effects(
     if outputs.is_empty() {
         return Ok(None);
     }
-    // An odd stride, so that batches of one sample are even and odd in turn.
-    let stride = (replay.samples() / SAMPLES) | 1;
-    let mut replay = replay.thinned(stride);
+    let mut replay = replay.thinned(SAMPLES);
     let mut by_place: Vec<usize> = (0..trials.len()).collect();
     by_place.sort_by_key(|&trial| trials[trial].node);
     let mut expected: Vec<Vec<Array>> = Vec::new();
@@ -80,7 +78,7 @@ fn run(replay: &Replay, step: &Move) -> Result<Vec<(Vec<Array>, Held)>> {
         .collect()
 }
 
-/// Squared difference over centred energy on odd samples of all processes, summed over the outputs that
+/// Squared difference over centred energy on odd blocks of samples of all processes, summed over the outputs that
 /// vary and are finite; none when no output is.
 fn relative_error(
     replay: &Replay,
@@ -96,8 +94,7 @@ fn relative_error(
             let (expected, actual) = (expected.to_f32s()?, actual.to_f32s()?);
             let length = (expected.len() / samples).max(1);
             let pairs = expected.chunks(length).zip(actual.chunks(length)).enumerate();
-            let number = replay.number(batch);
-            for (_, (e, a)) in pairs.filter(|(sample, _)| is_odd(number, *sample)) {
+            for (_, (e, a)) in pairs.filter(|(sample, _)| replay.is_odd(batch, *sample)) {
                 for (&e, &a) in e.iter().zip(a) {
                     let (e, a) = (f64::from(e), f64::from(a));
                     count += 1.0;

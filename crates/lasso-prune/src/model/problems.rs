@@ -21,12 +21,12 @@ pub(crate) fn weight_rows(graph: &Graph, index: &Index, layer: &Layer) -> Result
 pub(crate) struct LayerProblems {
     /// On all rows.
     pub(crate) all: Vec<Problem>,
-    /// On even and odd samples.
+    /// On even and odd [blocks](tensor_core::calibrate::Halves) of samples.
     pub(crate) halves: Vec<[Problem; 2]>,
 }
 
 impl LayerProblems {
-    /// Without channels yet, from the statistics of even and odd samples and the weight rows.
+    /// Without channels yet, from the statistics of even and odd blocks of samples and the weight rows.
     pub(crate) fn new(statistics: Vec<[Statistics; 2]>, weights: &[Vec<f32>]) -> Result<Self> {
         let mut problems = Self { all: Vec::new(), halves: Vec::new() };
         for ([even, odd], weight) in statistics.into_iter().zip(weights) {

@@ -32,7 +32,7 @@ enum Form {
 const ENOUGH_ROWS: f64 = 16.0;
 
 impl Quadratic {
-    /// From the statistics of even and odd samples; the ridge is relative to the mean variance.
+    /// From the statistics of even and odd blocks of samples; the ridge is relative to the mean variance.
     pub(super) fn new([mut statistics, odd]: [Statistics; 2], ridge: f64) -> Result<Self> {
         statistics.merge(&odd)?;
         let p = statistics.inputs() as f64;

@@ -96,7 +96,7 @@ fn empirical(
 ) -> Result<()> {
     let memory = params.memory / NETWORKS;
     let all = Replay::new(&prepared.graph, batches.to_vec(), memory)?;
-    let mut original = all.thinned(all.samples() / ENOUGH);
+    let mut original = all.thinned(ENOUGH);
     let mut current = original.clone();
     let mut built = rounded.build(prepared, &params.bits)?;
     let facts = run::infer(&built.graph, &prepared.shapes)?;

@@ -13,18 +13,24 @@ pub struct Batches {
     pub(super) first: usize,
     /// Samples of all processes.
     pub(super) samples: usize,
+    /// Samples of every batch but the last.
+    pub(super) size: usize,
     pub(super) group: Group,
 }
 
 impl Batches {
-    /// The batches that this process [holds](Group::share), from number `first` on.
+    /// The batches that this process [holds](Group::share), from number `first` on. All are of one
+    /// size but the last of all.
     ///
     /// # Errors
     /// When another process cannot be reached.
     pub fn shared(arrays: Vec<Vec<Array>>, first: usize, group: Group) -> Result<Self> {
-        let mut samples = [Self::count(&arrays) as f64];
-        group.sum_f64(&mut samples)?;
-        Ok(Self { arrays, first, samples: samples[0] as usize, group })
+        // The first process has a whole batch, if there is one.
+        let size = if group.is_first() { Self::count(&arrays[..arrays.len().min(1)]) } else { 0 };
+        let mut sums = [Self::count(&arrays) as f64, size as f64];
+        group.sum_f64(&mut sums)?;
+        let [samples, size] = sums.map(|sum| sum as usize);
+        Ok(Self { arrays, first, samples, size, group })
     }
 
     /// Is there no sample in any process?
@@ -58,6 +64,7 @@ impl From<Vec<Vec<Array>>> for Batches {
     /// All batches, in a process that works alone.
     fn from(arrays: Vec<Vec<Array>>) -> Self {
         let samples = Self::count(&arrays);
-        Self { arrays, first: 0, samples, group: Group::alone() }
+        let size = Self::count(&arrays[..arrays.len().min(1)]);
+        Self { arrays, first: 0, samples, size, group: Group::alone() }
     }
 }

@@ -90,8 +90,8 @@ const WAVE: usize = 8;
 
 /// What was collected for one layer.
 pub struct Collected {
-    /// One pair per convolution group: even and odd samples apart, so that what is fitted on one
-    /// half can be judged on the other.
+    /// One pair per convolution group: the two [halves](super::Halves) of the samples apart, so that what is
+    /// fitted on one can be judged on the other.
     pub statistics: Vec<[Statistics; 2]>,
     /// Centred energy of the responses over that of the sum with the shortcut, at most 1: how much
     /// an error relative to the response weighs in the stream that the layer writes to.
@@ -264,17 +264,11 @@ impl Energy {
     }
 }
 
-/// Which half of the data a sample belongs to. Batches may hold one sample each, so parity counts
-/// across batches.
-pub fn is_odd(batch: usize, sample: usize) -> bool {
-    (batch + sample) % 2 == 1
-}
-
 struct BatchRows {
     /// Energy of the responses, and of their sum with the shortcut.
     response: Energy,
     stream: Energy,
-    /// Input and response rows of even and odd samples, by convolution group.
+    /// Input and response rows of even and odd blocks of samples, by convolution group.
     rows: Vec<[(Vec<f32>, Vec<f32>); 2]>,
     original: Held,
     current: Option<Held>,
@@ -322,14 +316,15 @@ fn batch_rows(
     let mut rows = Vec::with_capacity(shape.groups);
     for group in 0..shape.groups {
         let mut halves = [0, 1].map(|odd| {
-            let mine = |(sample, _): &(usize, _)| usize::from(is_odd(number, *sample)) == odd;
+            let mine =
+                |(sample, _): &(usize, _)| usize::from(original.is_odd(batch, *sample)) == odd;
             let rows = chosen.iter().enumerate().filter(mine).map(|(_, c)| c.len()).sum::<usize>();
             (Vec::with_capacity(rows * p), Vec::with_capacity(rows * n))
         });
         let mut other = vec![0.0; n];
         let places = chosen.iter().enumerate().flat_map(|(s, c)| c.iter().map(move |&at| (s, at)));
         for (sample, position) in places {
-            let (xs, ys) = &mut halves[usize::from(is_odd(number, sample))];
+            let (xs, ys) = &mut halves[usize::from(original.is_odd(batch, sample))];
             layer.map.input_row(x.at(sample), position, group, next_row(xs, p));
             let target = next_row(ys, n);
             layer.map.output_row(y.at(sample), position, group, target);

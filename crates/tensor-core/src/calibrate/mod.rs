@@ -18,6 +18,7 @@
 mod batches;
 mod checks;
 mod collect;
+mod halves;
 mod linear;
 mod moments;
 mod panels;
@@ -28,7 +29,8 @@ mod stored;
 mod sum;
 
 pub use batches::Batches;
-pub use collect::{Collected, Place, Sampling, Walk, collect, is_odd, shortcut};
+pub use collect::{Collected, Place, Sampling, Walk, collect, shortcut};
+pub use halves::Halves;
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
 pub use moments::{Centred, Moments};
 pub use replay::{Held, Move, Moved, Replay};

@@ -4,7 +4,7 @@
 //! to a later place runs only what lies between. Where the live values would take more memory than
 //! allowed, the replay stays where it is and the next move runs from there again.
 
-use super::Batches;
+use super::{Batches, Halves};
 use crate::graph::Graph;
 use crate::group::Group;
 use crate::run::{Array, Facts, Session};
@@ -21,6 +21,7 @@ pub struct Replay {
     /// Samples over all batches, and over those of this process.
     samples: usize,
     own_samples: usize,
+    halves: Halves,
     /// Most bytes to hold.
     memory: usize,
     /// Who holds the other batches.
@@ -57,7 +58,7 @@ impl Replay {
     /// # Errors
     /// When a batch has the wrong number of inputs.
     pub fn new(graph: &Graph, batches: impl Into<Batches>, memory: usize) -> Result<Self> {
-        let Batches { arrays, first, samples, group } = batches.into();
+        let Batches { arrays, first, samples, size, group } = batches.into();
         if let Some(batch) = arrays.iter().find(|batch| batch.len() != graph.inputs.len()) {
             return Err(Error::invalid(format!(
                 "the model has {}, a batch has {}",
@@ -68,7 +69,8 @@ impl Replay {
         let own_samples = Batches::count(&arrays);
         let numbered = (first..).zip(arrays).map(|(number, held)| Batch { number, held });
         let (held, batches) = (graph.inputs.clone(), numbered.collect());
-        Ok(Self { held, batches, samples, own_samples, memory, group })
+        let halves = Halves { samples, size };
+        Ok(Self { held, batches, samples, own_samples, halves, memory, group })
     }
 
     /// Number of batches of this process.
@@ -76,10 +78,14 @@ impl Replay {
         self.batches.len()
     }
 
-    /// The number of one of them among the batches of all processes, which random draws and the halves
-    /// of the data go by.
+    /// The number of one of them among the batches of all processes, which random draws go by.
     pub fn number(&self, batch: usize) -> usize {
         self.batches[batch].number
+    }
+
+    /// Does a sample of one of them belong to the second [half](Halves) of the data?
+    pub fn is_odd(&self, batch: usize, sample: usize) -> bool {
+        self.halves.is_odd(self.batches[batch].number, sample)
     }
 
     /// The processes that the batches are spread over.
@@ -92,9 +98,10 @@ impl Replay {
         self.samples
     }
 
-    /// A replay at the same place with the first of every `stride` batches.
-    pub fn thinned(&self, stride: usize) -> Self {
-        let stride = stride.max(1);
+    /// A replay at the same place with batches spread evenly over the data: with no more than about so many
+    /// samples, but of both [halves](Halves).
+    pub fn thinned(&self, samples: usize) -> Self {
+        let stride = self.halves.stride(samples);
         let kept = self.batches.iter().filter(|batch| batch.number.is_multiple_of(stride));
         let batches: Vec<Batch> = kept.cloned().collect();
         // Batches are of one size but for the last, which the memory estimate may overlook.
@@ -104,6 +111,7 @@ impl Replay {
             batches,
             samples: self.samples.div_ceil(stride),
             own_samples,
+            halves: self.halves,
             memory: self.memory,
             group: self.group.clone(),
         }

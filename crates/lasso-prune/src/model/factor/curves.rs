@@ -104,7 +104,7 @@ fn middle(menu: &Menu) -> (Form, f64, f64) {
     nearest.copied().unwrap_or((Form::Whole, 0.0, 0.0))
 }
 
-/// The layer in its middle form, fitted on even samples.
+/// The layer in its middle form, fitted on even blocks of samples.
 fn trial(model: &Model, index: &Index, layer: &Layer, fit: &Fit, menu: &Menu) -> Result<Trial> {
     let fitted = fit.even(middle(menu).0)?;
     let edits = weight_edits(&model.graph, index, layer, &[fitted.whole])?;

@@ -72,7 +72,7 @@ impl<'a> Fit<'a> {
         self.on(self.all, &reconstruct(self.all, &[], self.ridge)?, form, rows)
     }
 
-    /// The fit on even samples alone.
+    /// The fit on even blocks of samples alone.
     pub(super) fn even(&self, form: Form) -> Result<Fitted> {
         self.on(&self.halves[0], &self.full[0], form, None)
     }
