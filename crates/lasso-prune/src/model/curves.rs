@@ -181,14 +181,19 @@ fn held_out_curve(
     Ok(curve)
 }
 
-/// Weighs each curve by how much of the layer's error reaches the outputs, at half of its channels.
+/// Weighs each curve by how much of the layer's error reaches the outputs.
+///
+/// The layers behind are refitted later and make up for a part of the error that the trial cannot
+/// see. So the weight is the ratio to a power below one, between trusting the layer's error (0) and
+/// trusting the trial (1).
 fn weigh(mut curves: Vec<Curve>, effects: &[f64]) -> Vec<Curve> {
     /// Relative errors below this are as good as none.
     const SMALL: f64 = 1e-6;
+    const TRUST: f64 = 0.75;
     for (curve, effect) in curves.iter_mut().zip(effects) {
         let error = curve.error[curve.order.len().div_ceil(2)];
         let ratio = (effect + SMALL) / (error + SMALL);
-        curve.weight = if ratio.is_finite() { ratio } else { 1.0 };
+        curve.weight = if ratio.is_finite() { ratio.powf(TRUST) } else { 1.0 };
     }
     curves
 }
