@@ -214,6 +214,27 @@ fn vectors_come_from_flattened_images() {
     assert!(set.notes().iter().any(|note| note.contains("flattened")));
 }
 
+/// All samples once, so many apart, in few runs of neighbours.
+#[test]
+fn runs_are_apart_and_few() {
+    let set = data::open(&fixture("t10k-1k"), &Options::default()).unwrap().subset(203, 1);
+    let labels = set.labels().unwrap();
+    for n in [0, 1, 20, 77, 202, 203, 500] {
+        let (others, taken) = set.split_runs(n);
+        assert_eq!((others.len(), taken.len()), (203 - n.min(203), n.min(203)), "{n}");
+        let mut both = [others.labels().unwrap(), taken.labels().unwrap()].concat();
+        let mut all = labels.clone();
+        both.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(both, all, "{n}");
+    }
+    let (others, taken) = set.split_runs(80);
+    // 8 runs of 9 to 11: the last of each 25 or 26 samples.
+    assert_eq!(taken.labels().unwrap()[..9], labels[16..25]);
+    assert_eq!(others.labels().unwrap()[..16], labels[..16]);
+    assert_eq!(set.shuffled(3).in_source_order().labels().unwrap(), labels);
+}
+
 #[test]
 fn subsets_are_seeded_and_keep_pairs_together() {
     let set = data::open(&fixture("t10k-1k"), &Options::default()).unwrap();

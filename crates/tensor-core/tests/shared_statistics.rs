@@ -105,3 +105,25 @@ fn rows_of_processes_are_those_of_one() {
         assert_eq!(parts(&found), alone);
     }
 }
+
+/// Which half a sample is in does not depend on how samples are batched.
+#[test]
+fn halves_are_those_of_the_samples() {
+    let (graph, _) = network();
+    let odd = |sizes: &[usize]| -> Vec<bool> {
+        let array = |samples, width| {
+            let values = vec![0f32; samples * POSITIONS * width];
+            let dims = (samples, POSITIONS, width);
+            Array::float(Tensor::from_vec(values, dims, &Device::Cpu).unwrap())
+        };
+        let batches = sizes.iter().map(|&n| vec![array(n, INPUTS), array(n, OUTPUTS)]);
+        let replay = Replay::new(&graph, batches.collect::<Vec<_>>(), usize::MAX).unwrap();
+        let of = |(batch, &n)| (0..n).map(move |sample| (batch, sample));
+        let places = sizes.iter().enumerate().flat_map(of);
+        places.map(|(batch, sample)| replay.is_odd(batch, sample)).collect()
+    };
+    let one = odd(&[30]);
+    assert_eq!(one.iter().filter(|odd| **odd).count(), 15);
+    assert_eq!(odd(&[1, 20, 2, 7]), one);
+    assert_eq!(odd(&[1; 30]), one);
+}

@@ -146,7 +146,7 @@ impl DataArgs {
     pub(crate) fn open(&self, graph: &Graph, seed: u64) -> Result<Dataset> {
         let set = self.open_all(graph)?;
         let set = match self.held_out_count(&set)? {
-            Some(count) => set.shuffled(seed).without_first(count),
+            Some(count) => set.shuffled(seed).without_first(count).in_source_order(),
             None => set,
         };
         Ok(match self.samples {

@@ -21,7 +21,7 @@ pub(crate) fn weight_rows(graph: &Graph, index: &Index, layer: &Layer) -> Result
 pub(crate) struct LayerProblems {
     /// On all rows.
     pub(crate) all: Vec<Problem>,
-    /// On even and odd [blocks](tensor_core::calibrate::Halves) of samples.
+    /// On even and odd [blocks](tensor_core::calibrate::Replay::is_odd) of samples.
     pub(crate) halves: Vec<[Problem; 2]>,
 }
 

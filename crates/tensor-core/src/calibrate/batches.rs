@@ -1,5 +1,6 @@
 //! Calibration samples, which may be spread over processes.
 
+use super::Halves;
 use crate::Result;
 use crate::group::Group;
 use crate::run::Array;
@@ -11,31 +12,31 @@ pub struct Batches {
     pub(super) arrays: Vec<Vec<Array>>,
     /// The number of the first of them among those of all processes.
     pub(super) first: usize,
-    /// Samples of all processes.
-    pub(super) samples: usize,
-    /// Samples of every batch but the last.
-    pub(super) size: usize,
+    /// Samples before it in all processes.
+    pub(super) start: usize,
+    pub(super) halves: Halves,
     pub(super) group: Group,
 }
 
 impl Batches {
-    /// The batches that this process [holds](Group::share), from number `first` on. All are of one
-    /// size but the last of all.
+    /// The batches that this process [holds](Group::share), from number `first` on.
     ///
     /// # Errors
     /// When another process cannot be reached.
     pub fn shared(arrays: Vec<Vec<Array>>, first: usize, group: Group) -> Result<Self> {
-        // The first process has a whole batch, if there is one.
-        let size = if group.is_first() { Self::count(&arrays[..arrays.len().min(1)]) } else { 0 };
-        let mut sums = [Self::count(&arrays) as f64, size as f64];
-        group.sum_f64(&mut sums)?;
-        let [samples, size] = sums.map(|sum| sum as usize);
-        Ok(Self { arrays, first, samples, size, group })
+        let mut samples = vec![0.0; group.size() + 1];
+        samples[group.rank()] = Self::count(&arrays) as f64;
+        samples[group.size()] = arrays.len() as f64;
+        group.sum_f64(&mut samples)?;
+        let batches = samples.pop().unwrap_or_default() as usize;
+        let start = samples[..group.rank()].iter().sum::<f64>() as usize;
+        let halves = Halves { samples: samples.iter().sum::<f64>() as usize, batches };
+        Ok(Self { arrays, first, start, halves, group })
     }
 
     /// Is there no sample in any process?
     pub fn is_empty(&self) -> bool {
-        self.arrays.is_empty() && self.samples == 0
+        self.arrays.is_empty() && self.halves.samples == 0
     }
 
     /// Those of this process.
@@ -55,16 +56,19 @@ impl Batches {
 
     /// Samples in some batches.
     pub(super) fn count(arrays: &[Vec<Array>]) -> usize {
-        let first = |batch: &Vec<Array>| batch.first().and_then(|a| a.dims().first().copied());
-        arrays.iter().filter_map(first).sum()
+        arrays.iter().map(|batch| Self::samples_of(batch)).sum()
+    }
+
+    /// Samples of a batch.
+    pub(super) fn samples_of(batch: &[Array]) -> usize {
+        batch.first().and_then(|array| array.dims().first().copied()).unwrap_or(0)
     }
 }
 
 impl From<Vec<Vec<Array>>> for Batches {
     /// All batches, in a process that works alone.
     fn from(arrays: Vec<Vec<Array>>) -> Self {
-        let samples = Self::count(&arrays);
-        let size = Self::count(&arrays[..arrays.len().min(1)]);
-        Self { arrays, first: 0, samples, size, group: Group::alone() }
+        let halves = Halves { samples: Self::count(&arrays), batches: arrays.len() };
+        Self { arrays, first: 0, start: 0, halves, group: Group::alone() }
     }
 }

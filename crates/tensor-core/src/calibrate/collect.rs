@@ -90,7 +90,7 @@ const WAVE: usize = 8;
 
 /// What was collected for one layer.
 pub struct Collected {
-    /// One pair per convolution group: the two [halves](super::Halves) of the samples apart, so that what is
+    /// One pair per convolution group: the two [halves](Replay::is_odd) of the samples apart, so that what is
     /// fitted on one can be judged on the other.
     pub statistics: Vec<[Statistics; 2]>,
     /// Centred energy of the responses over that of the sum with the shortcut, at most 1: how much

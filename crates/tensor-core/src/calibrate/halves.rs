@@ -7,20 +7,17 @@
 /// the other hand, would have different classes where samples are sorted by class.
 const BLOCKS: usize = 8;
 
-/// Splits samples, counted over the batches of all processes, into [`BLOCKS`] blocks, which are even and odd in
-/// turn.
+/// Splits the samples of all processes into [`BLOCKS`] blocks, which are even and odd in turn.
 #[derive(Debug, Clone, Copy)]
-pub struct Halves {
-    /// All samples.
+pub(super) struct Halves {
+    /// All samples, and the batches that hold them.
     pub(super) samples: usize,
-    /// Samples of every batch but the last.
-    pub(super) size: usize,
+    pub(super) batches: usize,
 }
 
 impl Halves {
-    /// Does a sample of a batch belong to the odd blocks?
-    pub(super) fn is_odd(self, batch: usize, sample: usize) -> bool {
-        let at = batch * self.size + sample;
+    /// Does the sample at this place belong to the odd blocks?
+    pub(super) fn is_odd(self, at: usize) -> bool {
         let blocks = BLOCKS.min(self.samples);
         (at * blocks / self.samples.max(1)) % 2 == 1
     }
@@ -28,8 +25,7 @@ impl Halves {
     /// Of how many batches one is to be taken, so that about so many samples are left and every block has
     /// a batch.
     pub(super) fn stride(self, samples: usize) -> usize {
-        let block = self.samples / BLOCKS / self.size.max(1);
-        (self.samples / samples.max(1)).min(block).max(1)
+        (self.samples / samples.max(1)).min(self.batches / BLOCKS).max(1)
     }
 }
 
@@ -38,22 +34,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn odd(halves: Halves) -> Vec<bool> {
-        (0..halves.samples).map(|at| halves.is_odd(at / halves.size, at % halves.size)).collect()
+    fn odd(samples: usize) -> Vec<bool> {
+        let halves = Halves { samples, batches: 1 };
+        (0..samples).map(|at| halves.is_odd(at)).collect()
     }
 
     #[test]
     fn neighbours_are_in_one_half() {
-        let odd = odd(Halves { samples: 202, size: 3 });
+        let odd = odd(202);
         let borders = odd.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert_eq!(borders, BLOCKS - 1);
     }
 
     proptest! {
-        /// Whatever the batches, both halves have samples, and nearly equally many.
+        /// Both halves have samples, and nearly equally many.
         #[test]
-        fn halves_are_of_one_size(samples in 2usize..3000, size in 1usize..600) {
-            let odd = odd(Halves { samples, size });
+        fn halves_are_of_one_size(samples in 2usize..3000) {
+            let odd = odd(samples);
             let count = odd.iter().filter(|odd| **odd).count();
             prop_assert!(count.abs_diff(samples - count) <= BLOCKS);
             prop_assert!(count > 0 && count < samples);
@@ -62,10 +59,10 @@ mod tests {
         /// A thinned replay has samples of both halves to fit and to judge with.
         #[test]
         fn both_halves_survive_thinning(samples in 2usize..30_000, size in 1usize..600, wanted in 1usize..500) {
-            let halves = Halves { samples, size };
+            let halves = Halves { samples, batches: samples.div_ceil(size) };
             let stride = halves.stride(wanted);
             let left = (0..samples).filter(|at| (at / size).is_multiple_of(stride));
-            let odd = left.clone().filter(|at| halves.is_odd(at / size, at % size)).count();
+            let odd = left.clone().filter(|at| halves.is_odd(*at)).count();
             prop_assert!(odd > 0 && odd < left.count());
         }
     }

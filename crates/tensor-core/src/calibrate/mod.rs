@@ -9,6 +9,9 @@
 //! * [`Rows`]: `X` and `Y` themselves, for layers with more inputs than sampled rows (a fully
 //!   connected layer behind a flatten), where `G` would be larger than `X`.
 //!
+//! Both are kept for two halves of the samples, so that what is fitted on one can be judged on the other. The halves
+//! are blocks of neighbours in turn ([`Replay::is_odd`]): neighbours are often alike.
+//!
 //! Machines: [`Batches`] of several processes are one calibration set, and [`collect`] gives all of them
 //! the statistics of all samples.
 //!
@@ -30,7 +33,7 @@ mod sum;
 
 pub use batches::Batches;
 pub use collect::{Collected, Place, Sampling, Walk, collect, shortcut};
-pub use halves::Halves;
+use halves::Halves;
 pub use linear::{Convolution, LinearMap, LinearShape, Product, TransposedConvolution};
 pub use moments::{Centred, Moments};
 pub use replay::{Held, Move, Moved, Replay};

@@ -21,6 +21,7 @@ pub struct Replay {
     /// Samples over all batches, and over those of this process.
     samples: usize,
     own_samples: usize,
+    /// Of the batches that it began with.
     halves: Halves,
     /// Most bytes to hold.
     memory: usize,
@@ -31,8 +32,9 @@ pub struct Replay {
 /// A batch on its way.
 #[derive(Debug, Clone)]
 struct Batch {
-    /// Its number among the batches of all processes.
+    /// Its number among the batches of all processes, and the samples before it.
     number: usize,
+    start: usize,
     /// Held arrays, in the order of [`Replay::held`].
     held: Vec<Array>,
 }
@@ -58,7 +60,7 @@ impl Replay {
     /// # Errors
     /// When a batch has the wrong number of inputs.
     pub fn new(graph: &Graph, batches: impl Into<Batches>, memory: usize) -> Result<Self> {
-        let Batches { arrays, first, samples, size, group } = batches.into();
+        let Batches { arrays, first, mut start, halves, group } = batches.into();
         if let Some(batch) = arrays.iter().find(|batch| batch.len() != graph.inputs.len()) {
             return Err(Error::invalid(format!(
                 "the model has {}, a batch has {}",
@@ -67,9 +69,13 @@ impl Replay {
             )));
         }
         let own_samples = Batches::count(&arrays);
-        let numbered = (first..).zip(arrays).map(|(number, held)| Batch { number, held });
-        let (held, batches) = (graph.inputs.clone(), numbered.collect());
-        let halves = Halves { samples, size };
+        let mut batches = Vec::with_capacity(arrays.len());
+        for (number, held) in (first..).zip(arrays) {
+            let samples = Batches::samples_of(&held);
+            batches.push(Batch { number, start, held });
+            start += samples;
+        }
+        let (held, samples) = (graph.inputs.clone(), halves.samples);
         Ok(Self { held, batches, samples, own_samples, halves, memory, group })
     }
 
@@ -83,9 +89,10 @@ impl Replay {
         self.batches[batch].number
     }
 
-    /// Does a sample of one of them belong to the second [half](Halves) of the data?
+    /// Does a sample of one of them belong to the second half of the data? The halves are blocks of neighbouring
+    /// samples in turn.
     pub fn is_odd(&self, batch: usize, sample: usize) -> bool {
-        self.halves.is_odd(self.batches[batch].number, sample)
+        self.halves.is_odd(self.batches[batch].start + sample)
     }
 
     /// The processes that the batches are spread over.
@@ -99,7 +106,7 @@ impl Replay {
     }
 
     /// A replay at the same place with batches spread evenly over the data: with no more than about so many
-    /// samples, but of both [halves](Halves).
+    /// samples, but of both [halves](Self::is_odd).
     pub fn thinned(&self, samples: usize) -> Self {
         let stride = self.halves.stride(samples);
         let kept = self.batches.iter().filter(|batch| batch.number.is_multiple_of(stride));

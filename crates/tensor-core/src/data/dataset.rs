@@ -223,10 +223,36 @@ impl Dataset {
         self.reordered(&(n.min(self.len())..self.len()).collect::<Vec<_>>())
     }
 
+    /// All but `n` samples, and those: runs of neighbours, spread over the set. Neighbours are often alike, crops of one
+    /// photograph or frames of one video, so that one drawn alone would be judged by what is known of the next.
+    #[must_use]
+    pub fn split_runs(&self, n: usize) -> (Self, Self) {
+        /// Few, so that few neighbours are parted.
+        const RUNS: usize = 8;
+        let (all, n) = (self.len(), n.min(self.len()));
+        let taken: Vec<usize> = (1..=RUNS)
+            .flat_map(|run| {
+                let [start, end] = [run - 1, run].map(|run| all * run / RUNS);
+                let count = end * n / all.max(1) - start * n / all.max(1);
+                end - count..end
+            })
+            .collect();
+        let others: Vec<usize> = (0..all).filter(|at| taken.binary_search(at).is_err()).collect();
+        (self.reordered(&others), self.reordered(&taken))
+    }
+
     /// All samples in an order drawn by the seed's "shuffle" stream.
     #[must_use]
     pub fn shuffled(&self, seed: u64) -> Self {
         self.reordered(&random::permutation(&mut random::stream(seed, "shuffle"), self.len()))
+    }
+
+    /// The same samples in the order of the source, in which neighbours are often alike.
+    #[must_use]
+    pub fn in_source_order(&self) -> Self {
+        let mut order = self.order.to_vec();
+        order.sort_unstable();
+        Self { order: order.into(), ..self.clone() }
     }
 
     /// With the labels of another file.

@@ -147,10 +147,10 @@ impl PruneArgs {
             return Err(Error::new(ErrorKind::Invalid, "E0147", message)
                 .hint("give more samples: refinement gains from about a thousand on"));
         }
-        let all = job.set.shuffled(params.seed);
-        job.set = all.without_first(count);
+        let (others, judges) = job.set.split_runs(count);
+        job.set = others;
         check_refine(&job.model.graph, &job.shapes, &job.set, params)?;
-        Ok(all.first(count))
+        Ok(judges)
     }
 }
 
