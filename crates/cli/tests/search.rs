@@ -124,6 +124,28 @@ fn an_interrupted_agent_ends_as_one_that_was_not() {
     assert_eq!(read("whole/journal.jsonl").lines().count(), 5);
 }
 
+/// Without labels the agent goes by the outputs of the float model.
+#[test]
+fn the_agent_needs_no_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    // Labels beside the images would be found.
+    let images = folder.path().join("images-idx3-ubyte.gz");
+    fs::copy(common::root().join(TRAIN), &images).unwrap();
+    let images = images.display().to_string();
+    let plan = folder.path().join("plan.toml").display().to_string();
+    let flags = ["--hardware", "size", "--size", "50%", "--method", "ddpg", "--episodes", "3"];
+    let files = ["search", VGG, "-o", &plan, "--force", "--data", &images];
+    let few = ["--preprocess", PREPROCESS, "--calibration", "32", "--eval-samples", "60"];
+    let arguments = [&files[..], &few, &flags].concat();
+    let found = kerf(&[&arguments[..], &["--json"]].concat()).success().json();
+    assert!(found["result"]["score"].is_null());
+    let judged = found["result"]["judged"].as_array().unwrap();
+    let divergence = |one: &serde_json::Value| one["divergence"].as_f64();
+    assert!(judged.iter().all(|one| divergence(one).is_some()), "{judged:?}");
+    let refused = kerf(&[&arguments[..], &["--reward", "accuracy"]].concat()).exits(2);
+    assert!(refused.stderr.contains("E0207"), "{}", refused.stderr);
+}
+
 /// Two bits lose most of what a short training gives back.
 #[test]
 fn episodes_can_train() {

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use quant_mixed::search::ddpg::{self, DdpgParams};
+use quant_mixed::search::ddpg::{self, DdpgParams, Reward};
 use quant_mixed::search::{
-    Bits, Budget, Limit, Problem, Resource, Rest, Score, Sensitivities, SpaceParams, exact, greedy,
-    trim, uniform,
+    Bits, Budget, Judgement, Limit, Problem, Resource, Rest, Score, Sensitivities, SpaceParams,
+    exact, greedy, trim, uniform,
 };
 use std::cell::Cell;
 use tensor_core::NodeId;
@@ -145,11 +145,15 @@ fn the_agent_learns_within_the_budget_and_goes_on_where_it_was() {
         assert_eq!((bits[0], bits[5]), (Bits::both(8), Bits::both(8)));
         runs.set(runs.get() + 1);
         let lost = |bits: &Bits| u64::from(4 * (8 - bits.weights) + (8 - bits.activations));
-        Ok(Score { right: 1000 - bits.iter().map(lost).sum::<u64>(), of: 1000 })
+        let right = 1000 - bits.iter().map(lost).sum::<u64>();
+        Ok(Judgement {
+            score: Some(Score { right, of: 1000 }),
+            divergence: (right as f64 / -1000.0).exp(),
+        })
     };
-    let float = Score { right: 1000, of: 1000 };
+    let float = Judgement { score: Some(Score { right: 1000, of: 1000 }), divergence: 0.0 };
     let params = DdpgParams { episodes: 90, hidden: [40, 30], ..DdpgParams::default() };
-    let search = |params: &DdpgParams, known: &[Score]| {
+    let search = |params: &DdpgParams, known: &[Judgement]| {
         let mut score = |bits: &[Bits]| judge(bits);
         ddpg::search(&problem, params, float, known, &mut score, &mut |_| Ok(()), &Silent).unwrap()
     };
@@ -164,12 +168,37 @@ fn the_agent_learns_within_the_budget_and_goes_on_where_it_was() {
     runs.set(0);
     let part = search(&DdpgParams { episodes: 33, ..params.clone() }, &[]);
     assert_eq!(part.episodes, whole.episodes[..33]);
-    let known: Vec<Score> = part.episodes.iter().map(|episode| episode.score).collect();
+    let known: Vec<Judgement> = part.episodes.iter().map(|episode| episode.judgement).collect();
     assert_eq!(search(&params, &known), whole);
     // Episodes that are known are not run again.
     assert_eq!(runs.get(), 90);
-    let other = search(&DdpgParams { seed: 1, ..params }, &[]);
+    let other = search(&DdpgParams { seed: 1, ..params.clone() }, &[]);
     assert_ne!(other.episodes, whole.episodes);
+    // The same bits for all come first, so nothing worse is found.
+    assert_eq!(whole.episodes[0].bits, uniform::solve(&problem).unwrap());
+    // The outputs are nearest to the float model's where most is right.
+    let divergent = DdpgParams { reward: Reward::Divergence, ..params.clone() };
+    let best = search(&divergent, &[]);
+    let least = best.episodes.iter().map(|episode| episode.judgement.divergence);
+    assert_eq!(best.judgement.divergence, least.fold(f64::INFINITY, f64::min));
+    assert!(best.episodes.iter().all(|e| (-10.0..=0.0).contains(&e.reward)));
+    // What is not finite loses all, and a journal holds it.
+    let lost = Judgement { score: None, divergence: f64::MAX };
+    let read: Judgement = serde_json::from_str(&serde_json::to_string(&lost).unwrap()).unwrap();
+    assert_eq!(read, lost);
+    // Without labels there is no accuracy.
+    let blind = Judgement { score: None, divergence: 0.5 };
+    runs.set(0);
+    let mut judge = |_: &[Bits]| {
+        runs.set(runs.get() + 1);
+        Ok(blind)
+    };
+    let mut search = |params: &DdpgParams| {
+        ddpg::search(&problem, params, blind, &[], &mut judge, &mut |_| Ok(()), &Silent)
+    };
+    assert_eq!(search(&params).unwrap_err().code(), "E0207");
+    assert_eq!(runs.get(), 0);
+    assert!(search(&DdpgParams { episodes: 2, ..divergent }).is_ok());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::section;
 use crate::step::say;
 use anyhow::{Context, Result};
 use network::{Network, Outcome};
+use quant_mixed::search::ddpg::Reward;
 use quant_mixed::search::{Bits, Budget, Limit, Problem, Resource, Rest, SpaceParams};
 use std::path::PathBuf;
 use tensor_core::cost::hardware::{self, Hardware};
@@ -51,6 +52,9 @@ pub(crate) struct Options {
     /// Episodes of the agent
     #[arg(long, default_value_t = 120)]
     episodes: usize,
+    /// What the agent is rewarded for, `accuracy` or `divergence`
+    #[arg(long, default_value = "accuracy")]
+    reward: Reward,
     /// Networks
     #[arg(long, value_delimiter = ',', default_value = "mobilenet-v1,mobilenet-v2")]
     networks: Vec<String>,

@@ -119,11 +119,12 @@ fn percent(score: Score) -> f64 {
 }
 
 /// The agent, whose noise falls as far in so many episodes as in the 600 of the paper.
-fn agent(episodes: usize) -> ddpg::DdpgParams {
+fn agent(Options { episodes, reward, .. }: &Options) -> ddpg::DdpgParams {
+    let (episodes, reward) = (*episodes, *reward);
     let paper = ddpg::DdpgParams::default();
     let learned = |episodes: usize| episodes.saturating_sub(paper.warmup).max(1) as f64;
     let decay = paper.decay.powf(learned(paper.episodes) / learned(episodes));
-    ddpg::DdpgParams { episodes, decay, ..paper }
+    ddpg::DdpgParams { episodes, decay, reward, ..paper }
 }
 
 impl Network {
@@ -209,11 +210,11 @@ impl Network {
         if options.episodes > 0 {
             let begin = Instant::now();
             let simulator = self.judge(&self.validation)?;
-            let params = agent(options.episodes);
-            let float = simulator.float_score()?;
-            let mut score = |bits: &[Bits]| simulator.score(bits);
+            let params = agent(options);
+            let float = simulator.float_judgement()?;
+            let mut judge = |bits: &[Bits]| simulator.judge(bits);
             let mut after = |_: &ddpg::Episode| Ok(());
-            let best = ddpg::search(problem, &params, float, &[], &mut score, &mut after, &Silent)?;
+            let best = ddpg::search(problem, &params, float, &[], &mut judge, &mut after, &Silent)?;
             found.push(("ddpg", best.bits, begin.elapsed()));
         }
         let mut outcomes = Vec::new();

@@ -9,7 +9,7 @@ use tensor_core::run::{Array, Facts, Session};
 use tensor_core::{Error, Result, ValueId};
 
 /// Bytes of activations that are held at once.
-const MEMORY: usize = 8 << 20;
+const MEMORY: usize = 2 << 20;
 
 /// Values that one task counts.
 const CHUNK: usize = 1 << 18;

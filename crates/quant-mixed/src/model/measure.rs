@@ -32,11 +32,6 @@ pub(super) fn measure(
     let both: Vec<ValueId> = inputs.iter().chain(&outputs).copied().collect();
     let float = Session::until(&prepared.graph, &both)?;
     let quantized = Session::until(&built.graph, &raws)?;
-    let alone = inputs
-        .iter()
-        .zip(&raws)
-        .map(|(&input, &output)| Session::between(&built.graph, &[raw(input)], &[output]))
-        .collect::<Result<Vec<_>>>()?;
     let mut sums = vec![[Error::default(); 2]; layers.len()];
     let take = samples_at_once(&prepared.graph, &prepared.facts, &both);
     let mut left = SAMPLES;
@@ -52,9 +47,10 @@ pub(super) fn measure(
             let now = quantized.fetch(&named, &raws)?;
             for (i, [local, accumulated]) in sums.iter_mut().enumerate() {
                 let response = &then[layers.len() + i];
+                // Held for one layer at a time: each session keeps weights as its kernels want them.
+                let alone = Session::between(&built.graph, &[raw(inputs[i])], &[raws[i]])?;
                 let given = [(raw(inputs[i]), then[i].clone())];
-                let own = alone[i].fetch(&given, &[raws[i]])?;
-                local.add(response, &own[0])?;
+                local.add(response, &alone.fetch(&given, &[raws[i]])?[0])?;
                 accumulated.add(response, &now[i])?;
             }
         }

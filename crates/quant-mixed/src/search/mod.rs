@@ -56,7 +56,7 @@ pub use problem::{Bits, Choice, Problem, Rest, SpaceParams};
 pub use sensitivity::{LayerSensitivity, Sensitivities};
 #[cfg(feature = "train")]
 pub use short_training::ShortTraining;
-pub use simulator::{Samples, Score, Simulator};
+pub use simulator::{Judgement, Samples, Score, Simulator};
 
 use tensor_core::text::near;
 use tensor_core::{Error, Result};
@@ -68,8 +68,8 @@ pub enum View {
     Costs(fn(&Problem) -> Result<Vec<Bits>>),
     /// Sensitivities of single layers.
     Sensitivities(fn(&Problem, &Sensitivities) -> Allocation),
-    /// Accuracy of whole allocations, in episodes: [`ddpg::search`].
-    Accuracy,
+    /// What whole allocations do, in episodes: [`ddpg::search`].
+    Episodes,
 }
 
 /// Bits by sensitivities.

@@ -1,6 +1,6 @@
 //! Accuracy after a short training.
 
-use super::{Bits, Score, Simulator};
+use super::{Bits, Judgement, Simulator};
 use crate::model::{BiasCorrection, QuantizeParams, Rounding};
 use crate::train::{FakeQuantizer, QatParams};
 use tensor_core::data::Dataset;
@@ -33,11 +33,11 @@ pub struct ShortTraining<'a> {
 }
 
 impl ShortTraining<'_> {
-    /// Right answers with these bits after the training.
+    /// What these bits do after the training.
     ///
     /// # Errors
     /// As [`FakeQuantizer::new`] and [`train::train`].
-    pub fn score(&self, bits: &[Bits]) -> Result<Score> {
+    pub fn judge(&self, bits: &[Bits]) -> Result<Judgement> {
         let prepared = self.simulator.prepared();
         // Training corrects what rounding and biases are optimized for elsewhere.
         let quantize = QuantizeParams {
@@ -76,6 +76,6 @@ impl ShortTraining<'_> {
             any.downcast_ref::<FakeQuantizer>()
         });
         let quantizer = quantizer.ok_or_else(|| Error::internal("a run lost its plug-in"))?;
-        self.simulator.score_graph(&quantizer.export(&trained.graph)?.graph)
+        self.simulator.judge_graph(&quantizer.export(&trained.graph)?.graph)
     }
 }

@@ -26,6 +26,16 @@ impl Score {
     }
 }
 
+/// How an allocation does on the samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Right answers, where there are labels.
+    pub score: Option<Score>,
+    /// Mean Kullback-Leibler divergence of the outputs from those of the float model, in nats; the largest
+    /// number where outputs are not finite, as JSON holds no others.
+    pub divergence: f64,
+}
+
 /// A batch of samples.
 #[derive(Debug, Clone)]
 pub struct Samples {
@@ -129,9 +139,13 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// As [`graph`](Self::graph).
     pub fn divergence(&self, bits: &[Bits]) -> Result<f64> {
-        let logs = self.logs(&self.graph(bits)?)?;
+        self.apart(&self.logs(&self.graph(bits)?)?)
+    }
+
+    /// Mean divergence of such logarithms from those of the float model.
+    fn apart(&self, logs: &[Tensor]) -> Result<f64> {
         let (mut sum, mut count) = (0.0, 0);
-        for (float, logs) in self.float.iter().zip(&logs) {
+        for (float, logs) in self.float.iter().zip(logs) {
             let (float, logs) = (float.to_vec2::<f32>()?, logs.to_vec2::<f32>()?);
             count += float.len();
             for (p, q) in float.iter().flatten().zip(logs.iter().flatten()) {
@@ -141,20 +155,45 @@ impl<'a> Simulator<'a> {
         Ok(sum / count.max(1) as f64)
     }
 
+    /// Divergence, and right answers where all samples have labels, from one run.
+    ///
+    /// # Errors
+    /// As [`graph`](Self::graph).
+    pub fn judge(&self, bits: &[Bits]) -> Result<Judgement> {
+        self.judge_graph(&self.graph(bits)?)
+    }
+
+    /// As [`judge`](Self::judge), of a model with the inputs and outputs of this one.
+    ///
+    /// # Errors
+    /// When it does not run on the samples.
+    pub fn judge_graph(&self, graph: &Graph) -> Result<Judgement> {
+        let logs = self.logs(graph)?;
+        let score = self.is_labelled().then(|| self.count(&logs)).transpose()?;
+        let divergence = self.apart(&logs)?;
+        let divergence = if divergence.is_finite() { divergence } else { f64::MAX };
+        Ok(Judgement { score, divergence })
+    }
+
     /// Right answers with these bits.
     ///
     /// # Errors
     /// As [`graph`](Self::graph); `E0207` without labels.
     pub fn score(&self, bits: &[Bits]) -> Result<Score> {
-        self.score_graph(&self.graph(bits)?)
+        self.count(&self.logs(&self.graph(bits)?)?)
     }
 
-    /// Right answers of a model with the inputs and outputs of this one.
+    /// What the float model does: nothing is between it and itself.
     ///
     /// # Errors
-    /// `E0207` without labels.
-    pub fn score_graph(&self, graph: &Graph) -> Result<Score> {
-        self.count(&self.logs(graph)?)
+    /// None that its own run did not have.
+    pub fn float_judgement(&self) -> Result<Judgement> {
+        let score = self.is_labelled().then(|| self.float_score()).transpose()?;
+        Ok(Judgement { score, divergence: 0.0 })
+    }
+
+    fn is_labelled(&self) -> bool {
+        self.samples.iter().all(|samples| samples.labels.is_some())
     }
 
     /// Right answers of the float model.

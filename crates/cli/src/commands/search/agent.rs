@@ -3,7 +3,7 @@
 use super::args::SearchArgs;
 use crate::commands::Context;
 use crate::input;
-use quant_mixed::search::{Bits, Problem, Score, ShortTraining, Simulator, ddpg};
+use quant_mixed::search::{Bits, Judgement, Problem, ShortTraining, Simulator, ddpg};
 use serde_json::{Value, json};
 use tensor_core::data::Dataset;
 use tensor_core::journal::{Identity, Journal};
@@ -25,38 +25,37 @@ pub(super) fn search(
     args: &SearchArgs,
     (problem, simulator): (&Problem, &Simulator),
     (calibration, shuffled, batch): (&[Vec<Array>], &Dataset, usize),
-    float: Score,
+    float: Judgement,
     cx: &Context,
 ) -> Result<ddpg::Found> {
     let trained = args.episode_steps.map(|steps| (steps, training(args, shuffled)));
-    let mut score = |bits: &[Bits]| match &trained {
+    let mut judge = |bits: &[Bits]| match &trained {
         Some((steps, data)) => {
             let (steps, seed) = (*steps, args.shared.seed);
-            ShortTraining { simulator, calibration, data, steps, batch, seed }.score(bits)
+            ShortTraining { simulator, calibration, data, steps, batch, seed }.judge(bits)
         }
-        None => simulator.score(bits),
+        None => simulator.judge(bits),
     };
-    let params = args.ddpg();
+    let params = args.ddpg(float.score.is_some());
     let Some(folder) = &args.run else {
         let mut ignore = |_: &ddpg::Episode| Ok(());
-        return ddpg::search(problem, &params, float, &[], &mut score, &mut ignore, &cx.progress);
+        return ddpg::search(problem, &params, float, &[], &mut judge, &mut ignore, &cx.progress);
     };
     let (mut journal, entries) = Journal::open(folder, "search", &identity(args, problem, float)?)?;
-    let known = entries.iter().map(read_score).collect::<Result<Vec<Score>>>()?;
+    let known = entries.iter().map(read_judgement).collect::<Result<Vec<Judgement>>>()?;
     let mut write = |episode: &ddpg::Episode| journal.append(&json!(episode));
-    ddpg::search(problem, &params, float, &known, &mut score, &mut write, &cx.progress)
+    ddpg::search(problem, &params, float, &known, &mut judge, &mut write, &cx.progress)
 }
 
-fn read_score(entry: &Value) -> Result<Score> {
-    let number = |name: &str| entry["score"][name].as_u64();
-    match (number("right"), number("of")) {
-        (Some(right), Some(of)) => Ok(Score { right, of }),
-        _ => Err(Error::invalid("an episode of the journal has no score").code_is("E0404")),
-    }
+fn read_judgement(entry: &Value) -> Result<Judgement> {
+    serde_json::from_value(entry.clone()).map_err(|error| {
+        Error::invalid(format!("an episode of the journal has no judgement: {error}"))
+            .code_is("E0404")
+    })
 }
 
 /// Everything that determines the episodes; their number only says where they end.
-fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identity> {
+fn identity(args: &SearchArgs, problem: &Problem, float: Judgement) -> Result<Identity> {
     let mut identity = Identity::new();
     let mut add = |name: &str, value: Value| identity.insert(name.to_owned(), value);
     add("kerf", json!(env!("CARGO_PKG_VERSION")));
@@ -73,7 +72,7 @@ fn identity(args: &SearchArgs, problem: &Problem, float: Score) -> Result<Identi
     add("budget", json!(problem.limits()));
     add("full", json!(problem.full()));
     add("space", json!(problem.params()));
-    let params = ddpg::DdpgParams { episodes: 0, ..args.ddpg() };
+    let params = ddpg::DdpgParams { episodes: 0, ..args.ddpg(float.score.is_some()) };
     add("agent", json!(params));
     Ok(identity)
 }

@@ -3,7 +3,7 @@
 use crate::args::{DataArgs, HardwareArgs, Shared, parse_pin};
 use crate::{flags, units};
 use clap::Args;
-use quant_mixed::search::ddpg::{Constraint, DdpgParams};
+use quant_mixed::search::ddpg::{Constraint, DdpgParams, Reward};
 use quant_mixed::search::{Budget, Limit, Resource, SpaceParams};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -63,6 +63,10 @@ pub(crate) struct SearchArgs {
     /// How ddpg keeps to the budget: trim (afterwards, as HAQ) or bound (at each choice, as AMC)
     #[arg(long, value_name = "NAME", default_value = "trim", value_parser = flags::read::<Constraint>, help_heading = "Method")]
     constraint: Constraint,
+    /// What ddpg is rewarded for: accuracy (HAQ), or divergence of the outputs from the float model's
+    /// [default: accuracy where there are labels]
+    #[arg(long, value_name = "NAME", value_parser = flags::read::<Reward>, help_heading = "Method")]
+    reward: Option<Reward>,
     /// Train each allocation that ddpg tries for N steps before it is judged, on the samples of `--data` that
     /// neither calibrate nor judge (HAQ: an epoch)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Method")]
@@ -151,9 +155,11 @@ impl SearchArgs {
         }
     }
 
-    /// Parameters of the agent.
-    pub(super) fn ddpg(&self) -> DdpgParams {
+    /// Parameters of the agent, which is rewarded for what can be known unless told otherwise.
+    pub(super) fn ddpg(&self, is_labelled: bool) -> DdpgParams {
+        let known = if is_labelled { Reward::Accuracy } else { Reward::Divergence };
         DdpgParams {
+            reward: self.reward.unwrap_or(known),
             episodes: self.episodes,
             constraint: self.constraint,
             seed: self.shared.seed,

@@ -1,6 +1,6 @@
 //! Allocations that were judged, for the report: what was found beside the same bits everywhere.
 
-use quant_mixed::search::{Bits, Problem, Score, Simulator, ddpg};
+use quant_mixed::search::{Bits, Judgement, Problem, Score, Simulator, ddpg};
 use serde::Serialize;
 use tensor_core::Result;
 
@@ -50,8 +50,10 @@ pub(super) fn all(
     let mut judged = Vec::new();
     for episode in episodes.iter().filter(|episode| episode.bits != bits) {
         let name = format!("episode {}, on the selecting half", episode.episode);
-        let score = Some(episode.score);
-        judged.push(Judged { score, ..Judged::new(name, &episode.bits, problem) });
+        let Judgement { score, divergence } = episode.judgement;
+        let divergence = score.is_none().then_some(divergence);
+        let one = Judged::new(name, &episode.bits, problem);
+        judged.push(Judged { score, divergence, ..one });
     }
     for own in UNIFORM {
         let activations = problem.params().activations.unwrap_or(own);

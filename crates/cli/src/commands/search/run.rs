@@ -62,26 +62,19 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
     }
     // What was selected for its accuracy is judged on samples that did not select it.
     let (selecting, judging) = match method.view {
-        View::Accuracy => halves(&held_out)?,
+        View::Episodes => halves(&held_out)?,
         View::Costs(_) | View::Sensitivities(_) => (None, held_out.clone()),
     };
     let simulator =
         |set: &Dataset| Simulator::of_problem(&prepared, &problem, judged(&graph, set, size, cx)?);
     let selecting = selecting.as_ref().map(simulator).transpose()?;
     let simulator = simulator(&judging)?;
-    let mut scores = None;
-    if held_out.has_labels() {
-        scores = Some(simulator.float_score()?);
-    } else if matches!(method.view, View::Accuracy) {
-        return Err(Error::invalid("this method goes by accuracy, which needs labels")
-            .code_is("E0207")
-            .hint("give `labels`, or `--method exact`"));
-    }
+    let float = simulator.float_judgement()?.score;
     let begin = Instant::now();
     let (mut measured, mut episodes) = (None, Vec::new());
-    let bits = match (method.view, scores) {
-        (View::Costs(solve), _) => solve(&problem)?,
-        (View::Sensitivities(solve), _) => {
+    let bits = match method.view {
+        View::Costs(solve) => solve(&problem)?,
+        View::Sensitivities(solve) => {
             let few = calibration_samples(&graph, args, &shuffled, size, cx)?;
             let sensitivities =
                 sensitivity::measured(args, (&prepared, &problem), few, &batches, cx)?;
@@ -92,20 +85,19 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
             measured = Some(sensitivities);
             found.bits
         }
-        (View::Accuracy, Some(_)) => {
+        View::Episodes => {
             let samples = (&batches[..], &shuffled, size);
             let selecting =
                 selecting.as_ref().ok_or_else(|| Error::internal("no samples to select by"))?;
-            let float = selecting.float_score()?;
+            let float = selecting.float_judgement()?;
             let found = agent::search(args, (&problem, selecting), samples, float, cx)?;
             episodes = found.episodes;
             found.bits
         }
-        (View::Accuracy, None) => return Err(Error::internal("a search without labels")),
     };
     let seconds = begin.elapsed().as_secs_f64();
     let divergence = simulator.divergence(&bits)?;
-    let scores = scores.map(|float| Ok::<_, Error>((float, simulator.score(&bits)?)));
+    let scores = float.map(|float| Ok::<_, Error>((float, simulator.score(&bits)?)));
     let scores = scores.transpose()?;
     let own = (scores.map(|(_, score)| score), divergence);
     let judged = judged::all(&problem, &simulator, &episodes, (&args.method, &bits), own)?;
@@ -114,10 +106,10 @@ pub(super) fn search(args: &SearchArgs, cx: &Context) -> Result<Found> {
 
 /// A flag that would do nothing is a mistake.
 fn check_flags(method: &Solver, cx: &Context) -> Result<()> {
-    let of_agent = ["episodes", "constraint", "episode_steps"];
+    let of_agent = ["episodes", "constraint", "reward", "episode_steps"];
     let of_layers = ["sensitivity", "sensitivity_samples"];
     let (unused, methods): (&[&[&str]], _) = match method.view {
-        View::Accuracy => (&[&of_layers], "exact` or `--method greedy"),
+        View::Episodes => (&[&of_layers], "exact` or `--method greedy"),
         View::Sensitivities(_) => (&[&of_agent], "ddpg"),
         View::Costs(_) => (&[&of_agent, &of_layers], "exact` or `--method ddpg"),
     };

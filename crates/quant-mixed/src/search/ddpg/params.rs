@@ -29,6 +29,31 @@ impl std::str::FromStr for Constraint {
     }
 }
 
+/// What an episode is rewarded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reward {
+    /// Accuracy beside that of the float model (HAQ); needs labels.
+    #[default]
+    Accuracy,
+    /// `exp(-divergence) - 1` of the outputs from the float model's; needs none.
+    Divergence,
+}
+
+impl std::str::FromStr for Reward {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "accuracy" => Ok(Self::Accuracy),
+            "divergence" => Ok(Self::Divergence),
+            _ => Err(Error::invalid(format!("there is no reward `{text}`"))
+                .code_is("E0557")
+                .hint("accuracy or divergence")),
+        }
+    }
+}
+
 /// Parameters of a search.
 ///
 /// | name | default | purpose | range |
@@ -42,7 +67,8 @@ impl std::str::FromStr for Constraint {
 /// | `batch` | 64 | transitions of an update | at least 1 |
 /// | `memory` | 128 | transitions kept, per layer | at least 1 |
 /// | `baseline` | 0.5 | share of the old value in the moving average of rewards | `[0, 1)` |
-/// | `reward` | 0.1 | of a point of accuracy in percent | above 0 |
+/// | `reward` | accuracy | what an episode is rewarded for | |
+/// | `scale` | 0.1 | reward of a point in percent | above 0 |
 /// | `hidden` | 400, 300 | units | at least 1 |
 /// | `constraint` | trim | how allocations keep to the budget | |
 /// | `seed` | 0 | | any |
@@ -70,8 +96,10 @@ pub struct DdpgParams {
     pub memory: usize,
     /// Share of the old value in the moving average of rewards.
     pub baseline: f64,
-    /// Reward of a point of accuracy in percent.
-    pub reward: f64,
+    /// What an episode is rewarded for.
+    pub reward: Reward,
+    /// Reward of a point in percent.
+    pub scale: f64,
     /// Units of the two hidden layers.
     pub hidden: [usize; 2],
     /// How allocations keep to the budget.
@@ -94,7 +122,8 @@ impl Default for DdpgParams {
             batch: 64,
             memory: 128,
             baseline: 0.5,
-            reward: 0.1,
+            reward: Reward::Accuracy,
+            scale: 0.1,
             hidden: [400, 300],
             constraint: Constraint::Trim,
             seed: 0,
@@ -120,7 +149,7 @@ impl DdpgParams {
             ("batch", (1..=65_536).contains(&self.batch)),
             ("memory", (1..=65_536).contains(&self.memory)),
             ("baseline", (0.0..1.0).contains(&self.baseline)),
-            ("reward", positive(self.reward)),
+            ("scale", positive(self.scale)),
             ("hidden", self.hidden.iter().all(|units| (1..=65_536).contains(units))),
         ];
         match checks.iter().find(|(_, holds)| !holds) {

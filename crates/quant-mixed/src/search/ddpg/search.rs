@@ -2,9 +2,9 @@
 
 use super::agent::Agent;
 use super::replay::Transition;
-use super::{Constraint, DdpgParams, STATE, states};
+use super::{Constraint, DdpgParams, Reward, STATE, states};
 use crate::search::trim::trim;
-use crate::search::{Bits, Problem, Score};
+use crate::search::{Bits, Judgement, Problem, uniform};
 use serde::Serialize;
 use tensor_core::progress::{self, Progress};
 use tensor_core::{Error, Result};
@@ -18,8 +18,9 @@ pub struct Episode {
     pub bits: Vec<Bits>,
     /// What they cost.
     pub cost: f64,
-    /// Right answers with them.
-    pub score: Score,
+    /// What they do on the samples.
+    #[serde(flatten)]
+    pub judgement: Judgement,
     /// Reward.
     pub reward: f64,
 }
@@ -29,8 +30,8 @@ pub struct Episode {
 pub struct Found {
     /// The bits of the episode with the highest reward; of equal ones the first.
     pub bits: Vec<Bits>,
-    /// Their score.
-    pub score: Score,
+    /// What they do on the samples.
+    pub judgement: Judgement,
     /// All episodes.
     pub episodes: Vec<Episode>,
 }
@@ -51,19 +52,19 @@ fn action_of(bits: u32, low: u32, high: u32) -> f64 {
 
 /// Searches.
 ///
-/// `float` is the score of the float model on the samples of `score`, which judges an allocation. `known`
-/// are the scores of episodes that were run before, in order: they are not run again. `after` is called with
+/// `float` is what the float model does on the samples of `judge`, which judges an allocation. `known`
+/// are the judgements of episodes that were run before, in order: they are not run again. `after` is called with
 /// each new episode.
 ///
 /// # Errors
-/// `E0557` for parameters outside their range, or when there are more known episodes than asked for; `E0130` when
-/// interrupted; what `score` and `after` say.
+/// `E0557` for parameters outside their range, or when there are more known episodes than asked for; `E0207` without
+/// the labels that a reward for accuracy needs; `E0130` when interrupted; what `judge` and `after` say.
 pub fn search(
     problem: &Problem,
     params: &DdpgParams,
-    float: Score,
-    known: &[Score],
-    score: &mut dyn FnMut(&[Bits]) -> Result<Score>,
+    float: Judgement,
+    known: &[Judgement],
+    judge: &mut dyn FnMut(&[Bits]) -> Result<Judgement>,
     after: &mut dyn FnMut(&Episode) -> Result<()>,
     progress: &dyn Progress,
 ) -> Result<Found> {
@@ -72,6 +73,8 @@ pub fn search(
         let message = format!("{} episodes are done, more than asked for", known.len());
         return Err(Error::invalid(message).code_is("E0557"));
     }
+    // Labels that are missing are missed before anything runs.
+    gain(params.reward, float, float)?;
     let shown = states(problem);
     let mut agent = Agent::new(params, problem.len())?;
     let mut episodes: Vec<Episode> = Vec::with_capacity(params.episodes);
@@ -80,29 +83,44 @@ pub fn search(
     for number in 0..params.episodes {
         progress::check(progress)?;
         let mut walk = walk(problem, &shown, &mut agent, (number, params.constraint))?;
+        // Where no such bits fit, the agent's own are as good a start.
+        if let (0, Ok(alike)) = (number, uniform::solve(problem)) {
+            walk.bits = alike;
+        }
         walk.settle(problem);
         let found = match known.get(number) {
             Some(&found) => found,
-            None => score(&walk.bits)?,
+            None => judge(&walk.bits)?,
         };
-        let reward = params.reward * 100.0 * (found.share() - float.share());
+        let reward = params.scale * 100.0 * gain(params.reward, found, float)?;
         walk.steps.iter_mut().for_each(|step| step.reward = reward);
         agent.learn(&walk.steps, number)?;
         let cost = problem.cost(&walk.bits);
-        let episode = Episode { episode: number, bits: walk.bits, cost, score: found, reward };
+        let episode = Episode { episode: number, bits: walk.bits, cost, judgement: found, reward };
         if number >= known.len() {
             after(&episode)?;
         }
         if best.is_none_or(|best| reward > episodes[best].reward) {
             best = Some(number);
         }
-        let highest = best.map_or(0.0, |at| episodes.get(at).unwrap_or(&episode).score.share());
+        let highest = best.map_or(0.0, |at| episodes.get(at).unwrap_or(&episode).reward);
         episodes.push(episode);
-        progress.advance(1, &format!("best {:.2}%", 100.0 * highest));
+        progress.advance(1, &format!("best reward {highest:.3}"));
     }
     let best = best.and_then(|at| episodes.get(at)).cloned();
     let best = best.ok_or_else(|| Error::internal("a search without episodes"))?;
-    Ok(Found { bits: best.bits, score: best.score, episodes })
+    Ok(Found { bits: best.bits, judgement: best.judgement, episodes })
+}
+
+/// What an allocation has beyond the float model, from -1 to 1.
+fn gain(reward: Reward, found: Judgement, float: Judgement) -> Result<f64> {
+    match (reward, found.score, float.score) {
+        (Reward::Accuracy, Some(found), Some(float)) => Ok(found.share() - float.share()),
+        (Reward::Accuracy, ..) => Err(Error::invalid("a reward for accuracy needs labels")
+            .code_is("E0207")
+            .hint("give them, or reward `divergence`")),
+        (Reward::Divergence, ..) => Ok((-found.divergence).exp_m1()),
+    }
 }
 
 /// Actions of an episode.
