@@ -11,10 +11,12 @@ use candle_nn::{
     Conv2d, Conv2dConfig, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, conv2d, linear, loss,
 };
 use magnitude_schedule::{Mask, Pattern, PolynomialSchedule};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tensor_core::{Error, Result};
 
 const CLASSES: usize = 4;
-const STEPS: u64 = 300;
+const STEPS: u64 = 400;
 const PRUNED: [&str; 2] = ["conv2.weight", "head.weight"];
 
 struct Net {
@@ -40,9 +42,28 @@ impl Net {
     }
 }
 
+/// `count` numbers between `-bound` and `bound`.
+fn uniform(count: usize, bound: f32, random: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..count).map(|_| bound * (random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0)).collect()
+}
+
+/// Draws the weights again, of He's spread: candle's generator for CPUs cannot be seeded.
+fn initialize(variables: &VarMap, random: &mut ChaCha8Rng) -> Result<()> {
+    let data = variables.data().lock().map_err(|_| Error::internal("a poisoned lock"))?;
+    let mut named: Vec<_> = data.iter().collect();
+    named.sort_by_key(|(name, _)| *name);
+    for (_, variable) in named {
+        let inputs: usize = variable.dims().iter().skip(1).product();
+        let bound = if variable.rank() > 1 { (6.0 / inputs as f32).sqrt() } else { 0.0 };
+        let values = uniform(variable.elem_count(), bound, random);
+        variable.set(&Tensor::from_vec(values, variable.shape(), &Device::Cpu)?)?;
+    }
+    Ok(())
+}
+
 /// Noise with a horizontal, vertical or diagonal line.
-fn batch(count: usize) -> Result<(Tensor, Tensor)> {
-    let mut pixels = Tensor::randn(0_f32, 0.3, count * 64, &Device::Cpu)?.to_vec1::<f32>()?;
+fn batch(count: usize, random: &mut ChaCha8Rng) -> Result<(Tensor, Tensor)> {
+    let mut pixels = uniform(count * 64, 0.5, random);
     let labels: Vec<u32> = (0..count).map(|i| (i % CLASSES) as u32).collect();
     for (i, &label) in labels.iter().enumerate() {
         for at in 0..8 {
@@ -67,6 +88,8 @@ fn weights(variables: &VarMap) -> Result<Vec<Var>> {
 pub(crate) fn main() -> Result<()> {
     let variables = VarMap::new();
     let net = Net::new(VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    initialize(&variables, &mut random)?;
     let mut optimizer = SGD::new(variables.all_vars(), 0.2)?;
     let pruned = weights(&variables)?;
 
@@ -78,7 +101,7 @@ pub(crate) fn main() -> Result<()> {
         masks.push(Mask::full(weight.dims()));
     }
     for step in 0..STEPS {
-        let (x, labels) = batch(64)?;
+        let (x, labels) = batch(64, &mut random)?;
         optimizer.backward_step(&loss::cross_entropy(&net.forward(&x)?, &labels)?)?;
         let is_update = schedule.sparsity(step) > share;
         share = schedule.sparsity(step);
@@ -90,7 +113,7 @@ pub(crate) fn main() -> Result<()> {
         }
     }
 
-    let (x, labels) = batch(400)?;
+    let (x, labels) = batch(400, &mut random)?;
     let found = net.forward(&x)?.argmax(D::Minus1)?;
     let right = found.eq(&labels)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?;
     println!("accuracy {:.1}%", 100.0 * right);
