@@ -2,6 +2,7 @@
 
 use super::{CROSSED, CROSSED_BITS, Options, Report, Solved};
 use quant_mixed::search::Bits;
+use quant_mixed::search::ddpg::Reward;
 use tensor_core::cost::hardware::{Layer, LayerKind};
 
 /// The section of a network.
@@ -9,11 +10,15 @@ pub(super) fn report(options: &Options, report: &Report) -> String {
     let Options {
         width, side, epochs, calibration, sensitivity, validation, test, episodes, ..
     } = options;
+    let reward = match options.reward {
+        Reward::Accuracy => "accuracy",
+        Reward::Divergence => "divergence",
+    };
     let name = &report.name;
     format!(
         "## {name}\n\n\
          Written by `cargo xtask haq --networks {name} --width {width} --side {side} --epochs {epochs} --calibration {calibration} \
-         --sensitivity {sensitivity} --validation {validation} --test {test} --episodes {episodes}`.\n\n\
+         --sensitivity {sensitivity} --validation {validation} --test {test} --episodes {episodes} --reward {reward}`.\n\n\
          {}\n{}\n![Bits per layer](haq_bits_{name}.svg)\n\n![Accuracy over cost](haq_pareto_{name}.svg)\n",
         network(report),
         verdict(report)
