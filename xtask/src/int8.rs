@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_cargo("build --release --bin kerf")?;
     let mut text = format!(
         "Written by `cargo xtask int8`: {} calibration images, no labels. CPU s and memory: of ONNX Runtime's\n\
-         `quantize_static` in its process, of the whole `kerf quantize --batch 4` in ours, with its proof. Ranges: seconds that it\n\
+         `quantize_static` in its process, of the whole `kerf quantize` in ours, with its proof in ONNX Runtime. Ranges: seconds that it\n\
          takes to run the data and to find the ranges of activations, on one thread, the median of {RUNS} runs. Memory: at its peak, and by how\n\
          much that is more than with one image, which leaves out programs, libraries, and the file of data. Agreement: same class\n\
          as the float model. SQNR: of the outputs. Latency: one thread, batch 1, each file against that of ONNX Runtime's MinMax per\n\
@@ -182,8 +182,6 @@ fn rows(options: &Options, case: &Case) -> Result<Vec<Row>> {
             command.arg(&case.model).args(["-o", &file, "--force", "--no-verify", "--no-bench"]);
             command.arg("--data").arg(&case.calibration).arg("--samples").arg(images.to_string());
             command.args(["--mean", case.mean, "--std", case.std]).args(*flags);
-            // Theirs reads images one by one, in ours the proof runs whole batches.
-            command.args(["--batch", "4"]);
             found(command.args(["--threads", "1", "--report", REPORT]))
         };
         let timed = |images: usize| {

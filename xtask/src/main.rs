@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask ci | tidy | docs | api | fixtures | results | single-layer | side-by-side |
 //! train-speed | hinton | one-shot | gradual | large-sparse | margin | finetune | polarize | gates |
-//! gate-ablation | haq | crossover | int8 | qat | three-c | pruning | rivals | kills | processes | bench`.
+//! gate-ablation | haq | crossover | int8 | draws | qat | three-c | pruning | rivals | kills | processes |
+//! bench`.
 
 mod alone;
 mod api;
@@ -9,6 +10,7 @@ mod ci;
 mod crossover;
 mod data;
 mod docs;
+mod draws;
 mod fashion_mnist;
 mod finetune;
 mod fixtures;
@@ -118,6 +120,8 @@ enum Task {
     Crossover(crossover::Options),
     /// Quantize by kerf and by ONNX Runtime's tools, and write the tables
     Int8(int8::Options),
+    /// Quantize and prune with other draws of the calibration samples, and write the tables
+    Draws(draws::Options),
     /// Quantize to few bits after training and in training, and write the table
     Qat(qat::Options),
     /// Kill a search at random moments, again and again, and compare the bytes that it ends in
@@ -162,6 +166,7 @@ fn main() -> Result<()> {
         Task::Haq(options) => haq::run(&options),
         Task::Crossover(options) => crossover::run(&options),
         Task::Int8(options) => int8::run(&options),
+        Task::Draws(options) => draws::run(&options),
         Task::Qat(options) => qat::run(&options),
         Task::Bench { filter } => bench::run(filter.as_deref()),
     }

@@ -2,18 +2,23 @@
 
 use super::{CROSSED, CROSSED_BITS, Options, Report, Solved};
 use quant_mixed::search::Bits;
-use quant_mixed::search::ddpg::Reward;
+use std::cmp::Ordering;
 use tensor_core::cost::hardware::{Layer, LayerKind};
 
 /// The section of a network.
 pub(super) fn report(options: &Options, report: &Report) -> String {
     let Options {
-        width, side, epochs, calibration, sensitivity, validation, test, episodes, ..
+        width,
+        side,
+        epochs,
+        calibration,
+        sensitivity,
+        validation,
+        test,
+        episodes,
+        reward,
+        ..
     } = options;
-    let reward = match options.reward {
-        Reward::Accuracy => "accuracy",
-        Reward::Divergence => "divergence",
-    };
     let name = &report.name;
     format!(
         "## {name}\n\n\
@@ -106,10 +111,15 @@ fn verdict(report: &Report) -> String {
     let mut text = String::new();
     for method in ["greedy", "exact", "ddpg"] {
         let pairs = pairs(method, "uniform");
-        let better = pairs.iter().filter(|((own, _), (uniform, _))| own > uniform).count();
+        let count = |order: Ordering| {
+            let is = |((own, _), (uniform, _)): &&((f64, f64), (f64, f64))| own.total_cmp(uniform);
+            pairs.iter().filter(|pair| is(pair) == order).count()
+        };
         text.push_str(&format!(
-            "* `{method}` is more accurate than uniform bits of the same cost in {better} of {} rows.\n",
-            pairs.len()
+            "* `{method}` is more accurate than uniform bits of the same cost in {} of {} rows, as accurate in {}.\n",
+            count(Ordering::Greater),
+            pairs.len(),
+            count(Ordering::Equal)
         ));
     }
     let pairs = pairs("exact", "ddpg");

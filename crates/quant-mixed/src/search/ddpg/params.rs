@@ -40,6 +40,15 @@ pub enum Reward {
     Divergence,
 }
 
+impl std::fmt::Display for Reward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Accuracy => "accuracy",
+            Self::Divergence => "divergence",
+        })
+    }
+}
+
 impl std::str::FromStr for Reward {
     type Err = Error;
 
@@ -159,5 +168,21 @@ impl DdpgParams {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn rewards_are_read_by_the_names_that_they_have() {
+        for reward in [Reward::Accuracy, Reward::Divergence] {
+            assert_eq!(reward.to_string().parse::<Reward>().unwrap(), reward);
+            assert_eq!(serde_json::to_value(reward).unwrap(), reward.to_string());
+        }
+        assert!("latency".parse::<Reward>().is_err());
     }
 }
